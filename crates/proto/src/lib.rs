@@ -1,0 +1,21 @@
+//! What crosses the wire between an Offsite source and an Offsite target, and its limits.
+//!
+//! Participants: the **source** protects machines and asks to pair; the **target** stands at another site and
+//! keeps their recovery points. This crate holds the table of calls ([`rows`]), their bodies
+//! ([`pairing`], [`operator`], [`admin`]), the errors, the limits and the versions. A client
+//! needs nothing else of ours: `examples/pairing-client` is one.
+//!
+//! Goals: every byte from a peer is bounded before it is kept, and every layout is pinned by golden bytes.
+//! Non-goals: how bytes travel (`offsite-transport`) and what they mean (`offsite-exchange`).
+//!
+//! **Absent:** sockets, async, TLS, files, storage types; the check `layers` keeps them out.
+
+#![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::arithmetic_side_effects))]
+
+pub mod endpoint;
+pub mod error;
+pub mod json;
+pub mod limits;
+pub mod rows;
+pub mod text;
+pub mod version;
