@@ -2,7 +2,7 @@
 //!
 //! Participants: the **source** protects machines and asks to pair; the **target** stands at another site and
 //! keeps their recovery points. This crate holds the table of calls ([`rows`]), their bodies
-//! ([`pairing`], [`operator`], [`admin`]), the errors, the limits and the versions. A client
+//! ([`pairing`], [`operator`]), the errors, the limits and the versions. A client
 //! needs nothing else of ours: `examples/pairing-client` is one.
 //!
 //! Goals: every byte from a peer is bounded before it is kept, and every layout is pinned by golden bytes.
@@ -16,6 +16,8 @@ pub mod endpoint;
 pub mod error;
 pub mod json;
 pub mod limits;
+pub mod operator;
+pub mod pairing;
 pub mod rows;
 pub mod text;
 pub mod version;
