@@ -4,3 +4,4 @@
 mod golden;
 mod layouts;
 mod numbers;
+mod rules;
