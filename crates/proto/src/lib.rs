@@ -13,6 +13,9 @@
 
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::arithmetic_side_effects))]
 
+/// The nouns, so that a client needs to name this crate alone.
+pub use offsite_model as model;
+
 pub mod bitmap;
 pub mod codec;
 pub mod endpoint;
