@@ -12,6 +12,7 @@
 
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::arithmetic_side_effects))]
 
+pub mod admin;
 pub mod endpoint;
 pub mod error;
 pub mod json;
