@@ -71,6 +71,52 @@ fn a_01_bytes_before_behind_and_between_are_refused() {
     assert!(matches!(request::read(&certificate), Err(RequestError::Text(_))));
 }
 
+/// Made by OpenSSL 3.0 for keys that were thrown away: P-256 with a subject, `CA:TRUE` and a wildcard;
+/// P-384 signed over SHA-256, as that tool does; Ed25519.
+const BY_OPENSSL: [&str; 3] = [
+    "-----BEGIN CERTIFICATE REQUEST-----
+MIIBLDCB0wIBADA5MQswCQYDVQQGEwJERTERMA8GA1UECgwIU29tZWJvZHkxFzAV
+BgNVBAMMDnNvdXJjZS5leGFtcGxlMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE
+OzIMMPUiUGLOU8YuivvTBQT8WZV1hSja7B0McFLDaU6pJnGurYIlQDN6KJzWdtrQ
+1gGRsNdXNtrwzTiQJPceLKA4MDYGCSqGSIb3DQEJDjEpMCcwFAYDVR0RBA0wC4IJ
+Ki5leGFtcGxlMA8GA1UdEwEB/wQFMAMBAf8wCgYIKoZIzj0EAwIDSAAwRQIhAO+1
+xPmKlbCAkXlVL6mOgNB+vqlNveW1EthmGv3RHViGAiBT+asB8O/l6mmrDVmXrSd7
+zWqJfkXQM6k0nIhSqv2H+w==
+-----END CERTIFICATE REQUEST-----
+",
+    "-----BEGIN CERTIFICATE REQUEST-----
+MIIBBDCBiwIBADAMMQowCAYDVQQDDAF4MHYwEAYHKoZIzj0CAQYFK4EEACIDYgAE
+EJOCFUdN6gCbAwkRPiV9v/3Z4O0rhVpcQokSDC0yHMM8afAhhqTP06A/4vQaS+uI
+3w7w7zVetkolAsVEqbu7QBvHzKC4nb2Ca1xETqM7Z8HkvwaCz/wFVCKnCCKAxa1O
+oAAwCgYIKoZIzj0EAwIDaAAwZQIxAJcHfDpka9+f3QZMGwbs+MYYHoLdi5isjN+t
+5u8DArH45dfMK/mrz7KUc4MWakAaPQIwSIZGDW8Y0uCnKfNpd3pVVrcK1nJvZ1o3
+/sn9w0F75QygqDPV6oDWh6PwczKi5PzA
+-----END CERTIFICATE REQUEST-----
+",
+    "-----BEGIN CERTIFICATE REQUEST-----
+MIGLMD8CAQAwDDEKMAgGA1UEAwwBeDAqMAUGAytlcAMhAIkEYVhN1dIFZWv53sps
+0LhPV0GnVb8KdZLHGcSapko6oAAwBQYDK2VwA0EAfHMUqJz9OXZySixyaJJnef6V
+KXiWzRmwMnh2v2/F0QmhfQDInryKRBCnf24kYehjyubhM6Z/MhtEiG+ey43RDg==
+-----END CERTIFICATE REQUEST-----
+",
+];
+
+#[test]
+fn a_01_requests_of_another_tool_are_read() {
+    use crate::KeyAlgorithm::{Ed25519, P256, P384};
+    for (text, algorithm) in BY_OPENSSL.into_iter().zip([P256, P384, Ed25519]) {
+        assert_eq!(request::read(text).unwrap().spki().algorithm(), algorithm);
+        // One letter in the middle of the key is another key, over which the signature is none.
+        let changed: String =
+            text.char_indices().map(|(index, c)| if index == 150 { flip(c) } else { c }).collect();
+        assert!(request::read(&changed).is_err());
+    }
+}
+
+fn flip(letter: char) -> char {
+    if letter == 'A' { 'B' } else { 'A' }
+}
+
 /// A request over any key that the library can make, signed as the library does.
 fn by_library(key: &KeyPair) -> Vec<u8> {
     let wish = rcgen::CertificateParams::default();
