@@ -23,22 +23,31 @@
 //! **Absent:** pairings, tenants, records, files, and any right to do anything: a [`Gate`] decides.
 
 mod body;
+mod connection;
+mod connections;
 mod framing;
 mod gate;
 mod handler;
+mod handshakes;
 mod mutation;
 mod path;
 mod peer;
+mod policy;
 mod pulse;
 mod respond;
 mod routes;
+mod server;
 mod table;
+mod wire;
 
 pub use body::{BodySender, BodyStream, Cut, Outgoing, Pace};
+pub use connections::{Classify, ConnectionClass, Connections};
 pub use gate::Gate;
 pub use handler::{Call, Handler, RawCall, RawHandler, RawReply};
 pub use mutation::{Mutation, Mutations, Panicked};
 pub use peer::{Origin, PeerKey, Place};
+pub use policy::ConnectionPolicy;
 pub use respond::{REQUEST_HEADER, Reply};
 pub use routes::{RouteError, Router, Routes, route_unknown};
+pub use server::{Listening, Server};
 pub use table::TableError;
