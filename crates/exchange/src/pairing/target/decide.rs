@@ -81,7 +81,7 @@ impl Turn<'_> {
             self.refuse(ErrorCode::RequestUnknown, "no such pairing request");
             return stage;
         }
-        let pending = match stage {
+        let mut pending = match stage {
             Stage::Pending(pending) => pending,
             stage => {
                 self.reply(Err(resolved_before(&stage)));
@@ -108,10 +108,9 @@ impl Turn<'_> {
             Verdict::Accept { code, grants, message, subject, serial } => {
                 let expected =
                     CheckCode::of(decision.target_key.as_der(), key.as_der(), pending.request);
-                let pending = match self.compare(pending, code, expected, &decision.by) {
-                    Ok(pending) => pending,
-                    Err(pending) => return Stage::Pending(pending),
-                };
+                if !self.compare(&mut pending, code, expected, &decision.by) {
+                    return Stage::Pending(pending);
+                }
                 let by = decision.by;
                 let with_code = matches!(code, TypedCode::Code(_));
                 self.audit(Audit::Accepted { by: by.clone(), with_code });
@@ -125,39 +124,32 @@ impl Turn<'_> {
         }
     }
 
-    /// Compares the code; gives the request back as an error where it is refused.
+    /// Compares the code; says whether it may go on, and has refused where not.
     fn compare(
         &mut self,
-        mut pending: Pending,
+        pending: &mut Pending,
         typed: TypedCode,
         expected: CheckCode,
         by: &str,
-    ) -> Result<Pending, Pending> {
-        if pending.is_locked {
-            let message =
-                "wrong check codes have locked this request; the source must submit it again";
-            self.refuse(ErrorCode::CheckCodeMismatch, message);
-            return Err(pending);
-        }
-        match typed {
-            TypedCode::None => Ok(pending),
-            TypedCode::Code(code) if code == expected => Ok(pending),
-            TypedCode::Missing => {
-                let message = "the settings of this target demand the check code";
-                self.refuse(ErrorCode::CheckCodeMismatch, message);
-                Err(pending)
+    ) -> bool {
+        let message = if pending.is_locked {
+            "wrong check codes have locked this request; the source must submit it again"
+        } else {
+            match typed {
+                TypedCode::None => return true,
+                TypedCode::Code(code) if code == expected => return true,
+                TypedCode::Missing => "the settings of this target demand the check code",
+                TypedCode::Code(_) | TypedCode::Malformed => {
+                    pending.n_wrong_codes = pending.n_wrong_codes.saturating_add(1);
+                    pending.is_locked = pending.n_wrong_codes >= self.rules.wrong_codes_max;
+                    let is_locked = pending.is_locked;
+                    self.audit(Audit::WrongCode { by: by.to_owned(), is_locked });
+                    "the check code is wrong; compare it with the source's operator again"
+                }
             }
-            TypedCode::Code(_) | TypedCode::Malformed => {
-                pending.n_wrong_codes = pending.n_wrong_codes.saturating_add(1);
-                pending.is_locked = pending.n_wrong_codes >= self.rules.wrong_codes_max;
-                let is_locked = pending.is_locked;
-                self.audit(Audit::WrongCode { by: by.to_owned(), is_locked });
-                let message =
-                    "the check code is wrong; compare it with the source's operator again";
-                self.refuse(ErrorCode::CheckCodeMismatch, message);
-                Err(pending)
-            }
-        }
+        };
+        self.refuse(ErrorCode::CheckCodeMismatch, message);
+        false
     }
 
     /// The order for a certificate of the fixed profile, dated back a little.
