@@ -16,6 +16,7 @@
 /// The nouns, so that a client needs to name this crate alone.
 pub use offsite_model as model;
 
+pub mod admin;
 pub mod bitmap;
 pub mod codec;
 pub mod endpoint;
