@@ -2,9 +2,8 @@
 //!
 //! Participants: the **source** protects machines and asks to pair; the **target** stands at another site and
 //! keeps their recovery points. This crate holds the table of calls ([`rows`]), their bodies
-//! ([`pairing`], [`operator`]), the record streams ([`stream`], [`window`], [`group`], [`bitmap`]), the errors,
-//! the limits and the versions. A client
-//! needs nothing else of ours: `examples/pairing-client` is one.
+//! ([`pairing`], [`operator`], [`admin`]), the record streams ([`stream`], [`window`], [`group`], [`bitmap`]),
+//! the errors, the limits and the versions. A client needs nothing else of ours: `examples/pairing-client` is one.
 //!
 //! Goals: every byte from a peer is bounded before it is kept, and every layout is pinned by golden bytes.
 //! Non-goals: how bytes travel (`offsite-transport`) and what they mean (`offsite-exchange`).

@@ -67,7 +67,8 @@ impl Iterator for Chunks<'_> {
             }
         }
         let bytes = (self.extent_end - self.position).min(self.chunk_bytes);
-        let chunk = Chunk { offset: self.position, bytes: u32::try_from(bytes).unwrap_or(u32::MAX) };
+        let chunk =
+            Chunk { offset: self.position, bytes: u32::try_from(bytes).unwrap_or(u32::MAX) };
         self.position += bytes;
         Some(Ok(chunk))
     }

@@ -87,7 +87,12 @@ impl Volume {
         &*self.file
     }
 
-    pub(crate) fn io(&self, verb: &'static str, offset: u64, source: std::io::Error) -> VolumeError {
+    pub(crate) fn io(
+        &self,
+        verb: &'static str,
+        offset: u64,
+        source: std::io::Error,
+    ) -> VolumeError {
         VolumeError::Io { verb, path: self.path.clone(), offset, source }
     }
 }
