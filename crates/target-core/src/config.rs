@@ -7,7 +7,8 @@
 
 use std::path::PathBuf;
 
-use offsite_model::{RepositoryId, Span};
+use offsite_exchange::pairing::Rules;
+use offsite_model::{Digest, RepositoryId, Span};
 use offsite_proto::version::ProductVersion;
 
 /// Everything an operator can set.
@@ -46,8 +47,6 @@ pub struct PairingSettings {
     pub key_overlap: Span,
     /// How long after its end a certificate may still renew.
     pub renew_after_expiry: Span,
-    /// How far a clock may be off.
-    pub skew: Span,
     /// Whether nobody may accept without a check code.
     pub require_check_code: bool,
     /// How long rejected requests and ended pairings are remembered.
@@ -96,8 +95,6 @@ pub mod maxima {
     pub const OVERLAP_DAYS: u64 = 7;
     /// Days of renewal after the end of a certificate.
     pub const RENEW_DAYS: u64 = 365;
-    /// Hours a clock may be off.
-    pub const SKEW_HOURS: u64 = 48;
 }
 
 impl Settings {
@@ -117,7 +114,6 @@ impl Settings {
                 certificate_days: 90,
                 key_overlap: Span::from_hours(24),
                 renew_after_expiry: Span::from_days(180),
-                skew: Span::from_hours(24),
                 require_check_code: false,
                 ended_kept: Span::from_days(30),
             },
@@ -143,8 +139,30 @@ impl Settings {
         pairing.key_overlap = pairing.key_overlap.min(Span::from_days(maxima::OVERLAP_DAYS));
         pairing.renew_after_expiry =
             pairing.renew_after_expiry.min(Span::from_days(maxima::RENEW_DAYS));
-        pairing.skew = pairing.skew.min(Span::from_hours(maxima::SKEW_HOURS));
         self
+    }
+
+    /// The rules of pairing that follow from them.
+    #[must_use]
+    pub fn rules(&self) -> Rules {
+        let pairing = &self.pairing;
+        Rules {
+            request_life: pairing.request_life,
+            wrong_codes_max: pairing.wrong_codes_max,
+            poll_pause_min: Span::from_secs(u64::from(pairing.poll_after_secs)),
+            certificate_life: Span::from_days(u64::from(pairing.certificate_days)),
+            overlap: pairing.key_overlap,
+            renew_after_expiry: pairing.renew_after_expiry,
+            ..Rules::shipped()
+        }
+    }
+
+    /// Digest of the policy that an acceptance would apply by itself: part of what an operator is shown.
+    #[must_use]
+    pub fn policy_digest(&self) -> Digest {
+        let AcceptanceDefaults { quota_bytes, allow_restore, lock_days } = &self.acceptance;
+        let storage = self.storages.first().map(|storage| storage.storage);
+        Digest::of(format!("{quota_bytes:?} {allow_restore} {lock_days} {storage:?}").as_bytes())
     }
 
     /// The storage with this number, or the default one.

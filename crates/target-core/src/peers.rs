@@ -14,20 +14,23 @@ pub mod tables;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
-use offsite_model::{CoreId, RequestId, Timestamp};
-use offsite_proto::error::{ErrorCode, Refusal};
+use offsite_exchange::pairing::Rules;
+use offsite_model::{CoreId, Timestamp};
+use offsite_proto::operator::RequestName;
 use offsite_store::catalog::{
-    Catalog, CatalogError, Order, Rows, Transactions, TypedRows, TypedRowsMut,
+    Catalog, CatalogError, Order, Rows, Table, Transactions, TypedRows, TypedRowsMut, Value,
 };
 
 pub use index::{
-    Enrolment, KeyThumbprint, Pairing, PendingCounts, Standing, network_of,
+    Enrolment, Entry, KeyThumbprint, Pairing, PendingCounts, Pin, Standing, network_of,
 };
 pub use step::Step;
 
-use index::{Index, standing_of};
+use crate::failure::Failure;
+use index::{Index, entry_of};
+use step::is_lapsed;
 use tables::{
-    CODES, CodeRow, Door, KEYS, NUMBERS, PAIRINGS, PairingRow, REQUESTS, RequestRow, SINGLES, SYSTEMS,
+    Door, KEYS, LAPSED, LapsedRow, Number, PEERS, PeerRow, REQUESTS, SINGLES, SUBJECTS, SYSTEMS,
     SystemRow,
 };
 
@@ -36,36 +39,13 @@ const DOOR: &[u8] = b"door";
 /// Rows read at a time.
 const PAGE: usize = 256;
 
-/// Why a change or a look did not happen.
-#[derive(Debug, thiserror::Error)]
-pub enum RegisterError {
-    /// A rule says no.
-    #[error(transparent)]
-    Refused(#[from] Refusal),
-    /// The catalog failed.
-    #[error(transparent)]
-    Catalog(#[from] CatalogError),
-}
-
-impl From<RegisterError> for Refusal {
-    /// The peer learns that it was us and nothing more; the log has the rest.
-    fn from(error: RegisterError) -> Self {
-        match error {
-            RegisterError::Refused(refusal) => refusal,
-            RegisterError::Catalog(cause) => {
-                tracing::error!(%cause, "the catalog failed");
-                Self::new(ErrorCode::Internal, "the target failed; its log says more")
-            }
-        }
-    }
-}
-
 /// Called with each key that has just lost its pairing.
 pub type OnEnd = Box<dyn Fn(&KeyThumbprint) + Send + Sync>;
 
 /// The pairing register.
 pub struct Register {
     catalog: Arc<dyn Catalog>,
+    rules: Rules,
     /// Held through a change and the update of the index.
     alone: Mutex<()>,
     index: RwLock<Index>,
@@ -83,12 +63,12 @@ impl Register {
     ///
     /// # Errors
     /// [`CatalogError`] when the catalog cannot be read.
-    pub fn open(catalog: Arc<dyn Catalog>) -> Result<Self, CatalogError> {
+    pub fn open(catalog: Arc<dyn Catalog>, rules: Rules) -> Result<Self, CatalogError> {
         let mut index = Index::default();
         let door = catalog.read(|rows| {
-            each(rows, KEYS, |key, _: tables::KeyRow| {
+            each(rows, KEYS, |key, _: Number| {
                 if let Ok(thumbprint) = KeyThumbprint::try_from(key) {
-                    index.set(thumbprint, standing_of(rows, &thumbprint)?);
+                    index.set(thumbprint, entry_of(rows, &thumbprint, &rules)?);
                 }
                 Ok(())
             })?;
@@ -96,6 +76,7 @@ impl Register {
         })?;
         Ok(Self {
             catalog,
+            rules,
             alone: Mutex::new(()),
             index: RwLock::new(index),
             door: RwLock::new(door.unwrap_or_default()),
@@ -111,10 +92,18 @@ impl Register {
         }
     }
 
+    /// Closes every connection of this key.
+    pub fn close(&self, thumbprint: &KeyThumbprint) {
+        if let Some(act) = self.on_end.get() {
+            act(thumbprint);
+        }
+    }
+
     /// What this key stands for now.
     #[must_use]
     pub fn standing(&self, thumbprint: &KeyThumbprint) -> Option<Standing> {
-        self.index.read().unwrap_or_else(PoisonError::into_inner).find(thumbprint).cloned()
+        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+        index.find(thumbprint).map(|entry| entry.standing.clone())
     }
 
     /// Whether this pairing still has this generation: asked by whoever works on for long after the gate.
@@ -127,7 +116,21 @@ impl Register {
     #[must_use]
     pub fn keys(&self) -> Vec<(KeyThumbprint, Standing)> {
         let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
-        index.iter().map(|(thumbprint, standing)| (*thumbprint, standing.clone())).collect()
+        index.iter().map(|(key, entry)| (*key, entry.standing.clone())).collect()
+    }
+
+    /// The rows for which a time is over: a request that lapses, a key whose overlap ends.
+    #[must_use]
+    pub fn due(&self, now: Timestamp) -> Vec<u64> {
+        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+        let is_due = |entry: &Entry| match &entry.standing {
+            Standing::Enrolling {
+                resolution: Enrolment::Pending { expires_at, .. }, ..
+            } => now >= *expires_at,
+            Standing::Paired(pairing) => pairing.pin.ends_at.is_some_and(|end| now >= end),
+            _ => false,
+        };
+        index.iter().filter(|(_, entry)| is_due(entry)).map(|(_, entry)| entry.number).collect()
     }
 
     /// How many requests wait, in all and from this network.
@@ -167,8 +170,8 @@ impl Register {
     pub fn set_door(
         &self,
         door: Door,
-        also: impl FnOnce(&mut Step<'_>) -> Result<(), RegisterError>,
-    ) -> Result<(), RegisterError> {
+        also: impl FnOnce(&mut Step<'_>) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
         self.step(|step| {
             step.rows().put_value(SINGLES, DOOR, &door)?;
             also(step)
@@ -192,17 +195,17 @@ impl Register {
     ///
     /// # Errors
     /// The catalog's.
-    pub fn write_down_last_seen(&self) -> Result<(), RegisterError> {
+    pub fn write_down_last_seen(&self) -> Result<(), Failure> {
         let seen = entered(&self.last_seen).clone();
         if seen.is_empty() {
             return Ok(());
         }
         self.step(|step| {
             for (subject, at) in seen {
-                let Some(mut pairing) = step.pairing(subject)? else { continue };
-                if pairing.last_seen.is_none_or(|before| before.0 < at) {
-                    pairing.last_seen = Some(at.into());
-                    step.put_pairing(&pairing)?;
+                let Some(mut row) = step.peer_of_subject(subject)? else { continue };
+                if row.last_seen.is_none_or(|before| before.0 < at) {
+                    row.last_seen = Some(at.into());
+                    step.put_peer(&row)?;
                 }
             }
             Ok(())
@@ -215,18 +218,18 @@ impl Register {
     /// What the change says, or the catalog; then nothing has changed.
     pub fn step<T>(
         &self,
-        change: impl FnOnce(&mut Step<'_>) -> Result<T, RegisterError>,
-    ) -> Result<T, RegisterError> {
+        change: impl FnOnce(&mut Step<'_>) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
         let alone = entered(&self.alone);
         let (value, changes) = self.catalog.write(|rows| {
             let mut step = Step::new(rows);
             let value = change(&mut step)?;
             let touched = step.into_touched();
-            let changes: Result<Vec<_>, RegisterError> = touched
+            let changes: Result<Vec<_>, Failure> = touched
                 .into_iter()
-                .map(|thumbprint| Ok((thumbprint, standing_of(rows, &thumbprint)?)))
+                .map(|thumbprint| Ok((thumbprint, entry_of(rows, &thumbprint, &self.rules)?)))
                 .collect();
-            Ok::<_, RegisterError>((value, changes?))
+            Ok::<_, Failure>((value, changes?))
         })?;
         let mut ended = Vec::new();
         {
@@ -250,70 +253,71 @@ impl Register {
     /// What the look says, or the catalog.
     pub fn look<T>(
         &self,
-        look: impl FnOnce(&dyn Rows) -> Result<T, RegisterError>,
-    ) -> Result<T, RegisterError> {
+        look: impl FnOnce(&dyn Rows) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
         self.catalog.read(look)
     }
 
-    /// The request with this id.
+    /// The row of the request that somebody names.
     ///
     /// # Errors
     /// The catalog's.
-    pub fn request(&self, id: RequestId) -> Result<Option<RequestRow>, RegisterError> {
-        self.look(|rows| Ok(rows.value(REQUESTS, &id.to_bytes())?))
-    }
-
-    /// Every request, oldest number first.
-    ///
-    /// # Errors
-    /// The catalog's.
-    pub fn requests(&self) -> Result<Vec<RequestRow>, RegisterError> {
-        self.look(|rows| {
-            let mut requests = Vec::new();
-            each(rows, NUMBERS, |_, id: stored::IdRow| {
-                requests.extend(rows.value::<RequestRow>(REQUESTS, &id.0)?);
-                Ok(())
-            })?;
-            Ok(requests)
+    pub fn named(&self, name: RequestName) -> Result<Option<PeerRow>, Failure> {
+        self.look(|rows| match name {
+            RequestName::Number(number) => peer(rows, Some(Number(number))),
+            RequestName::Id(id) => peer(rows, rows.value(REQUESTS, &id.to_bytes())?),
         })
     }
 
-    /// The pairing with this id.
+    /// The row that this key leads to.
     ///
     /// # Errors
     /// The catalog's.
-    pub fn pairing(&self, subject: CoreId) -> Result<Option<PairingRow>, RegisterError> {
-        self.look(|rows| Ok(rows.value(PAIRINGS, &subject.to_bytes())?))
+    pub fn of_key(&self, thumbprint: &KeyThumbprint) -> Result<Option<PeerRow>, Failure> {
+        self.look(|rows| peer(rows, rows.value(KEYS, thumbprint)?))
     }
 
-    /// Every pairing.
+    /// The row of this pairing.
     ///
     /// # Errors
     /// The catalog's.
-    pub fn pairings(&self) -> Result<Vec<PairingRow>, RegisterError> {
-        self.all(PAIRINGS)
+    pub fn of_subject(&self, subject: CoreId) -> Result<Option<PeerRow>, Failure> {
+        self.look(|rows| peer(rows, rows.value(SUBJECTS, &subject.to_bytes())?))
+    }
+
+    /// Every row, oldest first.
+    ///
+    /// # Errors
+    /// The catalog's.
+    pub fn peers(&self) -> Result<Vec<PeerRow>, Failure> {
+        self.all(PEERS)
     }
 
     /// Every system, smallest id first.
     ///
     /// # Errors
     /// The catalog's.
-    pub fn systems(&self) -> Result<Vec<SystemRow>, RegisterError> {
+    pub fn systems(&self) -> Result<Vec<SystemRow>, Failure> {
         self.all(SYSTEMS)
     }
 
-    /// The enrolment code with this hash, if it is known.
+    /// Whether the request that somebody names lapsed a while ago.
     ///
     /// # Errors
     /// The catalog's.
-    pub fn code(&self, hash: &[u8; 32]) -> Result<Option<CodeRow>, RegisterError> {
-        self.look(|rows| Ok(rows.value(CODES, hash)?))
+    pub fn has_lapsed(&self, name: RequestName) -> Result<bool, Failure> {
+        self.look(|rows| {
+            let mut found = false;
+            each(rows, LAPSED, |key, row: LapsedRow| {
+                let number = key.try_into().map_or(0, u64::from_be_bytes);
+                found |= is_lapsed(name, number, &row);
+                Ok(())
+            })?;
+            Ok(found)
+        })
     }
 
-    fn all<T: offsite_store::catalog::Value>(
-        &self,
-        table: offsite_store::catalog::Table,
-    ) -> Result<Vec<T>, RegisterError> {
+    fn all<T: Value>(&self, table: Table) -> Result<Vec<T>, Failure> {
         self.look(|rows| {
             let mut values = Vec::new();
             each(rows, table, |_, value| {
@@ -325,10 +329,17 @@ impl Register {
     }
 }
 
+fn peer(rows: &dyn Rows, number: Option<Number>) -> Result<Option<PeerRow>, Failure> {
+    match number {
+        Some(Number(number)) => Ok(rows.value(PEERS, &number.to_be_bytes())?),
+        None => Ok(None),
+    }
+}
+
 /// Walks a whole table, a page at a time.
-fn each<T: offsite_store::catalog::Value>(
+fn each<T: Value>(
     rows: &dyn Rows,
-    table: offsite_store::catalog::Table,
+    table: Table,
     mut visit: impl FnMut(&[u8], T) -> Result<(), CatalogError>,
 ) -> Result<(), CatalogError> {
     let mut after: Option<Vec<u8>> = None;

@@ -9,16 +9,13 @@
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 
+use offsite_exchange::pairing::target::{Certificate, Paired, Renewal, Stage};
+use offsite_exchange::pairing::{PublicKey, Rules};
 use offsite_model::{CoreId, RequestId, TenantId, Timestamp};
 use offsite_store::catalog::{CatalogError, Rows, TypedRows};
 
-use super::tables::{
-    KEYS, KeyRow, PAIRINGS, PairingRow, PairingStanding, PinnedKey, REQUESTS, RequestRow,
-    RequestState,
-};
-
-/// The thumbprint of a key.
-pub type KeyThumbprint = [u8; 32];
+use super::tables::{KEYS, Number, PEERS, PeerRow, thumbprint_of};
+pub use crate::principal::KeyThumbprint;
 
 /// Withdrawn keys that are remembered, so that a repeated withdrawal is answered like the first. A stranger can fill this
 /// and no more.
@@ -71,16 +68,36 @@ pub struct Pairing {
     pub is_active: bool,
     /// Raised with each change of what the source may do.
     pub generation: u64,
-    /// The request that this key made, while it is remembered.
-    pub request: Option<RequestId>,
-    /// The certificates issued to this key.
-    pub pins: Vec<PinnedKey>,
+    /// The request that this key made.
+    pub request: RequestId,
+    /// The certificate issued to this key.
+    pub pin: Pin,
+}
+
+/// A certificate as its row pins it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pin {
+    /// Its serial number.
+    pub serial: [u8; 16],
+    /// Whether the source has used it.
+    pub is_used: bool,
+    /// When it stops, if a newer one was published beside it.
+    pub ends_at: Option<Timestamp>,
+}
+
+/// A key's row and what it stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The number of the row.
+    pub number: u64,
+    /// What the key stands for.
+    pub standing: Standing,
 }
 
 /// Every key that is known, and the counts of the budget for newcomers.
 #[derive(Debug, Default)]
 pub(super) struct Index {
-    keys: HashMap<KeyThumbprint, Standing>,
+    keys: HashMap<KeyThumbprint, Entry>,
     per_network: HashMap<Vec<u8>, u32>,
     n_pending: u32,
     n_with_code: u32,
@@ -88,31 +105,31 @@ pub(super) struct Index {
 }
 
 impl Index {
-    pub(super) fn find(&self, thumbprint: &KeyThumbprint) -> Option<&Standing> {
+    pub(super) fn find(&self, thumbprint: &KeyThumbprint) -> Option<&Entry> {
         self.keys.get(thumbprint)
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&KeyThumbprint, &Standing)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&KeyThumbprint, &Entry)> {
         self.keys.iter()
     }
 
     /// Sets what a key stands for; says whether it just lost a pairing.
-    pub(super) fn set(&mut self, thumbprint: KeyThumbprint, standing: Option<Standing>) -> bool {
-        let is_paired = matches!(standing, Some(Standing::Paired(_)));
-        if let Some(Standing::Enrolling { resolution, .. }) = &standing {
-            self.count(resolution, true);
-        }
-        let before = match standing {
-            Some(standing) => self.keys.insert(thumbprint, standing),
+    pub(super) fn set(&mut self, thumbprint: KeyThumbprint, entry: Option<Entry>) -> bool {
+        let is_paired = |entry: &Entry| matches!(entry.standing, Standing::Paired(_));
+        let stays = entry.as_ref().is_some_and(is_paired);
+        self.count(entry.as_ref(), true);
+        let before = match entry {
+            Some(entry) => self.keys.insert(thumbprint, entry),
             None => self.keys.remove(&thumbprint),
         };
-        if let Some(Standing::Enrolling { resolution, .. }) = &before {
-            self.count(resolution, false);
-        }
-        matches!(before, Some(Standing::Paired(_))) && !is_paired
+        self.count(before.as_ref(), false);
+        before.as_ref().is_some_and(is_paired) && !stays
     }
 
-    fn count(&mut self, resolution: &Enrolment, is_new: bool) {
+    fn count(&mut self, entry: Option<&Entry>, is_new: bool) {
+        let Some(Entry { standing: Standing::Enrolling { resolution, .. }, .. }) = entry else {
+            return;
+        };
         let Enrolment::Pending { network, with_code, .. } = resolution else { return };
         let step = |count: u32| if is_new { count.saturating_add(1) } else { count.saturating_sub(1) };
         self.n_pending = step(self.n_pending);
@@ -168,46 +185,75 @@ pub fn network_of(address: IpAddr) -> Vec<u8> {
 }
 
 /// What the catalog says a key stands for.
-pub(super) fn standing_of(
+pub(super) fn entry_of(
     rows: &(impl Rows + ?Sized),
     thumbprint: &KeyThumbprint,
-) -> Result<Option<Standing>, CatalogError> {
-    let Some(key) = rows.value::<KeyRow>(KEYS, thumbprint)? else { return Ok(None) };
-    if let Some(subject) = key.subject {
-        let pairing: Option<PairingRow> = rows.value(PAIRINGS, &subject.0.to_bytes())?;
-        let Some(pairing) = pairing.filter(|pairing| !pairing.has_ended()) else {
-            return Ok(Some(Standing::Spent));
-        };
-        let pins: Vec<_> =
-            pairing.keys.iter().filter(|pin| pin.thumbprint == *thumbprint).cloned().collect();
-        if !pins.is_empty() {
-            return Ok(Some(Standing::Paired(Pairing {
-                subject: subject.0,
-                tenant: pairing.tenant.0,
-                allow_restore: pairing.allow_restore,
-                is_active: pairing.state == PairingStanding::Active,
-                generation: pairing.generation,
-                request: key.request.map(|request| request.0),
-                pins,
-            })));
-        }
-    }
-    let Some(request) = key.request else { return Ok(Some(Standing::Spent)) };
-    let row: Option<RequestRow> = rows.value(REQUESTS, &request.0.to_bytes())?;
-    let Some(row) = row else { return Ok(Some(Standing::Spent)) };
-    let resolution = match row.state {
-        RequestState::Pending => Enrolment::Pending {
-            expires_at: row.expires_at.0,
-            network: row.network,
-            with_code: row.with_code,
-        },
-        // The pin of an accepted request is there when its artifacts are; a pin that went away has ended.
-        RequestState::Accepted(acceptance) if acceptance.artifacts.is_some() => {
-            return Ok(Some(Standing::Spent));
-        }
-        RequestState::Accepted(_) => Enrolment::Accepted,
-        RequestState::Rejected { .. } => Enrolment::Rejected,
-        RequestState::Expired { .. } => return Ok(Some(Standing::Spent)),
+    rules: &Rules,
+) -> Result<Option<Entry>, CatalogError> {
+    let Some(Number(number)) = rows.value(KEYS, thumbprint)? else { return Ok(None) };
+    let Some(row) = rows.value::<PeerRow>(PEERS, &number.to_be_bytes())? else { return Ok(None) };
+    let standing = standing_of(&row, thumbprint, rules);
+    Ok(Some(Entry { number, standing }))
+}
+
+/// What a key of this row stands for.
+fn standing_of(row: &PeerRow, thumbprint: &KeyThumbprint, rules: &Rules) -> Standing {
+    let is_it = |key: &PublicKey| thumbprint_of(key) == *thumbprint;
+    let enrolling = |resolution| {
+        let request = row.pending().request;
+        Standing::Enrolling { request, resolution }
     };
-    Ok(Some(Standing::Enrolling { request: request.0, resolution }))
+    match row.machine.stage() {
+        Stage::Pending(pending) => enrolling(Enrolment::Pending {
+            expires_at: pending.expires_at,
+            network: row.arrival.network.clone(),
+            with_code: row.arrival.tenant.is_some(),
+        }),
+        Stage::AwaitIssued(_) => enrolling(Enrolment::Accepted),
+        Stage::Rejected(_) => enrolling(Enrolment::Rejected),
+        Stage::AwaitFirstUse(paired) => paired_standing(row, paired, false, is_it, rules),
+        Stage::Active(paired) => paired_standing(row, paired, true, is_it, rules),
+        Stage::Expired(_) | Stage::Withdrawn(_) | Stage::Ended(_) => Standing::Spent,
+    }
+}
+
+fn paired_standing(
+    row: &PeerRow,
+    paired: &Paired,
+    is_active: bool,
+    is_it: impl Fn(&PublicKey) -> bool,
+    rules: &Rules,
+) -> Standing {
+    // An acceptance without its placement is never kept; a row that says otherwise opens nothing.
+    let Some(place) = &row.place else { return Standing::Spent };
+    let pinned = |certificate: &Certificate, is_used, ends_at| {
+        Standing::Paired(Pairing {
+            subject: place.subject.0,
+            tenant: place.tenant.0,
+            allow_restore: paired.acceptance.grants.allow_restore,
+            is_active,
+            generation: row.generation,
+            request: certificate.order.request,
+            pin: Pin { serial: certificate.order.serial, is_used, ends_at },
+        })
+    };
+    match &paired.renewal {
+        Some(Renewal::AwaitFirstUse { certificate, .. }) if is_it(&certificate.order.key) => {
+            pinned(certificate, false, None)
+        }
+        Some(Renewal::AwaitIssued(order)) if is_it(&order.key) => Standing::Enrolling {
+            request: order.request,
+            resolution: Enrolment::Accepted,
+        },
+        renewal if is_it(&paired.live.order.key) => {
+            let ends_at = match renewal {
+                Some(Renewal::AwaitFirstUse { published_at, .. }) => {
+                    Some(*published_at + rules.overlap)
+                }
+                _ => None,
+            };
+            pinned(&paired.live, is_active, ends_at)
+        }
+        _ => Standing::Spent,
+    }
 }

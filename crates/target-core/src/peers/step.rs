@@ -1,17 +1,16 @@
 //! One change of the register: typed rows inside a transaction, and the keys it touches.
 
-use offsite_model::{CoreId, RequestId};
+use offsite_model::CoreId;
 use offsite_proto::operator::RequestName;
-use offsite_store::catalog::{CatalogError, RowsMut, TypedRows, TypedRowsMut};
+use offsite_store::catalog::{CatalogError, Order, RowsMut, TypedRows, TypedRowsMut};
 
 use super::index::KeyThumbprint;
-use super::stored::IdRow;
 use super::tables::{
-    Counter, KEYS, KeyRow, NUMBERS, PAIRINGS, PairingRow, REQUESTS, RequestRow, SINGLES, SYSTEMS,
-    SystemRow,
+    KEYS, LAPSED, LapsedRow, Number, PEERS, PeerRow, REQUESTS, SINGLES, SUBJECTS, SYSTEMS,
+    SystemRow, thumbprint_of,
 };
 
-/// The key of the counter of requests in [`SINGLES`].
+/// The key of the counter of rows in [`SINGLES`].
 const LAST_REQUEST: &[u8] = b"last-request";
 /// The key of the counter of systems in [`SINGLES`].
 const LAST_SYSTEM: &[u8] = b"last-system";
@@ -42,7 +41,7 @@ impl<'a> Step<'a> {
         }
     }
 
-    /// The next short number of a request.
+    /// The next short number.
     ///
     /// # Errors
     /// The catalog's.
@@ -60,114 +59,118 @@ impl<'a> Step<'a> {
     }
 
     fn count(&mut self, name: &[u8]) -> Result<u64, CatalogError> {
-        let Counter(last) = self.rows.value(SINGLES, name)?.unwrap_or_default();
+        let Number(last) = self.rows.value(SINGLES, name)?.unwrap_or(Number(0));
         let next = last.saturating_add(1);
-        self.rows.put_value(SINGLES, name, &Counter(next))?;
+        self.rows.put_value(SINGLES, name, &Number(next))?;
         Ok(next)
     }
 
-    /// What is kept about a key.
+    /// The row with this number.
     ///
     /// # Errors
     /// The catalog's.
-    pub fn key(&self, thumbprint: &KeyThumbprint) -> Result<Option<KeyRow>, CatalogError> {
-        self.rows.value(KEYS, thumbprint)
+    pub fn peer(&self, number: u64) -> Result<Option<PeerRow>, CatalogError> {
+        self.rows.value(PEERS, &number.to_be_bytes())
     }
 
-    /// Keeps what a key stands for.
+    /// The row that this key leads to.
     ///
     /// # Errors
     /// The catalog's.
-    pub fn put_key(&mut self, thumbprint: KeyThumbprint, row: KeyRow) -> Result<(), CatalogError> {
-        self.touch(thumbprint);
-        self.rows.put_value(KEYS, &thumbprint, &row)
+    pub fn peer_of_key(
+        &self,
+        thumbprint: &KeyThumbprint,
+    ) -> Result<Option<PeerRow>, CatalogError> {
+        match self.rows.value::<Number>(KEYS, thumbprint)? {
+            Some(Number(number)) => self.peer(number),
+            None => Ok(None),
+        }
     }
 
-    /// Forgets a key.
+    /// The row of this pairing.
     ///
     /// # Errors
     /// The catalog's.
-    pub fn remove_key(&mut self, thumbprint: &KeyThumbprint) -> Result<(), CatalogError> {
-        self.touch(*thumbprint);
-        self.rows.remove(KEYS, thumbprint).map(|_| ())
+    pub fn peer_of_subject(&self, subject: CoreId) -> Result<Option<PeerRow>, CatalogError> {
+        match self.rows.value::<Number>(SUBJECTS, &subject.to_bytes())? {
+            Some(Number(number)) => self.peer(number),
+            None => Ok(None),
+        }
     }
 
-    /// The request with this id.
+    /// The row of the request that an operator names.
     ///
     /// # Errors
     /// The catalog's.
-    pub fn request(&self, id: RequestId) -> Result<Option<RequestRow>, CatalogError> {
-        self.rows.value(REQUESTS, &id.to_bytes())
-    }
-
-    /// The request an operator names.
-    ///
-    /// # Errors
-    /// The catalog's.
-    pub fn request_named(&self, name: RequestName) -> Result<Option<RequestRow>, CatalogError> {
+    pub fn peer_named(&self, name: RequestName) -> Result<Option<PeerRow>, CatalogError> {
         match name {
-            RequestName::Id(id) => self.request(id),
-            RequestName::Number(number) => {
-                match self.rows.value::<IdRow>(NUMBERS, &number.to_be_bytes())? {
-                    Some(IdRow(id)) => self.request(RequestId::from_bytes(id)),
-                    None => Ok(None),
-                }
-            }
+            RequestName::Number(number) => self.peer(number),
+            RequestName::Id(id) => match self.rows.value::<Number>(REQUESTS, &id.to_bytes())? {
+                Some(Number(number)) => self.peer(number),
+                None => Ok(None),
+            },
         }
     }
 
-    /// Keeps a request under its id and number.
+    /// Keeps a row in place of what stood under its number, and every name that leads to it.
     ///
     /// # Errors
     /// The catalog's.
-    pub fn put_request(&mut self, request: &RequestRow) -> Result<(), CatalogError> {
-        let id = request.id.0.to_bytes();
-        self.touch(request.thumbprint);
-        self.rows.put_value(REQUESTS, &id, request)?;
-        self.rows.put_value(NUMBERS, &request.number.to_be_bytes(), &IdRow(id))
-    }
-
-    /// Forgets a request.
-    ///
-    /// # Errors
-    /// The catalog's.
-    pub fn remove_request(&mut self, request: &RequestRow) -> Result<(), CatalogError> {
-        self.touch(request.thumbprint);
-        self.rows.remove(REQUESTS, &request.id.0.to_bytes())?;
-        self.rows.remove(NUMBERS, &request.number.to_be_bytes()).map(|_| ())
-    }
-
-    /// Gives a request another id under the same number.
-    ///
-    /// # Errors
-    /// The catalog's.
-    pub fn rename_request(
-        &mut self,
-        request: &mut RequestRow,
-        id: RequestId,
-    ) -> Result<(), CatalogError> {
-        self.rows.remove(REQUESTS, &request.id.0.to_bytes())?;
-        request.id = id.into();
-        self.put_request(request)
-    }
-
-    /// The pairing with this id.
-    ///
-    /// # Errors
-    /// The catalog's.
-    pub fn pairing(&self, subject: CoreId) -> Result<Option<PairingRow>, CatalogError> {
-        self.rows.value(PAIRINGS, &subject.to_bytes())
-    }
-
-    /// Keeps a pairing. Whoever takes a key out of it touches that key himself, by [`Step::put_key`].
-    ///
-    /// # Errors
-    /// The catalog's.
-    pub fn put_pairing(&mut self, pairing: &PairingRow) -> Result<(), CatalogError> {
-        for pin in &pairing.keys {
-            self.touch(pin.thumbprint);
+    pub fn put_peer(&mut self, row: &PeerRow) -> Result<(), CatalogError> {
+        let number = Number(row.number);
+        // A request that was filed anew has another id; the old one must lead nowhere.
+        let before = self.peer(row.number)?;
+        for id in before.iter().flat_map(PeerRow::request_ids) {
+            self.rows.remove(REQUESTS, &id.to_bytes())?;
         }
-        self.rows.put_value(PAIRINGS, &pairing.subject.0.to_bytes(), pairing)
+        for id in row.request_ids() {
+            self.rows.put_value(REQUESTS, &id.to_bytes(), &number)?;
+        }
+        for key in row.machine.keys() {
+            let thumbprint = thumbprint_of(key);
+            self.touch(thumbprint);
+            self.rows.put_value(KEYS, &thumbprint, &number)?;
+        }
+        if let Some(place) = &row.place {
+            self.rows.put_value(SUBJECTS, &place.subject.0.to_bytes(), &number)?;
+        }
+        self.rows.put_value(PEERS, &row.number.to_be_bytes(), row)
+    }
+
+    /// Forgets a row and every name that leads to it.
+    ///
+    /// # Errors
+    /// The catalog's.
+    pub fn remove_peer(&mut self, row: &PeerRow) -> Result<(), CatalogError> {
+        for id in row.request_ids() {
+            self.rows.remove(REQUESTS, &id.to_bytes())?;
+        }
+        for key in row.machine.keys() {
+            let thumbprint = thumbprint_of(key);
+            self.touch(thumbprint);
+            self.rows.remove(KEYS, &thumbprint)?;
+        }
+        if let Some(place) = &row.place {
+            self.rows.remove(SUBJECTS, &place.subject.0.to_bytes())?;
+        }
+        self.rows.remove(PEERS, &row.number.to_be_bytes()).map(|_| ())
+    }
+
+    /// Remembers that a request lapsed.
+    ///
+    /// # Errors
+    /// The catalog's.
+    pub fn put_lapsed(&mut self, number: u64, row: &LapsedRow) -> Result<(), CatalogError> {
+        self.rows.put_value(LAPSED, &number.to_be_bytes(), row)
+    }
+
+    /// Every system.
+    ///
+    /// # Errors
+    /// The catalog's.
+    pub fn systems(&self) -> Result<Vec<SystemRow>, CatalogError> {
+        let rows = self.rows.scan_values(SYSTEMS, &[], None, Order::Ascending, usize::MAX)?;
+        Ok(rows.into_iter().map(|(_, system)| system).collect())
     }
 
     /// The system with this id.
@@ -175,19 +178,22 @@ impl<'a> Step<'a> {
     /// # Errors
     /// The catalog's.
     pub fn system(&self, sid: i64) -> Result<Option<SystemRow>, CatalogError> {
-        self.rows.value(SYSTEMS, &system_key(sid))
+        self.rows.value(SYSTEMS, &sid.to_be_bytes())
     }
 
-    /// Keeps a system.
+    /// Keeps a system. Ids are positive, so their bytes sort like the numbers.
     ///
     /// # Errors
     /// The catalog's.
     pub fn put_system(&mut self, system: &SystemRow) -> Result<(), CatalogError> {
-        self.rows.put_value(SYSTEMS, &system_key(system.sid), system)
+        self.rows.put_value(SYSTEMS, &system.sid.to_be_bytes(), system)
     }
 }
 
-/// Ids of systems are positive, so their big-endian bytes sort like the numbers.
-const fn system_key(sid: i64) -> [u8; 8] {
-    sid.to_be_bytes()
+/// Whether this id is that of a request that lapsed.
+pub(super) fn is_lapsed(name: RequestName, number: u64, row: &LapsedRow) -> bool {
+    match name {
+        RequestName::Number(wanted) => wanted == number,
+        RequestName::Id(id) => id == row.request.0,
+    }
 }

@@ -76,12 +76,3 @@ impl<T: fmt::Debug> fmt::Debug for Stored<T> {
         self.0.fmt(f)
     }
 }
-
-/// The id that a number or a name stands for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct IdRow(pub [u8; 16]);
-
-impl offsite_store::catalog::Value for IdRow {
-    const VERSION: u8 = 1;
-    const BYTES_MAX: usize = 32;
-}
