@@ -23,6 +23,7 @@
 //! **Absent:** pairings, tenants, records, files, and any right to do anything: a [`Gate`] decides.
 
 mod body;
+mod framing;
 mod gate;
 mod handler;
 mod mutation;
