@@ -17,7 +17,7 @@ use std::sync::Arc;
 use offsite_daemon::private::{PrivateDirectory, PrivateError};
 use offsite_exchange::pairing::PublicKey;
 use offsite_exchange::pairing::source::Artifacts;
-use offsite_model::Timestamp;
+use offsite_model::{FileSystem, Timestamp};
 use offsite_pki::bundle::Bundle;
 use offsite_pki::{Certificate, PrivateKey, Spki, Thumbprint};
 
@@ -30,14 +30,15 @@ const FILE_BYTES_MAX: u64 = 256 << 10;
 /// The directory of keys.
 #[derive(Clone)]
 pub struct Keys {
+    files: Arc<dyn FileSystem>,
     directory: Arc<PrivateDirectory>,
 }
 
 impl Keys {
     /// The keys in this directory, which was found to be private.
     #[must_use]
-    pub const fn new(directory: Arc<PrivateDirectory>) -> Self {
-        Self { directory }
+    pub const fn new(files: Arc<dyn FileSystem>, directory: Arc<PrivateDirectory>) -> Self {
+        Self { files, directory }
     }
 
     /// Makes a key and keeps it durably before anybody hears of its public half.
@@ -125,7 +126,11 @@ impl Keys {
     pub fn sweep<'a>(&self, in_use: impl IntoIterator<Item = &'a PublicKey>) -> Result<(), Trouble> {
         let in_use: BTreeSet<_> =
             in_use.into_iter().filter_map(|key| thumbprint(key).ok()).map(|key| key.to_string()).collect();
-        for name in self.directory.names()? {
+        let names = self
+            .files
+            .list(&self.directory.path_of(""))
+            .map_err(|error| Trouble::disk("list the keys of this source", &error))?;
+        for name in names {
             let stem = name.strip_suffix(".key").or(name.strip_suffix(".pem"));
             if !stem.is_some_and(|stem| in_use.contains(stem)) {
                 tracing::info!(file = name, "removing a key that belongs to nothing");
