@@ -25,6 +25,5 @@ forms! {
     request_id: offsite_model::RequestId as [u8; 16], |id: &offsite_model::RequestId| id.to_bytes(), offsite_model::RequestId::from_bytes;
     core_id: offsite_model::CoreId as [u8; 16], |id: &offsite_model::CoreId| id.to_bytes(), offsite_model::CoreId::from_bytes;
     agent_id: offsite_model::AgentId as [u8; 16], |id: &offsite_model::AgentId| id.to_bytes(), offsite_model::AgentId::from_bytes;
-    digest: offsite_model::Digest as [u8; 32], |digest: &offsite_model::Digest| *digest.as_bytes(), offsite_model::Digest::from_bytes;
     moment: offsite_model::Timestamp as i64, |moment: &offsite_model::Timestamp| moment.as_micros(), offsite_model::Timestamp::from_micros;
 }

@@ -172,6 +172,15 @@ pub struct Active {
     pub renewal: Option<Renewal>,
     /// Whether the target no longer takes the key in use, so that all hope is in the renewal.
     pub is_key_refused: bool,
+    /// Whether the call under way is row 45 with the key in use, and not a step of the renewal.
+    pub is_syncing: bool,
+}
+
+impl Active {
+    /// A pairing with this identity and nothing under way.
+    pub(super) const fn new(link: Link, identity: Identity) -> Self {
+        Self { link, identity, renewal: None, is_key_refused: false, is_syncing: false }
+    }
 }
 
 /// How far a renewal has come. Its key is kept until the target has answered a call made with one of the

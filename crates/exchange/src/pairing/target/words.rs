@@ -252,7 +252,9 @@ pub enum Audit {
     },
     /// The source used its certificate for the first time.
     Active,
-    /// A renewal was granted.
+    /// The source asks for a certificate of a new key.
+    RenewalAsked,
+    /// It can be fetched.
     RenewalGranted,
     /// The new key is in use, or the overlap is over; the old key is dead.
     KeyRetired {
