@@ -11,6 +11,7 @@
     reason = "only tests link this crate: a panic is how a test fails, and files are its fixtures"
 )]
 
+pub mod disk;
 pub mod expect;
 pub mod files_suite;
 pub mod luck;
