@@ -94,22 +94,22 @@ pub enum BundleError {
     },
     /// The clocks are further apart than is tolerated.
     #[error(
-        "the clock of this machine differs from the target's by {skew_secs} seconds, more than the \
-         {} that are tolerated; set it and try again", SKEW.as_secs()
+        "the clock of this machine is {}, more than the {} that are tolerated; set it right and \
+         try again", Apart(*skew_secs), SKEW.as_secs()
     )]
     Skew {
-        /// Ours minus the target's, in seconds: positive where ours is ahead.
+        /// The target's clock less ours, in seconds: positive where the target's is ahead.
         skew_secs: i64,
     },
     /// The certificate ran out, or has not begun, beyond the tolerance.
     #[error(
-        "the certificate is out of its time by {secs} seconds by the clock of this machine \
-         (measured skew: {skew_secs} seconds)"
+        "the certificate is out of its time by {secs} seconds by the clock of this machine, which is \
+         {}", Apart(*skew_secs)
     )]
     Time {
         /// How far outside, in seconds.
         secs: u64,
-        /// Ours minus the target's, in seconds, as far as it could be measured.
+        /// The target's clock less ours, in seconds, as far as it could be measured.
         skew_secs: i64,
     },
     /// The text of an installed bundle cannot be read.
@@ -121,6 +121,16 @@ pub enum BundleError {
     /// The text of an installed bundle was altered or is half of one.
     #[error("the pairing of this source is not as it was written")]
     Altered,
+}
+
+/// The target's clock less ours, in words: which clock is ahead is what an operator has to know.
+struct Apart(i64);
+
+impl fmt::Display for Apart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let side = if self.0 > 0 { "behind" } else { "ahead of" };
+        write!(f, "{} seconds {side} the target's", self.0.unsigned_abs())
+    }
 }
 
 /// A complete pairing, from the source's side. Invariant: the certificate is over the key, both it and
@@ -217,6 +227,12 @@ impl Bundle {
         &self.key
     }
 
+    /// The private key of this source, by value.
+    #[must_use]
+    pub fn into_key(self) -> PrivateKey {
+        self.key
+    }
+
     /// The certificate of this source.
     #[must_use]
     pub const fn certificate(&self) -> &Certificate {
@@ -285,7 +301,7 @@ fn check_time(certificate: &Certificate, clocks: Clocks) -> Result<(), BundleErr
     // that stands before the moment of issue is known to be wrong.
     let issued = certificate.not_before() + HEAD_START;
     let reference = clocks.target_now.unwrap_or_else(|| issued.max(clocks.now));
-    let skew_secs = clocks.now.as_secs().saturating_sub(reference.as_secs());
+    let skew_secs = reference.as_secs().saturating_sub(clocks.now.as_secs());
     if skew_secs.unsigned_abs() > SKEW.as_secs() {
         return Err(BundleError::Skew { skew_secs });
     }

@@ -8,7 +8,7 @@
 
 use std::fmt;
 
-use offsite_model::{CoreId, Timestamp};
+use offsite_model::{CoreId, Luck, Timestamp};
 use rustls::server::ParsedCertificate;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::SectionKind;
@@ -80,6 +80,16 @@ impl Serial {
         } else {
             Err(CertificateError::Serial)
         }
+    }
+
+    /// A new serial number: 126 random bits, positive, always 16 bytes long.
+    #[must_use]
+    pub fn random(luck: &dyn Luck) -> Self {
+        let mut bytes = [0; 16];
+        luck.fill(&mut bytes);
+        let [first, ..] = &mut bytes;
+        *first = (*first & 0x3f) | 0x40;
+        Self(bytes.into())
     }
 
     fn from_integer(content: &[u8]) -> Result<Self, CertificateError> {

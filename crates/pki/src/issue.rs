@@ -16,7 +16,7 @@ use rcgen::{
 use rustls_pki_types::pem::SectionKind;
 use zeroize::Zeroizing;
 
-use crate::certificate::{Certificate, CertificateError};
+use crate::certificate::{Certificate, CertificateError, Serial};
 use crate::key::{KeyError, PrivateKey, Spki};
 use crate::pem::{self, PemError};
 
@@ -112,7 +112,7 @@ impl Authority {
     pub fn create(name: &str, now: Timestamp, luck: &dyn Luck) -> Result<Self, IssueError> {
         let key = PrivateKey::generate()?;
         let mut profile = blank(now, AUTHORITY_DAYS);
-        profile.serial_number = Some(serial(luck));
+        profile.serial_number = Some(SerialNumber::from_slice(Serial::random(luck).as_bytes()));
         profile.distinguished_name = named(name)?;
         profile.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         profile.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
@@ -168,7 +168,22 @@ impl Authority {
         validity: Validity,
         luck: &dyn Luck,
     ) -> Result<Certificate, IssueError> {
-        let mut profile = leaf(validity.now, validity.days, luck);
+        self.issue_client_as(key, subject, validity, &Serial::random(luck))
+    }
+
+    /// As [`Authority::issue_client`], under a serial number that was drawn and kept before, so that
+    /// an issue that was cut short can be repeated as the same one.
+    ///
+    /// # Errors
+    /// [`IssueError::Library`] when the library refuses.
+    pub fn issue_client_as(
+        &self,
+        key: &Spki,
+        subject: CoreId,
+        validity: Validity,
+        serial: &Serial,
+    ) -> Result<Certificate, IssueError> {
+        let mut profile = leaf(validity.now, validity.days, serial);
         profile.distinguished_name = common_name(&subject.to_string());
         profile.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         self.sign(&profile, key)
@@ -191,7 +206,7 @@ impl Authority {
             return Err(IssueError::Name);
         }
         let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
-        let mut profile = leaf(validity.now, validity.days, luck);
+        let mut profile = leaf(validity.now, validity.days, &Serial::random(luck));
         profile.distinguished_name = common_name(&subject.to_string());
         profile.subject_alt_names =
             CertificateParams::new(names).map_err(|_| IssueError::Name)?.subject_alt_names;
@@ -215,7 +230,7 @@ pub fn self_signed(
     now: Timestamp,
     luck: &dyn Luck,
 ) -> Result<Certificate, IssueError> {
-    let mut profile = leaf(now, SELF_SIGNED_DAYS, luck);
+    let mut profile = leaf(now, SELF_SIGNED_DAYS, &Serial::random(luck));
     profile.distinguished_name = common_name("offsite source, not paired");
     profile.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     let issuer = Issuer::from_params(&profile, key.pair());
@@ -248,24 +263,14 @@ fn blank(now: Timestamp, days: u32) -> CertificateParams {
 }
 
 /// What every certificate that is no authority has in common.
-fn leaf(now: Timestamp, days: u32, luck: &dyn Luck) -> CertificateParams {
+fn leaf(now: Timestamp, days: u32, serial: &Serial) -> CertificateParams {
     let mut profile = blank(now, days);
-    profile.serial_number = Some(serial(luck));
+    profile.serial_number = Some(SerialNumber::from_slice(serial.as_bytes()));
     // Also writes the critical basic constraints and the subject's key identifier.
     profile.is_ca = IsCa::ExplicitNoCa;
     profile.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     profile.use_authority_key_identifier_extension = true;
     profile
-}
-
-/// 126 random bits, positive, always 16 bytes long.
-fn serial(luck: &dyn Luck) -> SerialNumber {
-    let mut bytes = [0; 16];
-    luck.fill(&mut bytes);
-    if let Some(first) = bytes.first_mut() {
-        *first = (*first & 0x3f) | 0x40;
-    }
-    SerialNumber::from_slice(&bytes)
 }
 
 fn common_name(name: &str) -> DistinguishedName {

@@ -9,7 +9,7 @@ use x509_parser::prelude::FromDer;
 use super::mint::{Mint, SET, UTF8, extension, name, request, seq, tlv, usages, wish};
 use super::{NOW, Target};
 use crate::der::Signed;
-use crate::{Authority, IssueError, PrivateKey, Spki, Validity, request as requests};
+use crate::{Authority, IssueError, PrivateKey, Serial, Spki, Validity, request as requests};
 
 /// Issues for this key and compares the result with the profile, byte by byte; then asks a second
 /// parser, which shares no code with the comparison.
@@ -159,6 +159,12 @@ fn a_02_serials_do_not_repeat_and_lives_are_bounded() {
         let validity = Validity::usual(NOW);
         let issued = target.authority.issue_client(key.spki(), id, validity, &target.luck).unwrap();
         assert!(serials.insert(issued.serial().as_bytes().to_vec()));
+    }
+    let serial = Serial::random(&target.luck);
+    for _ in 0..2 {
+        let validity = Validity::usual(NOW);
+        let issued = target.authority.issue_client_as(key.spki(), id, validity, &serial).unwrap();
+        assert_eq!(issued.serial(), &serial);
     }
     assert!(Validity::days(NOW, 400).is_ok());
     for days in [0, 401, u32::MAX] {
