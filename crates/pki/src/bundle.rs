@@ -1,5 +1,6 @@
-//! What a paired source keeps: its key, its certificate, the target's key and the target's authority,
-//! checked together when they arrive and kept in one text, so that installing them is one rename.
+//! What a paired source keeps: its key, its certificate, the target's key and the target's
+//! authority, checked together when they arrive and kept in one text, so that installing them is
+//! one rename.
 //!
 //! **Absent:** the file, its mode and its rename (`daemon::files`); where the pinned key came from
 //! (the handshake of the submit, never a value that somebody sent).
@@ -103,8 +104,8 @@ pub enum BundleError {
     },
     /// The certificate ran out, or has not begun, beyond the tolerance.
     #[error(
-        "the certificate is out of its time by {secs} seconds by the clock of this machine, which is \
-         {}", Apart(*skew_secs)
+        "the certificate is out of its time by {secs} seconds by the clock of this machine, which \
+         is {}", Apart(*skew_secs)
     )]
     Time {
         /// How far outside, in seconds.
@@ -133,8 +134,9 @@ impl fmt::Display for Apart {
     }
 }
 
-/// A complete pairing, from the source's side. Invariant: the certificate is over the key, both it and
-/// the target's were signed by the authority, and the pinned key is that of the target's certificate.
+/// A complete pairing, from the source's side. Invariant: the certificate is over the key, both it
+/// and the target's were signed by the authority, and the pinned key is that of the target's
+/// certificate.
 pub struct Bundle {
     key: PrivateKey,
     certificate: Certificate,
@@ -188,8 +190,9 @@ impl Bundle {
         text
     }
 
-    /// Reads a text that [`Bundle::to_pem`] wrote, and nothing else: half a text, an added line or an
-    /// exchanged part is refused. Time is not looked at, since an expired pairing may be renewed.
+    /// Reads a text that [`Bundle::to_pem`] wrote, and nothing else: half a text, an added line or
+    /// an exchanged part is refused. Time is not looked at, since an expired pairing may be
+    /// renewed.
     ///
     /// # Errors
     /// What is missing, unreadable or does not belong together.
@@ -297,8 +300,8 @@ fn check_parts(
 /// Time is judged against the target's clock first: a source whose clock is wrong would keep its
 /// points under wrong times, and be locked out by its own certificate later.
 fn check_time(certificate: &Certificate, clocks: Clocks) -> Result<(), BundleError> {
-    // A certificate may have waited for days to be fetched: without the target's clock, only a clock
-    // that stands before the moment of issue is known to be wrong.
+    // A certificate may have waited for days to be fetched: without the target's clock, only a
+    // clock that stands before the moment of issue is known to be wrong.
     let issued = certificate.not_before() + HEAD_START;
     let reference = clocks.target_now.unwrap_or_else(|| issued.max(clocks.now));
     let skew_secs = reference.as_secs().saturating_sub(clocks.now.as_secs());

@@ -1,8 +1,8 @@
 //! The authority of a target, and the only three certificates that are ever made.
 //!
-//! Each is built from nothing, in one place, with every field said. A request gives its public
-//! key and no more, so that whatever else somebody writes into one cannot arrive here: there is no
-//! type that could carry it.
+//! Each is built from nothing, in one place, with every field said. A request gives its
+//! public key and no more, so that whatever else somebody writes into one cannot arrive here: there
+//! is no type that could carry it.
 //!
 //! **Absent:** intermediate authorities, names from requests, revocation lists.
 
@@ -26,8 +26,8 @@ pub(crate) const HEAD_START: Span = Span::from_hours(1);
 const CLIENT_DAYS: u32 = 90;
 /// The longest life of a source's certificate.
 const CLIENT_DAYS_MAX: u32 = 400;
-/// The life of the target's own certificate. Its key is pinned and kept for life; the certificate is
-/// a frame around it, so it is made to last and still below what browsers refuse.
+/// The life of the target's own certificate. Its key is pinned and kept for life; the certificate
+/// is a frame around it, so it is made to last and still below what browsers refuse.
 pub const SERVER_DAYS: u32 = 397;
 /// The life of an authority: no rollover is built yet, so it outlives the machine.
 const AUTHORITY_DAYS: u32 = 25 * 365;
@@ -86,8 +86,8 @@ pub enum IssueError {
     /// The text of the authority cannot be read.
     #[error("cannot read the authority: {0}")]
     Text(#[from] PemError),
-    /// Key and certificate of the authority do not belong together, or the certificate is none of an
-    /// authority that signed itself.
+    /// Key and certificate of the authority do not belong together, or the certificate is none of
+    /// an authority that signed itself.
     #[error("the key of the authority is not that of a certificate of its own making")]
     Mismatch,
 }
@@ -171,8 +171,8 @@ impl Authority {
         self.issue_client_as(key, subject, validity, &Serial::random(luck))
     }
 
-    /// As [`Authority::issue_client`], under a serial number that was drawn and kept before, so that
-    /// an issue that was cut short can be repeated as the same one.
+    /// As [`Authority::issue_client`], under a serial number that was drawn and kept before, so
+    /// that an issue that was cut short can be repeated as the same one.
     ///
     /// # Errors
     /// [`IssueError::Library`] when the library refuses.
@@ -189,8 +189,8 @@ impl Authority {
         self.sign(&profile, key)
     }
 
-    /// Issues the target's own certificate, for these DNS names and addresses. None is fine: sources
-    /// go by the pinned key, only browsers look at names.
+    /// Issues the target's own certificate, for these DNS names and addresses. None is fine:
+    /// sources go by the pinned key, only browsers look at names.
     ///
     /// # Errors
     /// [`IssueError::Name`] for a bad name, [`IssueError::Library`] when the library refuses.
@@ -292,8 +292,8 @@ fn is_host_name(name: &str) -> bool {
     !name.is_empty() && name.len() <= 253 && name.bytes().all(is_letter)
 }
 
-/// Whole seconds since 1970, before which there is nothing to certify, up to the year 9999, the last
-/// that a certificate can state.
+/// Whole seconds since 1970, before which there is nothing to certify, up to the year 9999, the
+/// last that a certificate can state.
 fn since_1970(at: Timestamp) -> Duration {
     Duration::from_secs(u64::try_from(at.as_secs()).unwrap_or(0).min(253_402_300_799))
 }

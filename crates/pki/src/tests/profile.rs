@@ -99,7 +99,8 @@ fn a_02_hostile_requests_yield_exactly_the_profile() {
     let cases = hostile(&key, CoreId::random(&target.luck));
     assert_eq!(cases.len(), 25);
     for (case, der) in cases {
-        // Each is well formed where we look and well signed: none is refused, each gets the profile.
+        // Each is well formed where we look and well signed: none is refused, each gets the
+        // profile.
         let read = requests::from_der(&der).unwrap_or_else(|error| panic!("{case}: {error}"));
         assert_eq!(read.spki(), key.spki(), "{case}");
         assert_profile(&target, read.spki());
