@@ -336,7 +336,7 @@ fn suits(principal: &Principal, grant: Grant, object: &Object) -> Result<(), Why
         }
         (Grant::Initiate, Object::Pending { .. }) => Err(Why::Forbidden),
         (Grant::CoSign | Grant::InitiateOrCoSign, Object::Pending { initiator })
-            if principal.person() == Some(initiator) =>
+            if principal.person() == Some(initiator) || is_minted_by(principal, initiator) =>
         {
             Err(Why::Forbidden)
         }
@@ -354,6 +354,10 @@ const fn has_restore_grant(principal: &Principal) -> bool {
         Principal::LocalRoot { .. } => true,
         Principal::Anon | Principal::Enrolling { .. } => false,
     }
+}
+
+fn is_minted_by(principal: &Principal, person: Person) -> bool {
+    matches!(principal, Principal::User(account) if account.minted_by == Some(person))
 }
 
 fn is_account(principal: &Principal, user: UserId) -> bool {

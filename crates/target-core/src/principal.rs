@@ -101,6 +101,9 @@ pub struct Account {
     pub tenants: TenantScope,
     /// Whether the restore grant was given to it; asked of operators only.
     pub restore_grant: bool,
+    /// Who made the token, where it was somebody else: he holds this account's right as well, so for four-eyes rules the
+    /// two are one person.
+    pub minted_by: Option<Person>,
 }
 
 /// Which tenants an account reaches.

@@ -2,7 +2,7 @@
 //!
 //! The model's ids do not serialise by themselves, so that none reaches a wire by accident; rows say `with = "rows::id"`.
 
-use offsite_model::{CoreId, RequestId, TenantId, TokenId, UserId};
+use offsite_model::{CoreId, RepositoryId, RequestId, TenantId, TokenId, UserId};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// An id as 16 bytes.
@@ -27,7 +27,7 @@ macro_rules! bytes16 {
     )*};
 }
 
-bytes16! { CoreId RequestId TenantId TokenId UserId }
+bytes16! { CoreId RepositoryId RequestId TenantId TokenId UserId }
 
 /// For `#[serde(with = "crate::rows::id")]`.
 pub mod id {

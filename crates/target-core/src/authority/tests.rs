@@ -32,7 +32,8 @@ fn peer(restore_grant: bool) -> PairedPeer {
 }
 
 fn user(role: Role, tenants: TenantScope, restore_grant: bool) -> Principal {
-    Principal::User(Account { user: ME, name: "me".into(), role, tenants, restore_grant })
+    let name = "me".to_owned();
+    Principal::User(Account { user: ME, name, role, tenants, restore_grant, minted_by: None })
 }
 
 /// The columns in order, with the restore grant or without.
@@ -193,6 +194,12 @@ fn four_eyes_are_two_persons() {
     assert!(is(&officer, others) && is(&officer, by_root) && !is(&officer, mine));
     assert!(is(&administrator, others) && is(&administrator, by_root));
     assert!(!is(&administrator, mine));
+    // Whoever made the officer's token could be the officer.
+    let Principal::User(account) = &officer else { panic!() };
+    let minted_by = Some(Person::User(SOMEBODY));
+    let minted = Principal::User(Account { minted_by, ..account.clone() });
+    assert!(!granted(&minted, Action::FourEyes, others));
+    assert!(granted(&minted, Action::FourEyes, by_root));
 }
 
 #[test]
