@@ -1,7 +1,8 @@
 //! One subscriber, one line per event, to stderr: for people or as JSON.
 //!
-//! Field names are those of `docs/style.md`. What a peer sent may turn up in a field, so every control
-//! character is written as an escape: nobody forges a line of our log or steers an operator's terminal.
+//! Field names are those of `docs/style.md`. What a peer sent may turn up in a field, so every
+//! control character is written as an escape: nobody forges a line of our log or steers an
+//! operator's terminal.
 
 use std::io::{self, Write};
 use std::sync::Arc;

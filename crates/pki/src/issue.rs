@@ -21,7 +21,7 @@ use crate::key::{KeyError, PrivateKey, Spki};
 use crate::pem::{self, PemError};
 
 /// A certificate begins this long before it is made, so that a clock a little behind accepts it.
-const HEAD_START: Span = Span::from_hours(1);
+pub(crate) const HEAD_START: Span = Span::from_hours(1);
 /// The life of a source's certificate where nobody said otherwise.
 const CLIENT_DAYS: u32 = 90;
 /// The longest life of a source's certificate.
@@ -86,8 +86,9 @@ pub enum IssueError {
     /// The text of the authority cannot be read.
     #[error("cannot read the authority: {0}")]
     Text(#[from] PemError),
-    /// Key and certificate of the authority do not belong together.
-    #[error("the key of the authority is not that of its certificate")]
+    /// Key and certificate of the authority do not belong together, or the certificate is none of an
+    /// authority that signed itself.
+    #[error("the key of the authority is not that of a certificate of its own making")]
     Mismatch,
 }
 
@@ -115,8 +116,9 @@ impl Authority {
         profile.distinguished_name = named(name)?;
         profile.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         profile.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
-        let certificate = profile.self_signed(key.pair())?;
-        let certificate = Certificate::from_der(certificate.der())?;
+        profile.use_authority_key_identifier_extension = true;
+        let issuer = Issuer::from_params(&profile, key.pair());
+        let certificate = signed(&profile, key.spki(), &issuer)?;
         Ok(Self { key, certificate })
     }
 
@@ -134,7 +136,7 @@ impl Authority {
         };
         let key = PrivateKey::from_pkcs8(key)?;
         let certificate = Certificate::from_der(certificate)?;
-        if key.spki() != certificate.spki() || !certificate.is_authority() {
+        if key.spki() != certificate.spki() || !certificate.is_signed_by(&certificate) {
             return Err(IssueError::Mismatch);
         }
         Ok(Self { key, certificate })
@@ -143,7 +145,7 @@ impl Authority {
     /// The text of the authority, private key included: for a file of mode 0600 and a backup of it.
     #[must_use]
     pub fn to_pem(&self) -> Zeroizing<String> {
-        let mut text = Zeroizing::new(String::with_capacity(4 * 1024));
+        let mut text = Zeroizing::new(String::with_capacity(AUTHORITY_TEXT_BYTES_MAX));
         self.key.append_pem(&mut text);
         self.certificate.append_pem(&mut text);
         text

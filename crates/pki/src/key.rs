@@ -284,6 +284,11 @@ impl PrivateKey {
         Self::from_pair(pair)
     }
 
+    /// Another copy of the key, to be kept beside its certificate.
+    pub(crate) fn duplicate(&self) -> Result<Self, KeyError> {
+        Self::from_pkcs8(self.pair.serialized_der())
+    }
+
     /// The key as rustls wants it.
     pub(crate) fn to_rustls(&self) -> PrivateKeyDer<'static> {
         PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(self.pair.serialize_der()))

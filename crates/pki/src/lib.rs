@@ -14,8 +14,8 @@ mod der;
 mod pem;
 mod signature;
 
-//pub mod bundle;
-//pub mod renewal;
+pub mod bundle;
+pub mod renewal;
 pub mod request;
 pub mod tls;
 

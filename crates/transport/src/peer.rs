@@ -6,8 +6,8 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use offsite_model::Timestamp;
-pub use stub::{Spki, Thumbprint};
+use offsite_pki::{Presented, Spki, Thumbprint};
+use std::sync::Arc;
 
 /// Where a request came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -30,21 +30,29 @@ impl fmt::Display for Place {
     }
 }
 
-/// The key that the peer proved to hold in the TLS handshake, and the dates of its certificate.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The key that the peer proved to hold in the TLS handshake, and the certificate it showed with it.
+#[derive(Clone, Debug)]
 pub struct PeerKey {
     /// The public key as it stands in the certificate.
     pub spki: Spki,
     /// Its SHA-256, under which pairings are found.
     pub thumbprint: Thumbprint,
-    /// The certificate is not valid before.
-    pub not_before: Timestamp,
-    /// The certificate is not valid after.
-    pub not_after: Timestamp,
+    /// The certificate, to be held against the row ([`Presented::judge`]).
+    pub presented: Arc<Presented>,
+}
+
+impl From<Presented> for PeerKey {
+    fn from(presented: Presented) -> Self {
+        Self {
+            spki: presented.spki().clone(),
+            thumbprint: presented.thumbprint(),
+            presented: Arc::new(presented),
+        }
+    }
 }
 
 /// Where a request came from and under which number it is found in the log.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Origin {
     /// The address or the local user.
     pub address: Place,
@@ -56,15 +64,4 @@ pub struct Origin {
     pub connection: u64,
     /// Whether the request came over HTTP/2.
     pub http2: bool,
-}
-mod stub {
-    #[derive(Clone, Debug, PartialEq, Eq)]
-    pub struct Spki(Vec<u8>);
-    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-    pub struct Thumbprint([u8; 32]);
-    impl std::fmt::Display for Thumbprint {
-        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            write!(f, "{:?}", self.0)
-        }
-    }
 }

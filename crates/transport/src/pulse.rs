@@ -29,6 +29,7 @@ struct State {
     n_answering: usize,
     taken_at: Instant,
     blocked_since: Option<Instant>,
+    approved: bool,
 }
 
 /// The state of one connection, shared by its parts.
@@ -48,6 +49,7 @@ impl Pulse {
             n_answering: 0,
             taken_at: now,
             blocked_since: None,
+            approved: false,
         };
         Arc::new(Self { state: Mutex::new(state), hang_up: Notify::new() })
     }
@@ -75,9 +77,14 @@ impl Pulse {
         }
     }
 
-    /// Whether no request is open.
-    pub(crate) fn is_idle(&self) -> bool {
-        self.state().n_open == 0
+    /// A request on this connection was made by somebody who is known.
+    pub(crate) fn approve(&self) {
+        self.state().approved = true;
+    }
+
+    /// Whether such a request was made.
+    pub(crate) fn is_approved(&self) -> bool {
+        self.state().approved
     }
 
     /// Resolves when an answer asked for the connection to end after it.
@@ -130,6 +137,11 @@ impl OpenRequest {
             state.n_answering = state.n_answering.saturating_sub(1);
         }
         self.answering = false;
+    }
+
+    /// The request was made by somebody who is known.
+    pub(crate) fn approve(&self) {
+        self.pulse.approve();
     }
 
     /// The connection ends after this answer.

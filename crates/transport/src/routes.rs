@@ -243,7 +243,7 @@ impl<S: Send + Sync + 'static, P: Send + 'static> Router<S, P> {
         let began = Instant::now();
         let head_only = request.method() == http::Method::HEAD;
         let mut manner = self.manner(&origin, request.uri().path());
-        let served = AssertUnwindSafe(self.serve(request, origin, &mut manner))
+        let served = AssertUnwindSafe(self.serve(request, origin, &mut manner, &open))
             .catch_unwind()
             .instrument(span.clone())
             .await;
@@ -269,8 +269,9 @@ impl<S: Send + Sync + 'static, P: Send + 'static> Router<S, P> {
         request: Request<Incoming>,
         origin: Origin,
         manner: &mut Manner,
+        open: &OpenRequest,
     ) -> Answer {
-        match self.try_serve(request, origin, manner).await {
+        match self.try_serve(request, origin, manner, open).await {
             Ok(answer) => answer,
             Err(refused) => {
                 let Refused { refusal, allow, challenge, approved, close } = refused;
@@ -285,7 +286,8 @@ impl<S: Send + Sync + 'static, P: Send + 'static> Router<S, P> {
         self: &Arc<Self>,
         request: Request<Incoming>,
         origin: Origin,
-        manner: &mut Manner,
+        manner: &Manner,
+        open: &OpenRequest,
     ) -> Result<Answer, Refused> {
         let (head, body) = request.into_parts();
         check_head(&head)?;
@@ -301,6 +303,9 @@ impl<S: Send + Sync + 'static, P: Send + 'static> Router<S, P> {
             Refused { challenge, ..Refused::early(refusal) }
         })?;
         let approved = self.gate.approved(&principal);
+        if approved {
+            open.approve();
+        }
         let late = |refusal| Refused { approved, ..Refused::early(refusal) };
 
         let handler = self.handlers.get(&index).ok_or_else(|| {

@@ -9,8 +9,8 @@ use rustls::sign::CertifiedKey;
 
 use super::identity::certified;
 use super::pin::Trust;
+use super::settings::{TlsError, VERSIONS, alpn, provider};
 use super::verify::ServerByKey;
-use super::{ALPN, TlsError, VERSIONS, provider};
 use crate::certificate::Certificate;
 use crate::key::PrivateKey;
 
@@ -70,7 +70,7 @@ pub fn client(identity: ClientIdentity<'_>, trust: Trust) -> Result<ClientTls, T
     config.enable_early_data = false;
     config.cert_compressors = Vec::new();
     config.cert_decompressors = Vec::new();
-    config.alpn_protocols = ALPN.iter().map(|name| name.to_vec()).collect();
+    config.alpn_protocols = alpn();
     Ok(ClientTls { config: Arc::new(config), trust })
 }
 

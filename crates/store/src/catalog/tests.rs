@@ -1,8 +1,11 @@
 //! One suite for every implementation of the catalog.
 
+use std::io;
 use std::ops::Bound;
+use std::path::Path;
 use std::sync::Arc;
 
+use offsite_testkit::disk::{Call, Disk, Fault, Which};
 use serde::{Deserialize, Serialize};
 
 use super::*;
@@ -203,5 +206,79 @@ fn the_memory_catalog_conforms() {
     for property in SUITE {
         let catalog: Arc<dyn Catalog> = Arc::new(MemoryCatalog::new());
         property(&*catalog);
+    }
+}
+
+#[test]
+fn the_redb_catalog_conforms() {
+    for property in SUITE {
+        let disk = Disk::new(1);
+        let path = Path::new("/catalog");
+        let catalog: Arc<dyn Catalog> = Arc::new(RedbCatalog::open(&*disk.files(), path).unwrap());
+        property(&*catalog);
+    }
+}
+
+#[test]
+fn d_03_a_power_cut_leaves_all_of_a_transaction_or_nothing() {
+    for seed in 0..150 {
+        let disk = Disk::new(seed);
+        let path = Path::new("/catalog");
+        let n_before = seed % 40;
+        disk.cut_after(n_before + 1);
+        let mut n_durable = 0_u64;
+        if let Ok(catalog) = RedbCatalog::open(&*disk.files(), path) {
+            while put_pair(&catalog, n_durable + 1).is_ok() {
+                n_durable += 1;
+            }
+        }
+        disk.power_cut();
+        if seed % 5 == 0 {
+            disk.cut_after(1 + seed % 7);
+            drop(RedbCatalog::open(&*disk.files(), path));
+            disk.power_cut();
+        }
+        let catalog = RedbCatalog::open(&*disk.files(), path).unwrap();
+        let (a, b) = catalog
+            .read::<_, CatalogError>(|rows| Ok((rows.get(FRUIT, b"n")?, rows.get(STONES, b"n")?)))
+            .unwrap();
+        assert_eq!(a, b, "seed {seed}: a transaction was cut in half");
+        let found = a.map_or(0, |bytes| u64::from_le_bytes(bytes.try_into().unwrap()));
+        assert!((n_durable..=n_durable + 1).contains(&found), "seed {seed}: {found} {n_durable}");
+    }
+}
+
+fn put_pair(catalog: &RedbCatalog, n: u64) -> Result<(), CatalogError> {
+    catalog.write(|rows| {
+        rows.put(FRUIT, b"n", &n.to_le_bytes())?;
+        rows.put(STONES, b"n", &n.to_le_bytes())
+    })
+}
+
+#[test]
+fn d_04_an_error_of_the_disk_ends_writing_until_the_catalog_is_opened_again() {
+    let disk = Disk::new(1);
+    let path = Path::new("/catalog");
+    let catalog = RedbCatalog::open(&*disk.files(), path).unwrap();
+    put_pair(&catalog, 1).unwrap();
+    let error = io::ErrorKind::Other;
+    disk.fail(Fault { which: Which::Syncs, after: 0, error, for_good: false });
+    put_pair(&catalog, 2).unwrap_err();
+    assert!(matches!(put_pair(&catalog, 3), Err(CatalogError::Poisoned)));
+    drop(catalog);
+    let catalog = RedbCatalog::open(&*disk.files(), path).unwrap();
+    put_pair(&catalog, 4).unwrap();
+}
+
+#[test]
+fn every_write_transaction_syncs_twice() {
+    let disk = Disk::new(1);
+    let catalog = RedbCatalog::open(&*disk.files(), Path::new("/catalog")).unwrap();
+    for n in 0..3 {
+        disk.start_trace();
+        put_pair(&catalog, n).unwrap();
+        let trace = disk.trace();
+        let n_syncs = trace.iter().filter(|step| matches!(step.call, Call::Sync(_))).count();
+        assert_eq!(n_syncs, 2, "one sync for the pages, one for the switch: {trace:?}");
     }
 }

@@ -37,7 +37,7 @@ fn a_body_of_many_chunks_is_no_large_head() {
 
 #[test]
 fn e_18_doubtful_framing_is_refused_at_every_cut() {
-    for doubtful in super::doubtful::HEADS {
+    for doubtful in doubtful::HEADS {
         for cut in [1, 2, 3, 7, doubtful.len()] {
             assert!(
                 verdict(doubtful, cut).is_err(),
