@@ -8,7 +8,7 @@
     clippy::expect_used,
     clippy::panic,
     clippy::unwrap_used,
-    reason = "only tests link this crate: a panic here is how a test fails, and files are its fixtures"
+    reason = "only tests link this crate: a panic is how a test fails, and files are its fixtures"
 )]
 
 pub mod disk;
