@@ -208,6 +208,31 @@ fn a_12_half_a_text_and_an_altered_one_are_refused() {
 }
 
 #[test]
+fn f_01_mutated_texts_never_panic() {
+    let it = Downloaded::new(2_515);
+    let luck = Seeded::new(2_516);
+    let bundle = it.verify(AGREED).unwrap().to_pem().to_string();
+    let pieces = ["-----BEGIN ", "-----END ", "PRIVATE KEY", "-----", "\n", "=", "\0", "\u{202e}"];
+    for _ in 0..20_000 {
+        let mut bytes = bundle.clone().into_bytes();
+        for _ in 0..=luck.below(3) {
+            let index = luck.below(bytes.len() as u64) as usize;
+            let piece = pieces[luck.below(pieces.len() as u64) as usize];
+            match luck.below(3) {
+                0 => bytes[index] = luck.below(128) as u8,
+                1 => drop(bytes.splice(index..index, piece.bytes())),
+                _ => drop(bytes.drain(index..(index + 70).min(bytes.len()))),
+            }
+        }
+        let text = String::from_utf8_lossy(&bytes);
+        // A mutation may by chance put back what was there, never anything else.
+        assert!(crate::Authority::from_pem(&text).is_err());
+        assert!(Certificate::pair_from_pem(&text).is_err());
+        assert!(Bundle::from_pem(&text).is_err() || text == bundle, "{text}");
+    }
+}
+
+#[test]
 fn a_12_parts_of_two_pairings_are_refused() {
     let (one, other) = (Downloaded::new(2_511), Downloaded::new(2_512));
     let sections = |it: &Downloaded| -> Vec<String> {
