@@ -19,8 +19,8 @@ impl Clock for SystemClock {
     }
 
     fn uptime(&self) -> Span {
-        // Unlike the monotonic clock this one counts the time a machine spends suspended, so a lease or a
-        // lock cannot be stretched by putting the machine to sleep.
+        // Unlike the monotonic clock this one counts the time a machine spends suspended, so a
+        // lease or a lock cannot be stretched by putting the machine to sleep.
         let time = clock_gettime(ClockId::Boottime);
         let secs = u64::try_from(time.tv_sec).unwrap_or(0);
         let nanos = u64::try_from(time.tv_nsec).unwrap_or(0);

@@ -1,8 +1,8 @@
 //! Configuration: `DATA/offsite.toml` into typed settings, with the place of every mistake.
 //!
 //! The programs own the settings and the commented default text; this module reads, complains and
-//! writes. Every settings type carries `#[serde(deny_unknown_fields)]`, so that a misspelt key is an error
-//! and not a default.
+//! writes. Every settings type carries `#[serde(deny_unknown_fields)]`, so that a misspelt key is
+//! an error and not a default.
 //!
 //! **Absent:** merging of several files, and values from the environment: one file says it all.
 
@@ -103,8 +103,8 @@ pub fn parse<T: DeserializeOwned>(text: &str) -> Result<T, Complaint> {
     toml::from_str(text).map_err(|error| complain(text, &error))
 }
 
-/// Writes the commented default text where no configuration exists yet; `false` when one does, which is
-/// left as it is.
+/// Writes the commented default text where no configuration exists yet; `false` when one does,
+/// which is left as it is.
 ///
 /// # Errors
 ///
@@ -120,8 +120,8 @@ pub fn write_default(files: &dyn FileSystem, path: &Path, text: &str) -> io::Res
 }
 
 /// A default text with its defaults switched on: `#key = value` is a default, `# words` a remark. A
-/// program's test parses this and compares with the settings of an empty file, so that the text cannot
-/// lie.
+/// program's test parses this and compares with the settings of an empty file, so that the text
+/// cannot lie.
 #[must_use]
 pub fn with_defaults_on(text: &str) -> String {
     let mut on = String::new();
@@ -158,8 +158,8 @@ fn position(text: &str, offset: usize) -> (usize, usize) {
     (line, before.get(line_start..).unwrap_or_default().chars().count() + 1)
 }
 
-/// The innermost key whose name or value holds the span. Tables opened by a header do not enclose their
-/// keys, so all are looked at and the shortest wins.
+/// The innermost key whose name or value holds the span. Tables opened by a header do not enclose
+/// their keys, so all are looked at and the shortest wins.
 fn find_key<'a>(
     table: &'a DeTable<'_>,
     span: &Range<usize>,

@@ -7,8 +7,8 @@
 //! DATA/run/addresses.json    what a running daemon listens on; gone when it stops
 //! ```
 //!
-//! Everything else in it belongs to the programs. A directory with a lock and without a version is one
-//! whose first set-up was interrupted; nobody was promised anything from it yet.
+//! Everything else in it belongs to the programs. A directory with a lock and without a version is
+//! one whose first set-up was interrupted; nobody was promised anything from it yet.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -219,8 +219,8 @@ impl DataDir {
         self.path.join(crate::config::FILE_NAME)
     }
 
-    /// Where sockets and addresses of a running daemon lie; made when it is not there. What an earlier
-    /// run that died left in it is removed: the lock says that nobody uses it.
+    /// Where sockets and addresses of a running daemon lie; made when it is not there. What an
+    /// earlier run that died left in it is removed: the lock says that nobody uses it.
     ///
     /// # Errors
     ///
@@ -238,8 +238,8 @@ impl DataDir {
         Ok(path)
     }
 
-    /// Writes `run/addresses.json` for scripts and for the command line, all at once; it goes when the
-    /// answer is dropped. The text is the program's.
+    /// Writes `run/addresses.json` for scripts and for the command line, all at once; it goes when
+    /// the answer is dropped. The text is the program's.
     ///
     /// # Errors
     ///
@@ -286,8 +286,8 @@ fn make(files: &dyn FileSystem, path: &Path) -> Result<(), DataDirError> {
 fn check_mode(files: &dyn FileSystem, path: &Path) -> Result<(), DataDirError> {
     let found = files.metadata(path).map_err(io_error("look at", path))?;
     if found.kind == Kind::Symlink {
-        // An operator may keep the data elsewhere by a link; what it points to cannot be asked for its
-        // mode here, but its private parts are looked at one by one.
+        // An operator may keep the data elsewhere by a link; what it points to cannot be asked for
+        // its mode here, but its private parts are looked at one by one.
         return Ok(());
     }
     if found.mode & WRITE_BY_OTHERS != 0 {

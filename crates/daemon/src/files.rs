@@ -1,7 +1,7 @@
 //! Files as the machine has them: `FileSystem` and `File` over the standard library and `rustix`.
 //!
-//! **Absent:** every other module of the product from `std::fs` (`clippy.toml`, `words`); mapped memory,
-//! which turns a file that shrinks under a reader into a dead process.
+//! **Absent:** every other module of the product from `std::fs` (`clippy.toml`, `words`); mapped
+//! memory, which turns a file that shrinks under a reader into a dead process.
 
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, OpenOptions};
@@ -103,8 +103,8 @@ fn foreign_name(path: &Path, name: &OsString) -> io::Error {
 struct SystemFile {
     file: fs::File,
     device: bool,
-    /// Set by the first failed sync. The kernel reports a failed write-back once and may then call the
-    /// pages clean, so a later success of `fdatasync` would be a lie.
+    /// Set by the first failed sync. The kernel reports a failed write-back once and may then call
+    /// the pages clean, so a later success of `fdatasync` would be a lie.
     sync_failed: AtomicBool,
 }
 
@@ -151,8 +151,8 @@ impl File for SystemFile {
             return Ok(None);
         }
         let whole_rest = Some(Extent { offset, bytes: end - offset });
-        // Both searches move the position that this open file has and nobody here uses: every read and
-        // write names its own offset.
+        // Both searches move the position that this open file has and nobody here uses: every read
+        // and write names its own offset.
         let start = match rustix::fs::seek(&self.file, SeekFrom::Data(offset)) {
             Err(Errno::NXIO) => return Ok(None),
             Err(Errno::INVAL | Errno::OPNOTSUPP) => return Ok(whole_rest),
@@ -176,8 +176,8 @@ impl File for SystemFile {
     }
 
     fn try_lock(&self) -> io::Result<bool> {
-        // This lock belongs to the open file and not to the process: closing another descriptor of the
-        // same file by accident does not let it go, as it would with `fcntl` locks.
+        // This lock belongs to the open file and not to the process: closing another descriptor of
+        // the same file by accident does not let it go, as it would with `fcntl` locks.
         match rustix::fs::flock(&self.file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(true),
             Err(Errno::WOULDBLOCK) => Ok(false),

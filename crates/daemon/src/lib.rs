@@ -1,9 +1,11 @@
-//! What every daemon needs and no backup code should see: real time, real randomness, real files, and
-//! what surrounds a program that serves: its directory, configuration, log, signals and secrets.
+//! What every daemon needs and no backup code should see: real time, real randomness, real files,
+//! and what surrounds a program that serves: its directory, configuration, log, signals and
+//! secrets.
 //!
-//! Both programs build these once, in `main`, and hand them down as the traits of `offsite_model`. The
-//! order of a start: [`process::harden`], [`config::read`], [`logging::start`], [`data_dir::DataDir`],
-//! then [`private::PrivateDirectory`] for keys, and [`readiness::ready`] when the listeners answer.
+//! Both programs build these once, in `main`, and hand them down as the traits of `offsite_model`.
+//! The order of a start: [`process::harden`], [`config::read`], [`logging::start`],
+//! [`data_dir::DataDir`], then [`private::PrivateDirectory`] for keys, and [`readiness::ready`]
+//! when the listeners answer.
 //!
 //! **Absent:** anything about backup, peers or records (`layers`).
 

@@ -9,8 +9,9 @@ pub struct SystemLuck;
 impl Luck for SystemLuck {
     #[expect(clippy::expect_used, reason = "see the comment at the call")]
     fn fill(&self, bytes: &mut [u8]) {
-        // There is nothing sensible to go on with: a program without randomness would hand out guessable
-        // ids and codes. The generator fails only where the kernel gives it no entropy at all.
+        // There is nothing sensible to go on with: a program without randomness would hand out
+        // guessable ids and codes. The generator fails only where the kernel gives it no entropy at
+        // all.
         aws_lc_rs::rand::fill(bytes).expect("the system's random generator answers");
     }
 }

@@ -1,7 +1,7 @@
 //! Files that hold secrets: a directory for its owner alone, and files for their owner alone.
 //!
-//! The modes are looked at on every start and every read. A wider mode or a foreign owner is a refusal, not
-//! a repair: somebody may have read the key already, and only a person can judge that.
+//! The modes are looked at on every start and every read. A wider mode or a foreign owner is a
+//! refusal, not a repair: somebody may have read the key already, and only a person can judge that.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -131,15 +131,16 @@ impl PrivateDirectory {
     pub fn create_file(&self, name: &str, bytes: &[u8]) -> Result<(), PrivateError> {
         let path = self.path_of(name);
         let file = self.files.open(&path, OpenMode::CreateNew).map_err(io_error("make", &path))?;
-        // The mode was given at creation, so there is no moment at which others could have opened it.
+        // The mode was given at creation, so there is no moment at which others could have opened
+        // it.
         self.check(&path, Kind::File)?;
         file.write_all_at(bytes, 0).map_err(io_error("write", &path))?;
         file.sync().map_err(io_error("sync", &path))?;
         self.files.sync_dir(&self.path).map_err(io_error("sync", &self.path))
     }
 
-    /// Puts a file in place of the one of this name, or makes it: after a crash there is the one or the
-    /// other, whole.
+    /// Puts a file in place of the one of this name, or makes it: after a crash there is the one or
+    /// the other, whole.
     ///
     /// # Errors
     ///

@@ -4,8 +4,8 @@ use std::io;
 
 use rustix::process::{DumpableBehavior, Resource, Rlimit};
 
-/// Forbids core files and lets no other process of the same user read this one's memory. To be called
-/// before the first secret is read.
+/// Forbids core files and lets no other process of the same user read this one's memory. To be
+/// called before the first secret is read.
 ///
 /// # Errors
 ///
@@ -13,8 +13,8 @@ use rustix::process::{DumpableBehavior, Resource, Rlimit};
 pub fn harden() -> io::Result<()> {
     let none = Rlimit { current: Some(0), maximum: Some(0) };
     rustix::process::setrlimit(Resource::Core, none)?;
-    // The limit alone is not enough: a core handler on the other end of a pipe is not bound by it, and a
-    // dumpable process can be traced.
+    // The limit alone is not enough: a core handler on the other end of a pipe is not bound by it,
+    // and a dumpable process can be traced.
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     Ok(())
 }

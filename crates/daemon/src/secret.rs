@@ -1,7 +1,7 @@
 //! A value that must not be seen: passwords, tokens, keys.
 //!
-//! **Absent:** `Display`, `Serialize`, `Clone`, and any content in `Debug`. It is wiped when dropped, and
-//! whoever wants to see it has to write [`Secret::expose`].
+//! **Absent:** `Display`, `Serialize`, `Clone`, and any content in `Debug`. It is wiped when
+//! dropped, and whoever wants to see it has to write [`Secret::expose`].
 
 use std::fmt;
 

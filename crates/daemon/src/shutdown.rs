@@ -1,8 +1,8 @@
 //! How a daemon ends: signal → drain → deadline.
 //!
-//! The first `SIGTERM` or `SIGINT` asks for a stop: no new work, sessions go on to a commit or a barrier.
-//! When the drain deadline passes, or at a second signal, what is left is cut off. Nothing durable depends
-//! on the drain: a cut connection changes no state, it only costs the peer a retry.
+//! The first `SIGTERM` or `SIGINT` asks for a stop: no new work, sessions go on to a commit or a
+//! barrier. When the drain deadline passes, or at a second signal, what is left is cut off. Nothing
+//! durable depends on the drain: a cut connection changes no state, it only costs the peer a retry.
 
 use std::io;
 use std::time::Duration;
@@ -49,8 +49,8 @@ impl Shutdown {
         Ok(shutdown)
     }
 
-    /// An end that no signal brings about, only [`Shutdown::begin`]; it has no deadline. For tests and for
-    /// commands that serve for a while.
+    /// An end that no signal brings about, only [`Shutdown::begin`]; it has no deadline. For tests
+    /// and for commands that serve for a while.
     #[must_use]
     pub fn by_hand() -> Self {
         Self { draining: CancellationToken::new(), overdue: CancellationToken::new() }
@@ -114,7 +114,8 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(3_600);
 
-    // One test for all signals: a signal goes to the whole process, so two tests would hear each other's.
+    // One test for all signals: a signal goes to the whole process, so two tests would hear each
+    // other's.
     #[tokio::test]
     async fn a_signal_drains_and_a_second_one_or_the_deadline_ends_it() {
         for number in [Number::TERM, Number::INT] {

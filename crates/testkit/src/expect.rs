@@ -1,8 +1,8 @@
 //! Expectations kept in the source beside the test: `expect![["…"]].assert_eq(&printed)`.
 //!
-//! With `UPDATE_EXPECT=1` a text that differs is written into the source file instead of failing. The
-//! text of a literal with several lines is indented with the code; the common indent and the first and
-//! last line breaks do not count.
+//! With `UPDATE_EXPECT=1` a text that differs is written into the source file instead of failing.
+//! The text of a literal with several lines is indented with the code; the common indent and the
+//! first and last line breaks do not count.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -70,7 +70,8 @@ impl Expect {
     }
 
     fn rewrite(&self, actual: &str) {
-        // Places refer to the source as it was compiled, so all rewrites of one run start from that text.
+        // Places refer to the source as it was compiled, so all rewrites of one run start from that
+        // text.
         static PATCHED: Mutex<BTreeMap<PathBuf, Patched>> = Mutex::new(BTreeMap::new());
         let path = source_path(self.file);
         let mut files = PATCHED.lock().unwrap_or_else(PoisonError::into_inner);

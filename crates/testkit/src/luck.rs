@@ -1,8 +1,8 @@
 //! Randomness from a seed, so that a world that went wrong once goes wrong again.
 //!
-//! The generator is a counter put through a mixing function (SplitMix64): its state is one number, it
-//! needs no lock, and two streams of different seeds share nothing. It is fast and even, and worth
-//! nothing as a secret.
+//! The generator is a counter put through a mixing function (SplitMix64): its state is one number,
+//! it needs no lock, and two streams of different seeds share nothing. It is fast and even, and
+//! worth nothing as a secret.
 
 use std::env;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,7 +13,8 @@ use offsite_model::{Digest, Luck};
 /// The variable that replaces the seed of every [`SeededLuck::from_env_or`].
 pub const SEED_VARIABLE: &str = "OFFSITE_SEED";
 
-/// The step of the counter: 2^64 divided by the golden ratio, which is odd, so every state is visited.
+/// The step of the counter: 2^64 divided by the golden ratio, which is odd, so every state is
+/// visited.
 const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// Seeded randomness. When the test that owns it panics, its seed goes to stderr.
@@ -54,8 +55,8 @@ impl SeededLuck {
         self.seed
     }
 
-    /// A stream of its own for one part of a world, decided by the seed and the label alone: drawing more
-    /// in one part then changes nothing in another.
+    /// A stream of its own for one part of a world, decided by the seed and the label alone:
+    /// drawing more in one part then changes nothing in another.
     #[must_use]
     pub fn split(&self, label: &str) -> Self {
         let mut input = self.seed.to_le_bytes().to_vec();

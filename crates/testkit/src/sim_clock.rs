@@ -32,8 +32,8 @@ impl SimClock {
         Self::default()
     }
 
-    /// A clock that shows this moment; its boot time begins at one hour, so that subtracting from it is
-    /// not by accident zero.
+    /// A clock that shows this moment; its boot time begins at one hour, so that subtracting from
+    /// it is not by accident zero.
     #[must_use]
     pub fn starting_at(wall: Timestamp) -> Self {
         let boot = Span::from_hours(1);
