@@ -7,6 +7,7 @@ pub mod event;
 pub mod engine;
 pub mod pairing;
 pub mod view;
+pub mod doctor;
 pub mod line;
 pub mod calls;
 pub mod install;
