@@ -5,10 +5,8 @@
 //!
 //! **Absent:** files, parsing; state that changes while the daemon runs (whether pairing is open stands in the catalog).
 
-use std::path::PathBuf;
-
 use offsite_exchange::pairing::Rules;
-use offsite_model::{Digest, RepositoryId, Span};
+use offsite_model::{Digest, Span};
 use offsite_proto::version::ProductVersion;
 
 /// Everything an operator can set.
@@ -22,8 +20,6 @@ pub struct Settings {
     pub pairing: PairingSettings,
     /// What an acceptance says where the operator says nothing.
     pub acceptance: AcceptanceDefaults,
-    /// Places where images are kept; the first one is the default.
-    pub storages: Vec<StorageSetting>,
 }
 
 /// How requests to pair are taken and kept.
@@ -64,19 +60,6 @@ pub struct AcceptanceDefaults {
     pub lock_days: u32,
 }
 
-/// A place where images are kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StorageSetting {
-    /// Its short number.
-    pub storage: i64,
-    /// Its repository's id.
-    pub repository: RepositoryId,
-    /// Its name.
-    pub name: String,
-    /// Its directory.
-    pub path: PathBuf,
-}
-
 /// Hard maxima of the settings.
 pub mod maxima {
     /// Requests that may wait from one address.
@@ -100,7 +83,7 @@ pub mod maxima {
 impl Settings {
     /// What a fresh installation says.
     #[must_use]
-    pub fn shipped(name: &str, storage: StorageSetting) -> Self {
+    pub fn shipped(name: &str) -> Self {
         Self {
             name: name.to_owned(),
             version: ProductVersion::from_package(env!("CARGO_PKG_VERSION")),
@@ -118,7 +101,6 @@ impl Settings {
                 ended_kept: Span::from_days(30),
             },
             acceptance: AcceptanceDefaults { quota_bytes: None, allow_restore: false, lock_days: 0 },
-            storages: vec![storage],
         }
     }
 
@@ -161,16 +143,6 @@ impl Settings {
     #[must_use]
     pub fn policy_digest(&self) -> Digest {
         let AcceptanceDefaults { quota_bytes, allow_restore, lock_days } = &self.acceptance;
-        let storage = self.storages.first().map(|storage| storage.storage);
-        Digest::of(format!("{quota_bytes:?} {allow_restore} {lock_days} {storage:?}").as_bytes())
-    }
-
-    /// The storage with this number, or the default one.
-    #[must_use]
-    pub fn storage(&self, number: Option<i64>) -> Option<&StorageSetting> {
-        match number {
-            Some(number) => self.storages.iter().find(|storage| storage.storage == number),
-            None => self.storages.first(),
-        }
+        Digest::of(format!("{quota_bytes:?} {allow_restore} {lock_days}").as_bytes())
     }
 }

@@ -20,7 +20,7 @@ use crate::failure::Failure;
 use crate::peers::Step;
 use crate::peers::tables::{LapsedRow, PeerRow, Placement, Role, SystemRow, thumbprint_of};
 use crate::principal::Principal;
-use crate::tenants;
+use crate::{storage_list, tenants};
 
 /// What is left to do once a step is kept.
 #[derive(Debug, Default)]
@@ -153,9 +153,7 @@ impl Target {
         };
         let grants = &waiting.acceptance.grants;
         let subject = waiting.order.subject;
-        let storage = self.settings().storage(grants.storage).ok_or_else(|| {
-            Failure::refused(ErrorCode::ConfigurationFailed, "this target has no storage")
-        })?;
+        let storage = storage_list::find(step.rows(), grants.storage)?;
         let earlier = row.place.as_ref().filter(|place| place.has_own_tenant);
         let (tenant, has_own_tenant) = match (grants.tenant, earlier) {
             (Some(tenant), _) => (offsite_model::TenantId::from_bytes(tenant), false),
@@ -172,7 +170,7 @@ impl Target {
             tenant: tenant.into(),
             has_own_tenant,
             sid,
-            storage: storage.storage,
+            storage: storage.number.into(),
             repository: storage.repository.into(),
         });
         Ok(())
@@ -266,6 +264,7 @@ fn told(entry: &Audit) -> (Event, Vec<(&'static str, String)>) {
             (Event::Refused, vec![("issue_failed", reason.clone())])
         }
         Audit::Active => (Event::CertificateFirstUsed, Vec::new()),
+        Audit::RenewalAsked => (Event::RequestSubmitted, vec![("renewal", true.to_string())]),
         Audit::RenewalGranted => (Event::CertificateRenewed, Vec::new()),
         Audit::KeyRetired { is_new_key_used: true } => {
             (Event::CertificateFirstUsed, vec![("renewed", true.to_string())])
@@ -280,7 +279,7 @@ fn told(entry: &Audit) -> (Event, Vec<(&'static str, String)>) {
     }
 }
 
-fn illegal(cause: IllegalMove) -> Failure {
+pub(crate) fn illegal(cause: IllegalMove) -> Failure {
     tracing::error!(%cause, "the register drove a pairing into a move that does not exist");
     broken("the target failed; its log says more")
 }
@@ -297,4 +296,17 @@ pub(crate) fn draw_serial(luck: &dyn Luck) -> [u8; 16] {
         *first = (*first & 0x3f) | 0x40;
     }
     serial
+}
+
+/// The reply of a step that asks for nothing else to be done; none where something must be kept.
+pub(crate) fn only_reply(turned: Turned) -> Option<Result<Reply, Refusal>> {
+    let mut told = None;
+    for effect in turned.effects {
+        match effect {
+            Effect::Reply(reply) => told = Some(reply),
+            Effect::WakeAfter(_) => {}
+            Effect::Persist(_) | Effect::Issue(_) | Effect::Close(_) => return None,
+        }
+    }
+    told
 }

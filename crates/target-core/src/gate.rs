@@ -16,16 +16,19 @@ use std::sync::Arc;
 
 use http::HeaderMap;
 use offsite_model::{CoreId, RequestId, Timestamp};
-use offsite_pki::{Pinned, Serial, Standing as Judgement};
+use offsite_exchange::pairing::PublicKey;
+use offsite_exchange::pairing::target::Input;
+use offsite_pki::{Pinned, Serial, Spki, Standing as Judgement, Thumbprint};
 use offsite_proto::endpoint::{Access, Action, Class, Row, Values};
 use offsite_proto::error::{ErrorCode, Refusal};
-use offsite_transport::{Gate, Origin, PeerKey, route_unknown};
+use offsite_transport::{Classify, ConnectionClass, Gate, Origin, PeerKey, route_unknown};
 
 use crate::Target;
 use crate::authority::{Object, permits};
-use crate::peers::tables::PinnedKey;
 use crate::peers::{Enrolment, KeyThumbprint, Pairing, Standing};
 use crate::principal::{PairedPeer, Principal};
+use crate::submit::not_paired;
+use crate::target::off_runtime;
 
 /// The gate of the replication listener.
 pub struct ReplicationGate(Arc<Target>);
@@ -52,8 +55,6 @@ pub(crate) enum Known {
     Source {
         /// The source.
         peer: PairedPeer,
-        /// The serial of its certificate.
-        serial: Vec<u8>,
         /// Whether that certificate was used before.
         is_used: bool,
     },
@@ -68,24 +69,29 @@ impl ReplicationGate {
         Self(target)
     }
 
-    fn decide(&self, row: &Row, values: &Values, origin: &Origin) -> Result<Principal, Refusal> {
-        let known = self.0.recognise(origin.peer.as_ref());
+    fn decide(
+        &self,
+        known: &Known,
+        row: &Row,
+        values: &Values,
+        origin: &Origin,
+    ) -> Result<Principal, Refusal> {
         let opens = |class| match row.access {
             Access::AnyOf(classes) => classes.contains(&class),
             Access::ByQuery(without, _) => without == class,
         };
         if opens(Class::Anon) {
-            self.door(&known, row, origin)?;
+            self.door(known, row, origin)?;
             // A closed door looks the same whatever the query asks for, so the query is read behind it.
             let with_credential = matches!(row.access, Access::ByQuery(..))
                 && values.flag("useCredentials", Some(false))?;
             if !with_credential {
-                return Ok(principal_of(&known, origin));
+                return Ok(principal_of(known, origin));
             }
         } else if opens(Class::Enrolling) {
-            return self.enrolling_row(row, &known, origin);
+            return self.enrolling_row(row, known, origin);
         } else if opens(Class::Cert) {
-            return permitted(certified(&known, origin)?, row.action);
+            return permitted(certified(known, origin)?, row.action);
         }
         // What is left needs an administrator's credential, and this build takes none on this listener.
         Err(refused(ErrorCode::Unauthenticated))
@@ -150,6 +156,18 @@ impl ReplicationGate {
     }
 }
 
+/// What a key is to the pools of connections.
+impl Classify for ReplicationGate {
+    fn class(&self, peer: Option<&Thumbprint>) -> ConnectionClass {
+        let standing = peer.and_then(|key| self.0.register().standing(key.as_bytes()));
+        match standing {
+            None | Some(Standing::Spent) => ConnectionClass::Unknown,
+            Some(Standing::Enrolling { .. }) => ConnectionClass::Enrolling,
+            Some(Standing::Paired(_)) => ConnectionClass::Paired,
+        }
+    }
+}
+
 impl Gate<Principal> for ReplicationGate {
     async fn admit(
         &self,
@@ -158,7 +176,17 @@ impl Gate<Principal> for ReplicationGate {
         origin: &Origin,
         _headers: &HeaderMap,
     ) -> Result<Principal, Refusal> {
-        self.decide(row, values, origin)
+        let known = self.0.recognise(origin.peer.as_ref());
+        let principal = self.decide(&known, row, values, origin)?;
+        if let (Principal::Source(_), Known::Source { is_used: false, .. }, Some(peer)) =
+            (&principal, &known, &origin.peer)
+        {
+            // The first call with a new certificate makes it the pairing's, and ends the key before it.
+            let target = Arc::clone(&self.0);
+            let (principal, key) = (principal.clone(), peer.spki.clone());
+            off_runtime(move || target.used(&principal, &key)).await?;
+        }
+        Ok(principal)
     }
 
     fn approved(&self, principal: &Principal) -> bool {
@@ -189,44 +217,44 @@ impl Target {
     }
 
     fn recognise_paired(&self, peer: &PeerKey, pairing: Pairing, now: Timestamp) -> Known {
-        let live = |pin: &&PinnedKey| pin.ends_at.is_none_or(|end| now < end.0);
-        let mut pins = pairing.pins.iter().filter(live).peekable();
-        if pins.peek().is_none() {
+        let Pairing { pin, .. } = pairing;
+        if pin.ends_at.is_some_and(|end| now >= end) {
             return Known::Spent;
         }
-        let vouch = || {
-            PairedPeer::vouched_by_gate(
-                pairing.subject,
-                pairing.tenant,
-                *peer.thumbprint.as_bytes(),
-                pairing.allow_restore,
-            )
-        };
-        for pin in pins {
-            let Ok(serial) = Serial::from_bytes(&pin.serial) else { continue };
-            let authority = self.identity().authority.certificate();
-            let row = Pinned { thumbprint: peer.thumbprint, serial: &serial, authority };
-            match peer.presented.judge(row, now) {
-                Judgement::Active => {
-                    let serial = pin.serial.clone();
-                    return Known::Source { peer: vouch(), serial, is_used: pin.is_used };
-                }
-                Judgement::Expired { since }
-                    if since <= self.settings().pairing.renew_after_expiry =>
-                {
-                    return Known::Expired(vouch());
-                }
-                Judgement::Expired { .. } | Judgement::NotYet { .. } => return Known::Stranger,
-                Judgement::NotOurs => {}
+        let Ok(serial) = Serial::from_bytes(&pin.serial) else { return Known::Stranger };
+        let authority = self.identity().authority.certificate();
+        let row = Pinned { thumbprint: peer.thumbprint, serial: &serial, authority };
+        let vouched = PairedPeer::vouched_by_gate(
+            pairing.subject,
+            pairing.tenant,
+            *peer.thumbprint.as_bytes(),
+            pairing.allow_restore,
+        );
+        match peer.presented.judge(row, now) {
+            Judgement::Active => Known::Source { peer: vouched, is_used: pin.is_used },
+            Judgement::Expired { since }
+                if since <= self.settings().pairing.renew_after_expiry =>
+            {
+                Known::Expired(vouched)
             }
+            Judgement::Expired { .. } | Judgement::NotYet { .. } => Known::Stranger,
+            // The key alone: it may look after its request, and nothing else.
+            Judgement::NotOurs => Known::Enrolling {
+                request: pairing.request,
+                is_rejected: false,
+                is_active: pairing.is_active,
+            },
         }
-        match pairing.request {
-            Some(request) => {
-                let is_active = pairing.is_active;
-                Known::Enrolling { request, is_rejected: false, is_active }
-            }
-            None => Known::Stranger,
-        }
+    }
+
+    /// Notes that a certificate was used for the first time.
+    fn used(&self, principal: &Principal, key: &Spki) -> Result<(), Refusal> {
+        let thumbprint = *key.thumbprint().as_bytes();
+        self.advance(principal, |step| {
+            let row = step.peer_of_key(&thumbprint)?.ok_or_else(not_paired)?;
+            Ok((row, Input::Used { key: PublicKey::from_der(key.as_der()) }))
+        })
+        .map(|_| ())
     }
 
     /// The source that a principal is, if it is one.
@@ -244,10 +272,7 @@ fn certified(known: &Known, origin: &Origin) -> Result<Principal, Refusal> {
         Known::Keyless => Err(refused(ErrorCode::Unauthenticated)),
         Known::Stranger | Known::Spent | Known::Expired(_) => Err(refused(ErrorCode::NotPaired)),
         Known::Enrolling { is_rejected: true, .. } => Err(refused(ErrorCode::PairingDenied)),
-        // A fresh certificate shows itself in row 45 first: that ends the key before it.
-        Known::Enrolling { .. } | Known::Source { is_used: false, .. } => {
-            Err(refused(ErrorCode::PairingPending))
-        }
+        Known::Enrolling { .. } => Err(refused(ErrorCode::PairingPending)),
         Known::Source { .. } => Ok(principal_of(known, origin)),
     }
 }

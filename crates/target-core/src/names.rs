@@ -91,7 +91,7 @@ pub fn warnings(field: &str, name: &str) -> Vec<String> {
 }
 
 /// Control characters of both sets, and the two separators that terminals and log readers take for a line's end.
-const fn breaks_lines(character: char) -> bool {
+fn breaks_lines(character: char) -> bool {
     character.is_control() || matches!(character, '\u{2028}' | '\u{2029}')
 }
 

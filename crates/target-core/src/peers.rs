@@ -28,9 +28,8 @@ pub use step::Step;
 
 use crate::failure::Failure;
 use index::{Index, entry_of};
-use step::is_lapsed;
 use tables::{
-    Door, KEYS, LAPSED, LapsedRow, Number, PEERS, PeerRow, REQUESTS, SINGLES, SUBJECTS, SYSTEMS,
+    Door, KEYS, Number, PEERS, PeerRow, REQUESTS, SINGLES, SUBJECTS, SYSTEMS,
     SystemRow,
 };
 
@@ -299,22 +298,6 @@ impl Register {
     /// The catalog's.
     pub fn systems(&self) -> Result<Vec<SystemRow>, Failure> {
         self.all(SYSTEMS)
-    }
-
-    /// Whether the request that somebody names lapsed a while ago.
-    ///
-    /// # Errors
-    /// The catalog's.
-    pub fn has_lapsed(&self, name: RequestName) -> Result<bool, Failure> {
-        self.look(|rows| {
-            let mut found = false;
-            each(rows, LAPSED, |key, row: LapsedRow| {
-                let number = key.try_into().map_or(0, u64::from_be_bytes);
-                found |= is_lapsed(name, number, &row);
-                Ok(())
-            })?;
-            Ok(found)
-        })
     }
 
     fn all<T: Value>(&self, table: Table) -> Result<Vec<T>, Failure> {

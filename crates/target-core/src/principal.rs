@@ -124,6 +124,12 @@ impl TenantScope {
         Self::Only(tenants)
     }
 
+    /// Whether it has no bounds.
+    #[must_use]
+    pub fn is_unbounded(&self) -> bool {
+        *self == Self::All
+    }
+
     /// Whether this tenant is in it.
     #[must_use]
     pub fn reaches(&self, tenant: TenantId) -> bool {

@@ -1,7 +1,10 @@
 //! The state of a target core and its two listeners.
 
+use std::collections::VecDeque;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+
+use offsite_exchange::pairing::target::Order;
 
 use offsite_model::{Clock, CoreId, FileSystem, Luck, Timestamp};
 use offsite_pki::{Authority, Certificate};
@@ -9,14 +12,14 @@ use offsite_proto::error::{ErrorCode, Refusal};
 use offsite_proto::pairing::TargetSummary;
 use offsite_proto::version::ProtocolVersion;
 use offsite_store::catalog::{Catalog, CatalogError, RedbCatalog};
-use tokio::sync::Semaphore;
-use tokio_util::task::TaskTracker;
+use tokio::sync::{Notify, Semaphore};
+use offsite_transport::Mutations;
 
 use crate::config::Settings;
 use crate::peers::Register;
 
 /// The catalog's file name inside the data directory.
-pub const CATALOG_FILE: &str = "catalog.redb";
+const CATALOG_FILE: &str = "catalog.redb";
 /// Strangers' submits that are worked on at once: their signatures and transactions must not take the threads that
 /// paired sources need.
 const N_STRANGERS_AT_ONCE: usize = 4;
@@ -50,7 +53,9 @@ pub struct Target {
     catalog: Arc<dyn Catalog>,
     register: Register,
     strangers: Semaphore,
-    tasks: TaskTracker,
+    orders: Mutex<VecDeque<Order>>,
+    wake: Notify,
+    mutations: Mutations,
 }
 
 impl Target {
@@ -78,15 +83,18 @@ impl Target {
         identity: Identity,
         world: World,
     ) -> Result<Arc<Self>, CatalogError> {
-        let register = Register::open(Arc::clone(&catalog))?;
+        let settings = settings.bounded();
+        let register = Register::open(Arc::clone(&catalog), settings.rules())?;
         Ok(Arc::new(Self {
-            settings: settings.bounded(),
+            settings,
             identity,
             world,
             catalog,
             register,
             strangers: Semaphore::new(N_STRANGERS_AT_ONCE),
-            tasks: TaskTracker::new(),
+            orders: Mutex::default(),
+            wake: Notify::new(),
+            mutations: Mutations::new(),
         }))
     }
 
@@ -126,10 +134,19 @@ impl Target {
         self.world.clock.now()
     }
 
-    /// Work in the background that a stop waits for.
+    /// Changes under way, which a stop waits for. Both listeners and the local socket share the list.
     #[must_use]
-    pub const fn tasks(&self) -> &TaskTracker {
-        &self.tasks
+    pub const fn mutations(&self) -> &Mutations {
+        &self.mutations
+    }
+
+    pub(crate) const fn orders(&self) -> &Mutex<VecDeque<Order>> {
+        &self.orders
+    }
+
+    /// Rung when there is work for the housekeeping.
+    pub(crate) const fn wake(&self) -> &Notify {
+        &self.wake
     }
 
     pub(crate) const fn strangers(&self) -> &Semaphore {

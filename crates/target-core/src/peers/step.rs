@@ -120,8 +120,12 @@ impl<'a> Step<'a> {
         let number = Number(row.number);
         // A request that was filed anew has another id; the old one must lead nowhere.
         let before = self.peer(row.number)?;
-        for id in before.iter().flat_map(PeerRow::request_ids) {
-            self.rows.remove(REQUESTS, &id.to_bytes())?;
+        if let Some(before) = &before {
+            for id in before.request_ids() {
+                self.rows.remove(REQUESTS, &id.to_bytes())?;
+            }
+            // A key that the row lost keeps leading to it, so that it is never taken again.
+            before.machine.keys().into_iter().for_each(|key| self.touch(thumbprint_of(key)));
         }
         for id in row.request_ids() {
             self.rows.put_value(REQUESTS, &id.to_bytes(), &number)?;
@@ -173,6 +177,20 @@ impl<'a> Step<'a> {
         Ok(rows.into_iter().map(|(_, system)| system).collect())
     }
 
+    /// Whether the request that an operator names lapsed a while ago.
+    ///
+    /// # Errors
+    /// The catalog's.
+    pub fn has_lapsed(&self, name: RequestName) -> Result<bool, CatalogError> {
+        if let RequestName::Number(number) = name {
+            let row: Option<LapsedRow> = self.rows.value(LAPSED, &number.to_be_bytes())?;
+            return Ok(row.is_some());
+        }
+        let all: Vec<(Vec<u8>, LapsedRow)> =
+            self.rows.scan_values(LAPSED, &[], None, Order::Ascending, usize::MAX)?;
+        Ok(all.iter().any(|(_, row)| RequestName::Id(row.request.0) == name))
+    }
+
     /// The system with this id.
     ///
     /// # Errors
@@ -187,13 +205,5 @@ impl<'a> Step<'a> {
     /// The catalog's.
     pub fn put_system(&mut self, system: &SystemRow) -> Result<(), CatalogError> {
         self.rows.put_value(SYSTEMS, &system.sid.to_be_bytes(), system)
-    }
-}
-
-/// Whether this id is that of a request that lapsed.
-pub(super) fn is_lapsed(name: RequestName, number: u64, row: &LapsedRow) -> bool {
-    match name {
-        RequestName::Number(wanted) => wanted == number,
-        RequestName::Id(id) => id == row.request.0,
     }
 }
