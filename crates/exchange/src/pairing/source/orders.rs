@@ -16,6 +16,7 @@ impl Turn<'_> {
             Order::Unpair { delete_points } => self.unpair(stage, delete_points),
             Order::Resume => match stage {
                 Stage::Alarmed(alarmed) => Ok(self.enter(*alarmed.before)),
+                Stage::Ended(super::Ended { before: Some(before) }) => Ok(self.enter(*before)),
                 stage => Err(IllegalMove { state: stage.name(), input: "Resume" }),
             },
             Order::Forget => self.clear_away(stage),
