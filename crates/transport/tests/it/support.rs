@@ -94,7 +94,7 @@ pub(crate) fn said(text: &str) -> Json<Said> {
 
 pub struct Name(pub String);
 
-impl offsite_proto::endpoint::Params for Name {
+impl endpoint::Params for Name {
     fn read(values: &Values) -> Result<Self, Refusal> {
         values.parse("fileName").map(Self)
     }
