@@ -48,18 +48,22 @@ pub(crate) struct Segment {
     /// Bytes that the catalog knows to be durable; 0 before the first commit.
     committed: AtomicU64,
     is_closed: AtomicBool,
+    /// Whether the catalog says that it ends with a footer. What merely looks like one may be a
+    /// record of somebody who wished it did.
+    has_footer: bool,
     file: Mutex<Option<Arc<dyn File>>>,
 }
 
 impl Segment {
     /// A segment that the catalog knows.
-    pub(crate) fn committed(number: u32, tenant: TenantId, bytes: u64) -> Self {
+    pub(crate) fn committed(number: u32, tenant: TenantId, bytes: u64, has_footer: bool) -> Self {
         Self {
             number,
             tenant,
             bytes: AtomicU64::new(bytes),
             committed: AtomicU64::new(bytes),
             is_closed: AtomicBool::new(true),
+            has_footer,
             file: Mutex::new(None),
         }
     }
@@ -246,16 +250,28 @@ impl Segment {
     pub(crate) fn contents(&self, place: &Place) -> io::Result<Contents> {
         let file = self.file(place)?;
         let bytes = self.bytes_committed().min(file.bytes()?);
-        match read_footer(&*file, self.number, bytes)? {
-            Some(contents) => Ok(contents),
-            None => self.scan(&*file, bytes),
+        // A segment of this opening may be closed by now, which costs a scan and no more.
+        let from_footer = match self.has_footer {
+            true => read_footer(&*file, self.number, bytes)?,
+            false => None,
+        };
+        from_footer.map_or_else(|| self.scan(&*file, bytes), Ok)
+    }
+
+    /// Whether the footer is as it was written; a segment that never had one has a good one.
+    pub(crate) fn has_good_footer(&self, place: &Place) -> io::Result<bool> {
+        if !self.has_footer {
+            return Ok(true);
         }
+        let file = self.file(place)?;
+        Ok(read_footer(&*file, self.number, self.bytes_committed())?.is_some())
     }
 
     /// Reads every group's header; goes on behind a damaged one at the next good one.
     pub(crate) fn scan(&self, file: &dyn File, bytes: u64) -> io::Result<Contents> {
         let mut contents = Contents { is_whole: true, ..Contents::default() };
-        let end = footer_offset(file, bytes)?.unwrap_or(bytes);
+        let footer = if self.has_footer { footer_offset(file, bytes)? } else { None };
+        let end = footer.unwrap_or(bytes);
         let mut offset = HEAD_BYTES;
         while offset < end {
             let Ok(at) = u32::try_from(offset / PLACE_BYTES) else { break };
@@ -356,6 +372,7 @@ impl SegmentWriter {
             bytes: AtomicU64::new(HEAD_BYTES),
             committed: AtomicU64::new(0),
             is_closed: AtomicBool::new(false),
+            has_footer: false,
             file: Mutex::new(Some(Arc::clone(&file))),
         };
         Ok(Self {
