@@ -309,3 +309,12 @@ fn is_of(run: &Run, tenant: TenantId, segments: &BTreeMap<u32, Arc<Segment>>) ->
         .iter()
         .all(|number| segments.get(number).is_some_and(|segment| segment.tenant == tenant))
 }
+
+#[cfg(test)]
+pub(crate) fn count_rows(catalog: &RedbCatalog) -> (u32, u32) {
+    let count = |n: usize| u32::try_from(n).unwrap();
+    (
+        count(numbers_in::<SegmentRow>(catalog, SEGMENTS).unwrap().len()),
+        count(numbers_in::<ManifestRow>(catalog, MANIFESTS).unwrap().len()),
+    )
+}

@@ -48,9 +48,9 @@ pub(crate) struct Segment {
     /// Bytes that the catalog knows to be durable; 0 before the first commit.
     committed: AtomicU64,
     is_closed: AtomicBool,
-    /// Whether the catalog says that it ends with a footer. What merely looks like one may be a
-    /// record of somebody who wished it did.
-    has_footer: bool,
+    /// Whether we know that it ends with a footer. What merely looks like one may be a record of
+    /// somebody who wished it did.
+    has_footer: AtomicBool,
     file: Mutex<Option<Arc<dyn File>>>,
 }
 
@@ -63,7 +63,7 @@ impl Segment {
             bytes: AtomicU64::new(bytes),
             committed: AtomicU64::new(bytes),
             is_closed: AtomicBool::new(true),
-            has_footer,
+            has_footer: AtomicBool::new(has_footer),
             file: Mutex::new(None),
         }
     }
@@ -78,6 +78,10 @@ impl Segment {
 
     pub(crate) fn set_committed(&self, bytes: u64) {
         self.committed.store(bytes, Ordering::Release);
+    }
+
+    fn has_footer(&self) -> bool {
+        self.has_footer.load(Ordering::Acquire)
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -217,9 +221,10 @@ pub(crate) fn read_stored(
     bytes: u64,
 ) -> io::Result<Option<StoredGroup>> {
     let Some(heading) = read_heading(file, segment, tenant, at, bytes)? else { return Ok(None) };
-    let mut payload = vec![0; heading.stored_bytes];
+    let mut payload = vec![0; (heading.bytes() - heading.payload_offset()) as usize];
     file.read_exact_at(&mut payload, u64::from(at) * PLACE_BYTES + heading.payload_offset())?;
-    if crc(&[&payload]) != heading.payload_crc {
+    let padding = payload.split_off(heading.stored_bytes);
+    if crc(&[&payload]) != heading.payload_crc || padding.iter().any(|byte| *byte != 0) {
         return Ok(None);
     }
     let Heading { form, codec, table, .. } = heading;
@@ -250,8 +255,7 @@ impl Segment {
     pub(crate) fn contents(&self, place: &Place) -> io::Result<Contents> {
         let file = self.file(place)?;
         let bytes = self.bytes_committed().min(file.bytes()?);
-        // A segment of this opening may be closed by now, which costs a scan and no more.
-        let from_footer = match self.has_footer {
+        let from_footer = match self.has_footer() {
             true => read_footer(&*file, self.number, bytes)?,
             false => None,
         };
@@ -260,7 +264,7 @@ impl Segment {
 
     /// Whether the footer is as it was written; a segment that never had one has a good one.
     pub(crate) fn has_good_footer(&self, place: &Place) -> io::Result<bool> {
-        if !self.has_footer {
+        if !self.has_footer() {
             return Ok(true);
         }
         let file = self.file(place)?;
@@ -270,7 +274,7 @@ impl Segment {
     /// Reads every group's header; goes on behind a damaged one at the next good one.
     pub(crate) fn scan(&self, file: &dyn File, bytes: u64) -> io::Result<Contents> {
         let mut contents = Contents { is_whole: true, ..Contents::default() };
-        let footer = if self.has_footer { footer_offset(file, bytes)? } else { None };
+        let footer = if self.has_footer() { footer_offset(file, bytes)? } else { None };
         let end = footer.unwrap_or(bytes);
         let mut offset = HEAD_BYTES;
         while offset < end {
@@ -372,7 +376,7 @@ impl SegmentWriter {
             bytes: AtomicU64::new(HEAD_BYTES),
             committed: AtomicU64::new(0),
             is_closed: AtomicBool::new(false),
-            has_footer: false,
+            has_footer: AtomicBool::new(false),
             file: Mutex::new(Some(Arc::clone(&file))),
         };
         Ok(Self {
@@ -459,6 +463,7 @@ impl SegmentWriter {
         self.file.write_all_at(&footer, self.end)?;
         self.end += footer.len() as u64;
         self.segment.bytes.store(self.end, Ordering::Release);
+        self.segment.has_footer.store(true, Ordering::Release);
         self.segment.is_closed.store(true, Ordering::Release);
         Ok(())
     }

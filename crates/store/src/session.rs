@@ -329,6 +329,10 @@ fn twin_differs(group: &CheckedGroup, key: Key, ours: &[u8]) -> Result<bool, Sto
 impl Drop for Session {
     fn drop(&mut self) {
         self.writer = None;
+        // A commit that failed half-way may have happened: opening decides what is an orphan.
+        if self.core.check_writable().is_err() {
+            return;
+        }
         let orphans = {
             let mut index = self.core.index.write().unwrap_or_else(PoisonError::into_inner);
             let index = index.entry(self.tenant).or_default();

@@ -15,6 +15,12 @@ use crate::layout::Folder;
 use crate::segment::RecordPlace;
 use crate::store::{Alarm, Core, lock};
 
+/// What a run may be written of.
+struct Ripe {
+    covered: BTreeSet<u32>,
+    records: Vec<(IndexKey, RecordPlace)>,
+}
+
 impl Core {
     /// Writes a run when enough records have gathered, and merges runs that have grown alike.
     pub(crate) fn write_runs(&self, tenant: TenantId) {
@@ -25,7 +31,7 @@ impl Core {
     }
 
     fn write_recent(&self, tenant: TenantId) -> Result<(), StoreError> {
-        let Some((covered, records)) = self.ripe(tenant) else { return Ok(()) };
+        let Some(Ripe { covered, records }) = self.ripe(tenant) else { return Ok(()) };
         let number = self.number()?;
         let n = records.len() as u64;
         let entries = records.into_iter().map(Ok);
@@ -40,7 +46,7 @@ impl Core {
     }
 
     /// The records of segments that are closed and committed, when there are enough of them.
-    fn ripe(&self, tenant: TenantId) -> Option<(BTreeSet<u32>, Vec<(IndexKey, RecordPlace)>)> {
+    fn ripe(&self, tenant: TenantId) -> Option<Ripe> {
         let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
         let recent = &index.get(&tenant)?.recent;
         if recent.len() < self.settings.recent_records_max {
@@ -55,7 +61,7 @@ impl Core {
         let covered: BTreeSet<u32> = all.into_iter().filter(is_ripe).collect();
         let records = recent.iter().filter(|(_, place)| covered.contains(&place.segment));
         let records: Vec<_> = records.map(|(key, place)| (*key, *place)).collect();
-        (!records.is_empty()).then_some((covered, records))
+        (!records.is_empty()).then_some(Ripe { covered, records })
     }
 
     /// Merges the two newest runs while the newer is at least half as large as the older.

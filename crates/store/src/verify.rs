@@ -175,6 +175,9 @@ impl Store {
             Err(error) => return vec![error.to_string()],
         };
         let mut wrong = Vec::new();
+        if !image.has_good_tail().unwrap_or(false) {
+            wrong.push(format!("manifest of image {}: its end", image.image()));
+        }
         for page in 0..image.n_pages() {
             let [full, patch] = image.refs(page);
             let id = (tenant, image.form(), (full.digest, patch.digest));
