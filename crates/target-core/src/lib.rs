@@ -28,4 +28,5 @@ mod routes;
 mod submit;
 mod target;
 
+pub use routes::admin::{OperatorRouter, Operators};
 pub use target::{Identity, Target, World};

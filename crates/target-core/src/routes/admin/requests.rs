@@ -56,11 +56,7 @@ pub(super) async fn show(
 }
 
 /// The request that somebody names, where he may see it.
-pub(super) fn find(
-    state: &Operators,
-    by: &Principal,
-    name: &str,
-) -> Result<PeerRow, Refusal> {
+pub(super) fn find(state: &Operators, by: &Principal, name: &str) -> Result<PeerRow, Refusal> {
     let unknown = || Refusal::new(ErrorCode::RequestUnknown, UNKNOWN);
     let name: RequestName = name.parse().map_err(|_| unknown())?;
     let row = state.target.register().named(name)?.ok_or_else(unknown)?;

@@ -109,7 +109,9 @@ fn certificate(state: &Operators) -> Check {
 
 fn chain(state: &Operators) -> Check {
     let (wrong, well) = match audit::verify(&**state.target.catalog()) {
-        Ok(audit::Verified { n_entries, first_bad: None }) => (None, format!("{n_entries} entries")),
+        Ok(audit::Verified { n_entries, first_bad: None }) => {
+            (None, format!("{n_entries} entries"))
+        }
         Ok(audit::Verified { first_bad: Some(number), .. }) => {
             (Some(format!("entry {number} was changed or removed")), String::new())
         }
@@ -119,7 +121,7 @@ fn chain(state: &Operators) -> Check {
 }
 
 fn storages(state: &Operators) -> Result<Vec<Check>, Refusal> {
-    let storages = state.read(storage_list::list)?;
+    let storages = state.read(|rows| storage_list::list(rows))?;
     let files = &state.target.world().files;
     Ok(storages
         .iter()
