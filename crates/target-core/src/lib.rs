@@ -17,6 +17,7 @@ pub mod names;
 pub mod peers;
 pub mod principal;
 pub mod rows;
+pub mod setup;
 pub mod storage_list;
 pub mod tenants;
 
@@ -28,4 +29,5 @@ mod routes;
 mod submit;
 mod target;
 
+pub use routes::admin::{OperatorRouter, Operators};
 pub use target::{Identity, Target, World};
