@@ -29,3 +29,6 @@ mod submit;
 mod target;
 
 pub use target::{Identity, Target, World};
+
+#[cfg(test)]
+mod tests;
