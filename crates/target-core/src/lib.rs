@@ -21,6 +21,7 @@ pub mod storage_list;
 pub mod tenants;
 
 mod accept;
+mod door;
 mod drive;
 mod housekeeping;
 mod issue;
