@@ -131,8 +131,8 @@ impl<W: Write> Write for EscapedLine<W> {
 
 /// Control characters, line separators, and the marks that turn the direction of writing around.
 fn steers_a_terminal(letter: char) -> bool {
-    letter.is_control()
-        || matches!(letter, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    let turns = matches!(letter, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    letter.is_control() || turns || matches!(letter, '\u{2028}' | '\u{2029}')
 }
 
 #[cfg(test)]

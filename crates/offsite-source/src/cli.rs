@@ -106,6 +106,8 @@ pub enum Pair {
     Withdraw(OfTarget),
     /// Renew the certificate now instead of at two thirds of its life
     Renew(OfTarget),
+    /// Go on after an alarm, with the target's key that was remembered
+    Retry(OfTarget),
     /// Forget a pairing at this side only, such as after an alarm; says what is given up
     Reset(OfTarget),
 }

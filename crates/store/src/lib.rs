@@ -4,3 +4,13 @@
 //! files are reached through `offsite_model::FileSystem`.
 
 pub mod catalog;
+mod error;
+mod format;
+pub mod group;
+mod hash;
+mod index;
+mod journal;
+mod layout;
+mod manifest;
+mod rows;
+mod segment;

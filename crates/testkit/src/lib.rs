@@ -1,5 +1,5 @@
-//! What tests stand on: seeded luck, a clock moved by hand, a disk that loses power, expectations kept
-//! in the source, and the suite that every implementation of `FileSystem` must pass.
+//! What tests stand on: seeded luck, a clock moved by hand, expectations kept in the source, and
+//! the suite that every implementation of `FileSystem` must pass.
 //!
 //! **Absent:** anything that ships. No crate names this one except as a dev-dependency (`layers`).
 
@@ -8,7 +8,7 @@
     clippy::expect_used,
     clippy::panic,
     clippy::unwrap_used,
-    reason = "only tests link this crate: a panic here is how a test fails, and files are its fixtures"
+    reason = "only tests link this crate: a panic is how a test fails, and files are its fixtures"
 )]
 
 pub mod disk;

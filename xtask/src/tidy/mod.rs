@@ -8,6 +8,7 @@ mod dependencies;
 mod docs;
 mod finding;
 mod layers;
+mod manifests;
 mod metadata;
 mod rows;
 mod sizes;
@@ -28,6 +29,7 @@ use tree::Tree;
 fn findings(tree: &Tree, metadata: &Metadata) -> Vec<Finding> {
     let mut findings = layers::check(metadata);
     findings.extend(dependencies::check(tree, metadata));
+    findings.extend(manifests::check(tree));
     findings.extend(circles::check(tree));
     findings.extend(docs::check(tree));
     findings.extend(words::check(tree));

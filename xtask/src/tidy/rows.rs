@@ -120,7 +120,8 @@ mod tests {
 
     const TESTS: (&str, &str) = (
         "crates/x/src/lib.rs",
-        "//! X.\n// fn a_01_in_a_comment() {}\n#[test]\nfn a_18_keys_are_private() {}\nfn a_b() {}\n",
+        "//! X.\n// fn a_01_in_a_comment() {}\n#[test]\nfn a_18_keys_are_private() {}\n\
+         fn a_b() {}\n",
     );
     const ROW: &str = "| A-18 | `a_18_keys_are_private` | mode 0644 | assertion \\| failed |\n";
 

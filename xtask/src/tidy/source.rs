@@ -148,7 +148,8 @@ mod tests {
 
     #[test]
     fn tests_are_blanked() {
-        let text = "use a;\n#[cfg(test)]\nmod tests {\n fn x() { b(); }\n}\n#[cfg(test)]\nuse c;\nuse d;\n";
+        let text = "use a;\n#[cfg(test)]\nmod tests {\n fn x() { b(); }\n}\n\
+                    #[cfg(test)]\nuse c;\nuse d;\n";
         let words: String = shipped(text).split_whitespace().collect();
         assert_eq!(words, "usea;used;");
     }

@@ -48,6 +48,7 @@ source_rows! {
     PAIRINGS_WITHDRAW: "S-pairings-withdraw" Post "/api/v1/pairings/withdraw" ["target"], 0;
     PAIRINGS_RENEW: "S-pairings-renew" Post "/api/v1/pairings/renew" ["target"], 0;
     PAIRINGS_RESET: "S-pairings-reset" Post "/api/v1/pairings/reset" ["target"], 0;
+    PAIRINGS_RETRY: "S-pairings-retry" Post "/api/v1/pairings/retry" ["target"], 0;
     PAIRINGS_END: "S-pairings-end" Post "/api/v1/pairings/end" [], JSON_BYTES_MAX;
 }
 
@@ -412,6 +413,10 @@ endpoint! {
 endpoint! {
     /// Renews the certificate now.
     Renew = PAIRINGS_RENEW, OfTarget, () => Json<Pairing>
+}
+endpoint! {
+    /// Goes on after an alarm, with the key that was remembered.
+    Retry = PAIRINGS_RETRY, OfTarget, () => Json<Pairing>
 }
 endpoint! {
     /// Forgets a pairing after an alarm or at its end, at this side only.

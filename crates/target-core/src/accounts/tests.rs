@@ -225,7 +225,7 @@ async fn g_06_parallel_logins_hash_two_at_once() {
     let most = observed.most_at_once.load(SeqCst);
     assert!(most <= passwords::AT_ONCE, "{most} hashes at once");
     // Memory follows from that: each hash holds its blocks and nothing else of size.
-    assert!(most * (passwords::MEMORY_KIB as usize) << 10 <= 64 << 20);
+    assert!(most * ((passwords::MEMORY_KIB as usize) << 10) <= 64 << 20);
     const { assert!(passwords::MEMORY_KIB >= 19 << 10 && passwords::PASSES >= 2) }
 }
 

@@ -86,6 +86,12 @@ impl Turn<'_> {
         Stage::Active(Active { is_syncing: false, ..active })
     }
 
+    /// Begins a renewal before its time. A call under way no longer matters: its answer is ignored.
+    pub(super) fn renew_now(&mut self, active: Active) -> Stage {
+        self.line.awaited = None;
+        self.enter_renewal(active, Renewal::AwaitKey)
+    }
+
     fn enter_renewal(&mut self, active: Active, renewal: Renewal) -> Stage {
         self.effects.push(Effect::Persist);
         self.pursue_renewal(Active { renewal: Some(renewal), ..active })

@@ -42,6 +42,8 @@ pub enum Order {
         /// Whether the target shall delete the points too.
         delete_points: bool,
     },
+    /// Renew the certificate now, with a new key, instead of when its time comes.
+    Renew,
     /// Try again after an alarm, with the key that was pinned: the other one was seen by mistake.
     Resume,
     /// Clear away what has ended, keys included. The answer to a note that can never be delivered, too.

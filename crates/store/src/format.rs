@@ -1,0 +1,212 @@
+//! Fixed layouts of everything on disk but catalog values; see docs/store-format.md.
+//!
+//! The structs are the tables of that page. Magic, version and checksum of each are written and
+//! checked here and nowhere else.
+
+use zerocopy::little_endian::{U16, U32, U64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+/// Version of the store as a whole, and of every file in it.
+pub const FORMAT_VERSION: u32 = 0;
+pub(crate) const FILE_VERSION: u8 = 0;
+
+/// Groups begin at multiples of this many bytes.
+pub(crate) const PLACE_BYTES: u64 = 16;
+/// Bytes at which a segment is closed.
+pub(crate) const SEGMENT_BYTES_MAX: u64 = 128 << 20;
+
+pub(crate) const STORE_MAGIC: [u8; 8] = *b"OFSTORE\0";
+pub(crate) const SEGMENT_MAGIC: [u8; 4] = *b"OFSG";
+pub(crate) const GROUP_MAGIC: [u8; 4] = *b"OFGR";
+pub(crate) const FOOTER_MAGIC: [u8; 4] = *b"OFSF";
+pub(crate) const PAGE_MAGIC: [u8; 4] = *b"OFPG";
+pub(crate) const ROOT_MAGIC: [u8; 4] = *b"OFRT";
+pub(crate) const TRAILER_MAGIC: [u8; 4] = *b"OFMT";
+pub(crate) const RUN_MAGIC: [u8; 4] = *b"OFKR";
+pub(crate) const JOURNAL_MAGIC: [u8; 4] = *b"OFJL";
+
+/// CRC-32C of some parts, one after another.
+pub(crate) fn crc(parts: &[&[u8]]) -> u32 {
+    let mut digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi);
+    for part in parts {
+        digest.update(part);
+    }
+    // The register is 64 bits wide for every algorithm; CRC-32C fills the lower half.
+    u32::try_from(digest.finalize()).unwrap_or(u32::MAX)
+}
+
+/// The fixed part of a layout and what follows it; none when the bytes end before.
+pub(crate) fn split<T: FromBytes + KnownLayout + Immutable + Unaligned>(
+    bytes: &[u8],
+) -> Option<(&T, &[u8])> {
+    T::ref_from_prefix(bytes).ok()
+}
+
+macro_rules! layouts {
+    ($($(#[$doc:meta])* $name:ident { $($field:ident: $type:ty,)* })*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+        #[repr(C)]
+        pub(crate) struct $name { $(pub(crate) $field: $type,)* }
+    )*};
+}
+
+layouts! {
+    /// The root file.
+    StoreRoot {
+        magic: [u8; 8],
+        version: U32,
+        zero: U32,
+        store: [u8; 16],
+        fence: U64,
+        zeros: [u8; 20],
+        crc: U32,
+    }
+    /// The beginning of a segment.
+    SegmentHead {
+        magic: [u8; 4],
+        version: u8,
+        zero: [u8; 3],
+        number: U32,
+        zeros: U32,
+        store: [u8; 16],
+        tenant: [u8; 16],
+        more_zeros: [u8; 12],
+        crc: U32,
+    }
+    /// The beginning of a group.
+    GroupHead {
+        magic: [u8; 4],
+        version: u8,
+        codec: u8,
+        flags: u8,
+        zero: u8,
+        n_records: U32,
+        raw_bytes: U32,
+        stored_bytes: U32,
+        segment: U32,
+        place: U32,
+        payload_crc: U32,
+        tenant: [u8; 16],
+        zeros: [u8; 12],
+        crc: U32,
+    }
+    /// A record in a group's table and in a footer.
+    RecordRow {
+        key: [u8; 32],
+        raw_bytes: U32,
+    }
+    /// A group in a footer.
+    FooterGroup {
+        place: U32,
+        n_records: U16,
+        flags: U16,
+    }
+    /// The end of a closed segment.
+    FooterTail {
+        magic: [u8; 4],
+        version: u8,
+        zero: [u8; 3],
+        n_groups: U32,
+        n_records: U32,
+        offset: U64,
+        zeros: U32,
+        crc: U32,
+    }
+    /// The beginning of a page.
+    PageHead {
+        magic: [u8; 4],
+        version: u8,
+        kind: u8,
+        zero: U16,
+        index: U32,
+        n_entries: U32,
+    }
+    /// A changed position in a patch.
+    PatchRow {
+        position: U16,
+        key: [u8; 32],
+    }
+    /// Where a page lies.
+    PageRef {
+        manifest: U32,
+        bytes: U32,
+        offset: U64,
+        digest: [u8; 32],
+    }
+    /// The beginning of a root.
+    RootHead {
+        magic: [u8; 4],
+        version: u8,
+        form: u8,
+        levels: u8,
+        zero: u8,
+        image: [u8; 16],
+        volume: [u8; 16],
+        bytes: U64,
+        record_bytes: U32,
+        n_pages: U32,
+        list: [u8; 32],
+        parent: [u8; 32],
+    }
+    /// The end of a manifest file.
+    ManifestTail {
+        magic: [u8; 4],
+        version: u8,
+        zero: [u8; 3],
+        number: U32,
+        root_bytes: U32,
+        root_offset: U64,
+        zeros: U32,
+        crc: U32,
+    }
+    /// The beginning of a key run.
+    RunHead {
+        magic: [u8; 4],
+        version: u8,
+        zero: [u8; 3],
+        number: U32,
+        zeros: U32,
+        store: [u8; 16],
+        tenant: [u8; 16],
+        n_entries: U64,
+        n_covered: U32,
+        n_filter_blocks: U32,
+        n_pages: U32,
+        tables_crc: U32,
+    }
+    /// An entry of a key run.
+    RunRow {
+        key: [u8; 32],
+        segment: U32,
+        place: U32,
+        slot: u8,
+        size_and_form: [u8; 3],
+    }
+    /// The beginning of the journal.
+    JournalHead {
+        magic: [u8; 4],
+        version: u8,
+        zero: [u8; 3],
+        store: [u8; 16],
+        zeros: U32,
+        crc: U32,
+    }
+    /// The beginning of a journal entry.
+    EntryHead {
+        bytes: U32,
+        crc: U32,
+    }
+}
+
+// The sizes that docs/store-format.md promises.
+const _: () = assert!(size_of::<StoreRoot>() == 64);
+const _: () = assert!(size_of::<SegmentHead>() == 64);
+const _: () = assert!(size_of::<GroupHead>() == 64);
+const _: () = assert!(size_of::<RecordRow>() == 36);
+const _: () = assert!(size_of::<FooterTail>() == 32);
+const _: () = assert!(size_of::<PageHead>() == 16);
+const _: () = assert!(size_of::<PageRef>() == 48);
+const _: () = assert!(size_of::<ManifestTail>() == 32);
+const _: () = assert!(size_of::<RunRow>() == 44);
+const _: () = assert!(size_of::<JournalHead>() == 32);

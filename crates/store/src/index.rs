@@ -1,0 +1,68 @@
+//! The key index of one tenant: key → place, exact, from memory and sorted runs.
+//!
+//! A cache: everything in it can be read again from the segments. The rule of answers (I5, B-14):
+//! a filter may say *missing*; *have* comes from an entry; a damaged page says neither.
+//!
+//! **Absent:** other tenants. There is no index that spans two of them.
+
+pub(crate) mod filter;
+pub(crate) mod run;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use offsite_model::Key;
+
+use crate::group::Form;
+use crate::segment::RecordPlace;
+use run::{Run, RunError};
+
+/// What an entry is found by.
+pub(crate) type IndexKey = (Key, Form);
+
+/// One tenant's index.
+#[derive(Default)]
+pub(crate) struct TenantIndex {
+    /// Records that no run covers.
+    pub(crate) recent: BTreeMap<IndexKey, RecordPlace>,
+    /// Oldest first; shared so that a look-up reads pages outside the lock.
+    pub(crate) runs: Arc<Vec<Arc<Run>>>,
+    /// Sessions that may rely on what is in `recent` and not committed.
+    pub(crate) n_sessions: usize,
+    /// Segments of sessions that ended without a commit, to be removed with the last session.
+    pub(crate) orphans: Vec<u32>,
+}
+
+impl TenantIndex {
+    /// Adds a record unless there is one: the first place stays.
+    pub(crate) fn add(&mut self, key: IndexKey, place: RecordPlace) {
+        self.recent.entry(key).or_insert(place);
+    }
+
+    /// Forgets what lies in these segments.
+    pub(crate) fn forget(&mut self, segments: &[u32]) {
+        self.recent.retain(|_, place| !segments.contains(&place.segment));
+    }
+
+    pub(crate) fn remove_run(&mut self, number: u32) {
+        Arc::make_mut(&mut self.runs).retain(|run| run.number != number);
+    }
+}
+
+/// Looks a key up in runs, newest first. The caller has looked in memory already.
+///
+/// # Errors
+/// The number of the run that cannot be believed.
+pub(crate) fn find_in_runs(
+    runs: &[Arc<Run>],
+    key: &IndexKey,
+) -> Result<Option<RecordPlace>, (u32, RunError)> {
+    for run in runs.iter().rev() {
+        match run.find(key) {
+            Ok(None) => {}
+            Ok(found) => return Ok(found),
+            Err(error) => return Err((run.number, error)),
+        }
+    }
+    Ok(None)
+}

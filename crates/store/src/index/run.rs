@@ -1,0 +1,301 @@
+//! A key run: sorted entries of one tenant in an immutable file, with fences and a filter.
+
+use std::cmp::Ordering;
+use std::io;
+use std::sync::Arc;
+
+use offsite_model::{File, Key, OpenMode, TenantId};
+use zerocopy::IntoBytes;
+
+use super::IndexKey;
+use super::filter::{BLOCK_BYTES, Filter};
+use crate::format::{FILE_VERSION, RUN_MAGIC, RunHead, RunRow, crc, split};
+use crate::group::Form;
+use crate::layout::{Folder, Place};
+use crate::segment::RecordPlace;
+
+const PAGE_BYTES: usize = 4096;
+const ROW_BYTES: usize = size_of::<RunRow>();
+pub(crate) const PAGE_ROWS: usize = (PAGE_BYTES - 4) / ROW_BYTES;
+const ROWS_BYTES: usize = PAGE_ROWS * ROW_BYTES;
+const FORM_BIT: u32 = 1 << 20;
+/// Most bytes of fences, filter and covered segments that are believed at all.
+const TABLES_BYTES_MAX: u64 = 1 << 30;
+
+const _: () = assert!(ROWS_BYTES + 4 == PAGE_BYTES);
+
+/// Why a run cannot be used.
+#[derive(Debug)]
+pub(crate) enum RunError {
+    /// The disk failed.
+    Io(io::Error),
+    /// Its bytes are not what was written.
+    Damaged,
+}
+
+impl From<io::Error> for RunError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::UnexpectedEof => Self::Damaged,
+            _ => Self::Io(error),
+        }
+    }
+}
+
+/// An open run.
+pub(crate) struct Run {
+    pub(crate) number: u32,
+    pub(crate) covered: Vec<u32>,
+    pub(crate) n_entries: u64,
+    n_pages: u32,
+    fences: Vec<u64>,
+    filter: Filter,
+    file: Arc<dyn File>,
+}
+
+impl Run {
+    /// Opens a run and checks everything but its pages, which are checked when they are read.
+    pub(crate) fn open(
+        place: &Place,
+        number: u32,
+        store: [u8; 16],
+    ) -> Result<(TenantId, Self), RunError> {
+        let file = place.files.open(&place.file(Folder::Runs, number), OpenMode::Read)?;
+        let mut page = [0; PAGE_BYTES];
+        file.read_exact_at(&mut page, 0)?;
+        let (checked, stated) = page.split_at(PAGE_BYTES - 4);
+        let (head, _) = split::<RunHead>(&page).ok_or(RunError::Damaged)?;
+        let is_ours = head.magic == RUN_MAGIC
+            && head.version == FILE_VERSION
+            && head.number.get() == number
+            && head.store == store
+            && crc(&[checked]).to_le_bytes() == stated;
+        let n_pages = head.n_pages.get();
+        let n_entries = head.n_entries.get();
+        if !is_ours || n_entries.div_ceil(PAGE_ROWS as u64) != u64::from(n_pages) {
+            return Err(RunError::Damaged);
+        }
+        let tables_offset = PAGE_BYTES as u64 * (1 + u64::from(n_pages));
+        let fences_bytes = u64::from(n_pages) * 8;
+        let filter_bytes = u64::from(head.n_filter_blocks.get()) * BLOCK_BYTES as u64;
+        let covered_bytes = u64::from(head.n_covered.get()) * 4;
+        let tables_bytes = fences_bytes + filter_bytes + covered_bytes;
+        if tables_bytes > TABLES_BYTES_MAX || file.bytes()? != tables_offset + tables_bytes {
+            return Err(RunError::Damaged);
+        }
+        let read = |offset: u64, bytes: u64| -> Result<Vec<u8>, RunError> {
+            let mut read = vec![0; bytes as usize];
+            file.read_exact_at(&mut read, tables_offset + offset)?;
+            Ok(read)
+        };
+        let fences = read(0, fences_bytes)?;
+        let filter = read(fences_bytes, filter_bytes)?;
+        let covered = read(fences_bytes + filter_bytes, covered_bytes)?;
+        if crc(&[&fences, &filter, &covered]) != head.tables_crc.get() {
+            return Err(RunError::Damaged);
+        }
+        let tenant = TenantId::from_bytes(head.tenant);
+        let fences = fences.as_chunks().0.iter().map(|bytes| u64::from_be_bytes(*bytes));
+        let covered = covered.as_chunks().0.iter().map(|bytes| u32::from_le_bytes(*bytes));
+        let run = Self {
+            number,
+            covered: covered.collect(),
+            n_entries,
+            n_pages,
+            fences: fences.collect(),
+            filter: Filter::from_bytes(filter).ok_or(RunError::Damaged)?,
+            file,
+        };
+        Ok((tenant, run))
+    }
+
+    /// Looks a key up: missing by the filter, or exactly by its page.
+    pub(crate) fn find(&self, key: &IndexKey) -> Result<Option<RecordPlace>, RunError> {
+        if !self.filter.may_have(&key.0) {
+            return Ok(None);
+        }
+        let fence = fence_of(&key.0);
+        // Entries that share eight bytes may begin on the page before the first equal fence.
+        let first = self.fences.partition_point(|other| *other < fence).saturating_sub(1);
+        let candidates = self.fences.iter().enumerate().skip(first);
+        for (index, _) in candidates.take_while(|(_, other)| **other <= fence) {
+            let rows = self.page(index as u32)?;
+            if let Ok(at) = rows.binary_search_by(|row| compare(row, key)) {
+                return Ok(rows.get(at).map(place_of));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The entries of a page.
+    fn page(&self, index: u32) -> Result<Vec<RunRow>, RunError> {
+        let mut page = [0; PAGE_BYTES];
+        self.file.read_exact_at(&mut page, PAGE_BYTES as u64 * (1 + u64::from(index)))?;
+        let (rows, stated) = page.split_at(ROWS_BYTES);
+        // The index is under the checksum, so that a page of another place is noticed.
+        if crc(&[rows, &index.to_le_bytes()]).to_le_bytes() != stated {
+            return Err(RunError::Damaged);
+        }
+        let before = u64::from(index) * PAGE_ROWS as u64;
+        let n_rows = self.n_entries.saturating_sub(before).min(PAGE_ROWS as u64) as usize;
+        let rows = rows.chunks_exact(ROW_BYTES).filter_map(split::<RunRow>).map(|(row, _)| *row);
+        Ok(rows.take(n_rows).collect())
+    }
+
+    /// All entries in order, page by page.
+    pub(crate) fn entries(
+        &self,
+    ) -> impl Iterator<Item = Result<(IndexKey, RecordPlace), RunError>> + '_ {
+        (0..self.n_pages).flat_map(|index| {
+            let (rows, error) = match self.page(index) {
+                Ok(rows) => (rows, None),
+                Err(error) => (Vec::new(), Some(Err(error))),
+            };
+            let rows = rows.into_iter().map(|row| Ok((key_of(&row), place_of(&row))));
+            rows.chain(error)
+        })
+    }
+}
+
+/// Big-endian, so that fences sort as keys do.
+fn fence_of(key: &Key) -> u64 {
+    key.as_bytes().first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
+}
+
+fn size_and_form(row: &RunRow) -> u32 {
+    let [a, b, c] = row.size_and_form;
+    u32::from_le_bytes([a, b, c, 0])
+}
+
+fn key_of(row: &RunRow) -> IndexKey {
+    let is_encrypted = size_and_form(row) & FORM_BIT != 0;
+    let form = if is_encrypted { Form::Encrypted } else { Form::Plain };
+    (Key::from_bytes(row.key), form)
+}
+
+fn place_of(row: &RunRow) -> RecordPlace {
+    RecordPlace {
+        segment: row.segment.get(),
+        place: row.place.get(),
+        slot: row.slot,
+        raw_bytes: (size_and_form(row) & (FORM_BIT - 1)) + 1,
+    }
+}
+
+fn compare(row: &RunRow, key: &IndexKey) -> Ordering {
+    key_of(row).cmp(key)
+}
+
+fn row_of(key: &IndexKey, place: &RecordPlace) -> RunRow {
+    let form = if key.1 == Form::Encrypted { FORM_BIT } else { 0 };
+    let packed = (place.raw_bytes.saturating_sub(1) & (FORM_BIT - 1)) | form;
+    let [a, b, c, _] = packed.to_le_bytes();
+    RunRow {
+        key: *key.0.as_bytes(),
+        segment: place.segment.into(),
+        place: place.place.into(),
+        slot: place.slot,
+        size_and_form: [a, b, c],
+    }
+}
+
+/// Writes a run of sorted entries, at most `n_max`, durably and all or nothing.
+pub(crate) fn write(
+    place: &Place,
+    number: u32,
+    store: [u8; 16],
+    tenant: TenantId,
+    covered: &[u32],
+    n_max: u64,
+    entries: impl Iterator<Item = Result<(IndexKey, RecordPlace), RunError>>,
+) -> Result<Run, RunError> {
+    let temporary = place.temporary(Folder::Runs, number);
+    let file = place.files.open(&temporary, OpenMode::CreateNew)?;
+    let mut filter = Filter::for_keys(n_max);
+    let mut fences = Vec::new();
+    let mut page = Vec::with_capacity(PAGE_BYTES);
+    let mut n_entries = 0_u64;
+    let mut offset = PAGE_BYTES as u64;
+    let mut end_page = |page: &mut Vec<u8>, index: u32| -> io::Result<()> {
+        page.resize(ROWS_BYTES, 0);
+        let checksum = crc(&[page, &index.to_le_bytes()]);
+        page.extend_from_slice(&checksum.to_le_bytes());
+        file.write_all_at(page, offset)?;
+        offset += PAGE_BYTES as u64;
+        page.clear();
+        Ok(())
+    };
+    let mut last = None;
+    for entry in entries {
+        let (key, found) = entry?;
+        // Two runs may hold the same record while one replaces the other.
+        if last == Some(key) {
+            continue;
+        }
+        last = Some(key);
+        if page.is_empty() {
+            fences.push(fence_of(&key.0));
+        }
+        filter.add(&key.0);
+        page.extend_from_slice(row_of(&key, &found).as_bytes());
+        n_entries += 1;
+        if page.len() == ROWS_BYTES {
+            end_page(&mut page, fences.len() as u32 - 1)?;
+        }
+    }
+    if !page.is_empty() {
+        end_page(&mut page, fences.len() as u32 - 1)?;
+    }
+    let fence_bytes: Vec<u8> = fences.iter().flat_map(|fence| fence.to_be_bytes()).collect();
+    let covered_bytes: Vec<u8> = covered.iter().flat_map(|number| number.to_le_bytes()).collect();
+    let head = RunHead {
+        magic: RUN_MAGIC,
+        version: FILE_VERSION,
+        zero: [0; 3],
+        number: number.into(),
+        zeros: 0.into(),
+        store,
+        tenant: tenant.to_bytes(),
+        n_entries: n_entries.into(),
+        n_covered: (covered.len() as u32).into(),
+        n_filter_blocks: filter.n_blocks().into(),
+        n_pages: (fences.len() as u32).into(),
+        tables_crc: crc(&[&fence_bytes, filter.as_bytes(), &covered_bytes]).into(),
+    };
+    let tables = [&fence_bytes[..], filter.as_bytes(), &covered_bytes].concat();
+    file.write_all_at(&tables, PAGE_BYTES as u64 * (1 + fences.len() as u64))?;
+    let mut first = head.as_bytes().to_vec();
+    first.resize(PAGE_BYTES - 4, 0);
+    let checksum = crc(&[&first]);
+    first.extend_from_slice(&checksum.to_le_bytes());
+    file.write_all_at(&first, 0)?;
+    file.sync()?;
+    place.files.rename(&temporary, &place.file(Folder::Runs, number))?;
+    place.files.sync_dir(&place.folder(Folder::Runs))?;
+    let n_pages = fences.len() as u32;
+    Ok(Run { number, covered: covered.to_vec(), n_entries, n_pages, fences, filter, file })
+}
+
+/// Merges sorted runs into one order; equal keys come one after another, the older run's first.
+pub(crate) fn merge(
+    runs: &[Arc<Run>],
+) -> impl Iterator<Item = Result<(IndexKey, RecordPlace), RunError>> + '_ {
+    let mut heads: Vec<_> = runs.iter().map(|run| run.entries().peekable()).collect();
+    std::iter::from_fn(move || {
+        let mut smallest: Option<(usize, IndexKey)> = None;
+        for (index, head) in heads.iter_mut().enumerate() {
+            match head.peek() {
+                None => {}
+                // An error ends the merge, whatever stands before it.
+                Some(Err(_)) => return head.next(),
+                Some(Ok((key, _))) => {
+                    if smallest.is_none_or(|(_, least)| *key < least) {
+                        smallest = Some((index, *key));
+                    }
+                }
+            }
+        }
+        let (index, _) = smallest?;
+        heads.get_mut(index)?.next()
+    })
+}

@@ -1,0 +1,165 @@
+//! The journal: a hash chain of what happened, in a file of its own.
+//!
+//! It follows the catalog: an entry is first a row of the catalog's transaction, then bytes here.
+//! So a torn tail is completed from the catalog, and a catalog that lost its newest transaction is
+//! completed from here.
+
+use std::io;
+use std::sync::Arc;
+
+use offsite_model::{Digest, File, OpenMode};
+use zerocopy::{FromBytes, IntoBytes};
+
+use crate::catalog::{VALUE_BYTES_MAX, decode_value};
+use crate::error::StoreError;
+use crate::format::{EntryHead, FILE_VERSION, JOURNAL_MAGIC, JournalHead, crc, split};
+use crate::layout::Place;
+use crate::rows::{ENTRIES, Entry};
+
+const HEAD_BYTES: usize = size_of::<JournalHead>();
+const ENTRY_HEAD_BYTES: u64 = size_of::<EntryHead>() as u64;
+
+/// A position in the chain: an entry, its digest, and the journal's length after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Link {
+    pub(crate) entry: u64,
+    pub(crate) digest: Digest,
+    pub(crate) bytes: u64,
+}
+
+/// The journal, open for appending.
+pub(crate) struct Journal {
+    file: Arc<dyn File>,
+    /// The last entry that is durable here.
+    pub(crate) last: Link,
+}
+
+/// The place before the first entry.
+pub(crate) const START: Link = Link { entry: 0, digest: Digest::ZERO, bytes: HEAD_BYTES as u64 };
+
+impl Journal {
+    /// Makes an empty journal; its name is durable after a sync of the directory.
+    pub(crate) fn create(place: &Place, store: [u8; 16]) -> io::Result<()> {
+        let file = place.files.open(&place.journal(), OpenMode::CreateNew)?;
+        let mut head = JournalHead {
+            magic: JOURNAL_MAGIC,
+            version: FILE_VERSION,
+            zero: [0; 3],
+            store,
+            zeros: 0.into(),
+            crc: 0.into(),
+        };
+        let (checked, _) = head.as_bytes().split_at(HEAD_BYTES - 4);
+        head.crc = crc(&[checked]).into();
+        file.write_all_at(head.as_bytes(), 0)?;
+        file.sync()
+    }
+
+    /// Opens the journal behind a known link; the good entries after it, and whether everything up
+    /// to the link is as the catalog says. The file is not changed.
+    pub(crate) fn open(
+        place: &Place,
+        store: [u8; 16],
+        known: Link,
+    ) -> Result<(Self, Vec<(Entry, Link)>, bool), StoreError> {
+        let doing = || StoreError::io("read the journal");
+        let file = place.files.open(&place.journal(), OpenMode::Write).map_err(doing())?;
+        let is_known = has_head(&*file, store).map_err(doing())?
+            && file.bytes().map_err(doing())? >= known.bytes;
+        let mut journal = Self { file, last: known };
+        let mut after = Vec::new();
+        if is_known {
+            while let Some((entry, link)) = journal.next(journal.last).map_err(doing())? {
+                journal.last = link;
+                after.push((entry, link));
+            }
+        }
+        Ok((journal, after, is_known))
+    }
+
+    /// The entry after a link; none at the end or where the bytes are no successor.
+    fn next(&self, link: Link) -> io::Result<Option<(Entry, Link)>> {
+        let room = self.file.bytes()?.saturating_sub(link.bytes);
+        if room < ENTRY_HEAD_BYTES {
+            return Ok(None);
+        }
+        let mut head = [0; ENTRY_HEAD_BYTES as usize];
+        self.file.read_exact_at(&mut head, link.bytes)?;
+        let Some((head, _)) = split::<EntryHead>(&head) else { return Ok(None) };
+        let n = u64::from(head.bytes.get());
+        if n > VALUE_BYTES_MAX as u64 || n > room - ENTRY_HEAD_BYTES {
+            return Ok(None);
+        }
+        let mut payload = vec![0; n as usize];
+        self.file.read_exact_at(&mut payload, link.bytes + ENTRY_HEAD_BYTES)?;
+        if crc(&[&payload]) != head.crc.get() {
+            return Ok(None);
+        }
+        let Ok(entry) = decode_value::<Entry>(ENTRIES, &payload) else { return Ok(None) };
+        if entry.number != link.entry + 1 || entry.previous != *link.digest.as_bytes() {
+            return Ok(None);
+        }
+        let next = Link {
+            entry: entry.number,
+            digest: Digest::of(&payload),
+            bytes: link.bytes + ENTRY_HEAD_BYTES + n,
+        };
+        Ok(Some((entry, next)))
+    }
+
+    /// Cuts what stands behind the last good entry.
+    pub(crate) fn cut_tail(&self) -> io::Result<()> {
+        if self.file.bytes()? > self.last.bytes {
+            self.file.set_bytes(self.last.bytes)?;
+            self.file.sync()?;
+        }
+        Ok(())
+    }
+
+    /// Appends entries that follow one another, with one sync.
+    pub(crate) fn append(&mut self, payloads: &[(u64, Vec<u8>, Digest)]) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        let mut last = self.last;
+        for (entry, payload, digest) in payloads {
+            let head =
+                EntryHead { bytes: (payload.len() as u32).into(), crc: crc(&[payload]).into() };
+            bytes.extend_from_slice(head.as_bytes());
+            bytes.extend_from_slice(payload);
+            last = Link {
+                entry: *entry,
+                digest: *digest,
+                bytes: self.last.bytes + bytes.len() as u64,
+            };
+        }
+        self.file.write_all_at(&bytes, self.last.bytes)?;
+        self.file.sync()?;
+        self.last = last;
+        Ok(())
+    }
+
+    /// Reads the chain from the beginning: its last good link.
+    pub(crate) fn walk(&self, store: [u8; 16]) -> io::Result<Link> {
+        let mut link = START;
+        if !has_head(&*self.file, store)? {
+            return Ok(link);
+        }
+        while let Some((_, next)) = self.next(link)? {
+            link = next;
+        }
+        Ok(link)
+    }
+}
+
+fn has_head(file: &dyn File, store: [u8; 16]) -> io::Result<bool> {
+    let mut bytes = [0; HEAD_BYTES];
+    match file.read_exact_at(&mut bytes, 0) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
+        other => other?,
+    }
+    let Ok(head) = JournalHead::ref_from_bytes(&bytes) else { return Ok(false) };
+    let (checked, _) = bytes.split_at(HEAD_BYTES - 4);
+    Ok(head.magic == JOURNAL_MAGIC
+        && head.version == FILE_VERSION
+        && head.store == store
+        && head.crc.get() == crc(&[checked]))
+}

@@ -1,0 +1,239 @@
+//! Names in the store's directory, and the root file.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use offsite_model::{File, FileSystem, OpenMode};
+use zerocopy::{FromBytes, IntoBytes};
+
+use crate::error::StoreError;
+use crate::format::{FORMAT_VERSION, STORE_MAGIC, StoreRoot, crc};
+
+const LOCK: &str = "lock";
+const ROOT: &str = "store";
+const CATALOG: &str = "catalog";
+const JOURNAL: &str = "journal";
+const SEGMENTS: &str = "segments";
+const MANIFESTS: &str = "manifests";
+const RUNS: &str = "runs";
+/// Every name a store may have, so that somebody else's directory is recognised.
+const NAMES: [&str; 7] = [LOCK, ROOT, CATALOG, JOURNAL, SEGMENTS, MANIFESTS, RUNS];
+/// The end of names of files that are not whole yet.
+const TEMPORARY: &str = ".tmp";
+const ROOT_BYTES: usize = size_of::<StoreRoot>();
+
+/// A directory of numbered files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Folder {
+    Segments,
+    Manifests,
+    Runs,
+}
+
+impl Folder {
+    const ALL: [Self; 3] = [Self::Segments, Self::Manifests, Self::Runs];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Segments => SEGMENTS,
+            Self::Manifests => MANIFESTS,
+            Self::Runs => RUNS,
+        }
+    }
+}
+
+/// The store's directory and how its files are reached.
+#[derive(Clone)]
+pub(crate) struct Place {
+    pub(crate) files: Arc<dyn FileSystem>,
+    directory: PathBuf,
+}
+
+impl Place {
+    pub(crate) fn new(files: Arc<dyn FileSystem>, directory: &Path) -> Self {
+        Self { files, directory: directory.to_owned() }
+    }
+
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    pub(crate) fn catalog(&self) -> PathBuf {
+        self.directory.join(CATALOG)
+    }
+
+    pub(crate) fn journal(&self) -> PathBuf {
+        self.directory.join(JOURNAL)
+    }
+
+    pub(crate) fn folder(&self, folder: Folder) -> PathBuf {
+        self.directory.join(folder.name())
+    }
+
+    pub(crate) fn file(&self, folder: Folder, number: u32) -> PathBuf {
+        self.folder(folder).join(format!("{number:08x}"))
+    }
+
+    pub(crate) fn temporary(&self, folder: Folder, number: u32) -> PathBuf {
+        self.folder(folder).join(format!("{number:08x}{TEMPORARY}"))
+    }
+
+    pub(crate) fn sync(&self, folder: Folder) -> Result<(), StoreError> {
+        let path = self.folder(folder);
+        self.files.sync_dir(&path).map_err(StoreError::io(format!("sync {}", path.display())))
+    }
+
+    /// The numbers of a directory's whole files; anything unfinished is removed, anything foreign
+    /// is left alone and not looked at.
+    pub(crate) fn numbers(&self, folder: Folder) -> Result<Vec<u32>, StoreError> {
+        let path = self.folder(folder);
+        let names =
+            self.files.list(&path).map_err(StoreError::io(format!("list {}", path.display())))?;
+        let mut numbers = Vec::new();
+        for name in names {
+            if name.ends_with(TEMPORARY) {
+                self.remove(&path.join(name))?;
+            } else if let Some(number) = number_of(&name) {
+                numbers.push(number);
+            }
+        }
+        Ok(numbers)
+    }
+
+    /// Removes a file; one that is gone already is fine.
+    pub(crate) fn remove(&self, path: &Path) -> Result<(), StoreError> {
+        match self.files.remove(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(StoreError::io(format!("remove {}", path.display()))(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes the lock, or says who has it; the file is made if it is not there.
+    pub(crate) fn lock(&self) -> Result<Arc<dyn File>, StoreError> {
+        let path = self.directory.join(LOCK);
+        let doing = || StoreError::io(format!("lock {}", path.display()));
+        let file = match self.files.open(&path, OpenMode::Write) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                match self.files.open(&path, OpenMode::CreateNew) {
+                    // Somebody else was faster; the lock itself decides.
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                        self.files.open(&path, OpenMode::Write).map_err(doing())?
+                    }
+                    other => other.map_err(doing())?,
+                }
+            }
+            other => other.map_err(doing())?,
+        };
+        match file.try_lock().map_err(doing())? {
+            true => Ok(file),
+            false => Err(StoreError::InUse),
+        }
+    }
+
+    /// Whether there is a store; `NotAStore` also where there is no such directory.
+    pub(crate) fn check_is_store(&self) -> Result<(), StoreError> {
+        match self.files.metadata(&self.directory.join(ROOT)) {
+            Ok(_) => Ok(()),
+            Err(error) if is_absent(&error) => {
+                Err(StoreError::NotAStore(self.directory.display().to_string()))
+            }
+            Err(error) => Err(StoreError::io("look for the store's root file")(error)),
+        }
+    }
+
+    /// Prepares a directory for a new store: empty, or what an interrupted preparation left.
+    pub(crate) fn prepare(&self) -> Result<(), StoreError> {
+        let shown = self.directory.display().to_string();
+        let doing = || StoreError::io(format!("make a store in {shown}"));
+        let names = match self.files.list(&self.directory) {
+            Ok(names) => names,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.files.create_dir(&self.directory).map_err(doing())?;
+                let parent = self.directory.parent().unwrap_or(&self.directory);
+                self.files.sync_dir(parent).map_err(doing())?;
+                Vec::new()
+            }
+            Err(error) => return Err(doing()(error)),
+        };
+        if names.iter().any(|name| name == ROOT) {
+            return Err(StoreError::StoreExists(shown));
+        }
+        let is_ours = |name: &str| NAMES.contains(&name.trim_end_matches(TEMPORARY));
+        if let Some(name) = names.iter().find(|name| !is_ours(name)) {
+            return Err(StoreError::NotEmpty { directory: shown, name: name.clone() });
+        }
+        for folder in Folder::ALL {
+            match self.files.create_dir(&self.folder(folder)) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    let found = self.files.list(&self.folder(folder)).map_err(doing())?;
+                    if let Some(name) = found.into_iter().next() {
+                        return Err(StoreError::NotEmpty { directory: shown, name });
+                    }
+                }
+                other => other.map_err(doing())?,
+            }
+        }
+        // What an interrupted preparation may have begun; nothing refers to it.
+        for path in [self.catalog(), self.journal()] {
+            self.remove(&path)?;
+        }
+        self.files.sync_dir(&self.directory).map_err(doing())
+    }
+
+    /// Reads the root file: the store's id and its fence.
+    pub(crate) fn read_root(&self) -> Result<([u8; 16], u64), StoreError> {
+        let path = self.directory.join(ROOT);
+        let bytes = self
+            .files
+            .read(&path, ROOT_BYTES as u64 * 2)
+            .map_err(StoreError::io("read the store's root file"))?;
+        let damaged = || StoreError::Damaged("the store's root file".to_owned());
+        let (root, _) = StoreRoot::ref_from_prefix(&bytes).map_err(|_| damaged())?;
+        if root.magic != STORE_MAGIC {
+            return Err(damaged());
+        }
+        if root.version.get() != FORMAT_VERSION {
+            return Err(StoreError::VersionUnknown {
+                what: "the store".to_owned(),
+                found: root.version.get(),
+                known: FORMAT_VERSION,
+            });
+        }
+        let checked = bytes.get(..ROOT_BYTES - 4).unwrap_or_default();
+        if bytes.len() != ROOT_BYTES || root.crc.get() != crc(&[checked]) {
+            return Err(damaged());
+        }
+        Ok((root.store, root.fence.get()))
+    }
+
+    /// Replaces the root file, durably.
+    pub(crate) fn write_root(&self, store: [u8; 16], fence: u64) -> Result<(), StoreError> {
+        let mut root = StoreRoot {
+            magic: STORE_MAGIC,
+            version: FORMAT_VERSION.into(),
+            zero: 0.into(),
+            store,
+            fence: fence.into(),
+            zeros: [0; 20],
+            crc: 0.into(),
+        };
+        let (checked, _) = root.as_bytes().split_at(ROOT_BYTES - 4);
+        root.crc = crc(&[checked]).into();
+        self.files
+            .write_atomically(&self.directory.join(ROOT), root.as_bytes())
+            .map_err(StoreError::io("write the store's root file"))
+    }
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+/// The number that a name stands for, in the one form in which we write it.
+fn number_of(name: &str) -> Option<u32> {
+    let is_ours = name.len() == 8 && name.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    if is_ours { u32::from_str_radix(name, 16).ok() } else { None }
+}

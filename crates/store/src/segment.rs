@@ -1,0 +1,470 @@
+//! Segments: append-only files of groups, each of one tenant.
+//!
+//! A [`SegmentWriter`] belongs to one session; the [`Segment`] behind it is shared with readers,
+//! which see a group as soon as it is written whole. A closed segment ends with a footer that
+//! repeats its groups' tables; where it is damaged, the groups' own headers are read instead.
+//!
+//! **Absent:** when to sync, and what refers to a segment: see `commit`.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use offsite_model::{File, Key, OpenMode, TenantId};
+use zerocopy::{FromBytes, IntoBytes};
+
+use crate::error::StoreError;
+use crate::format::{
+    FILE_VERSION, FOOTER_MAGIC, FooterGroup, FooterTail, GROUP_MAGIC, GroupHead, PLACE_BYTES,
+    RecordRow, SEGMENT_MAGIC, SegmentHead, crc, split,
+};
+use crate::group::{self, CheckedGroup, Codec, DecodedGroup, Form, GROUP_RECORDS_MAX, TableRow};
+use crate::layout::{Folder, Place};
+
+const HEAD_BYTES: u64 = size_of::<SegmentHead>() as u64;
+const GROUP_HEAD_BYTES: usize = size_of::<GroupHead>();
+const TAIL_BYTES: usize = size_of::<FooterTail>();
+const FLAG_ENCRYPTED: u8 = 1;
+
+/// Where a record lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordPlace {
+    /// The segment's number.
+    pub segment: u32,
+    /// Offset of its group, in units of 16 bytes.
+    pub place: u32,
+    /// Its slot in the group.
+    pub slot: u8,
+    /// Its length in bytes.
+    pub raw_bytes: u32,
+}
+
+/// A segment as readers and commits see it.
+pub(crate) struct Segment {
+    pub(crate) number: u32,
+    pub(crate) tenant: TenantId,
+    /// Bytes that are written whole.
+    bytes: AtomicU64,
+    /// Bytes that the catalog knows to be durable; 0 before the first commit.
+    committed: AtomicU64,
+    is_closed: AtomicBool,
+    file: Mutex<Option<Arc<dyn File>>>,
+}
+
+impl Segment {
+    /// A segment that the catalog knows.
+    pub(crate) fn committed(number: u32, tenant: TenantId, bytes: u64) -> Self {
+        Self {
+            number,
+            tenant,
+            bytes: AtomicU64::new(bytes),
+            committed: AtomicU64::new(bytes),
+            is_closed: AtomicBool::new(true),
+            file: Mutex::new(None),
+        }
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn bytes_committed(&self) -> u64 {
+        self.committed.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_committed(&self, bytes: u64) {
+        self.committed.store(bytes, Ordering::Release);
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::Acquire)
+    }
+
+    /// The open file; opened on first use and after [`Segment::let_go`].
+    pub(crate) fn file(&self, place: &Place) -> io::Result<Arc<dyn File>> {
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(file) = &*file {
+            return Ok(Arc::clone(file));
+        }
+        let path = place.file(Folder::Segments, self.number);
+        let opened = place.files.open(&path, OpenMode::Read)?;
+        *file = Some(Arc::clone(&opened));
+        Ok(opened)
+    }
+
+    /// Closes the file of a segment that is no longer written, to bound open files.
+    pub(crate) fn let_go(&self) {
+        if self.is_closed() && self.bytes_committed() > 0 {
+            *self.file.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
+    }
+
+    /// Reads the group at a place and checks all of it against its own checksums, and every
+    /// record against its key.
+    pub(crate) fn read_group(&self, place: &Place, at: u32) -> Result<DecodedGroup, StoreError> {
+        let doing =
+            || format!("read segment {:08x} at {}", self.number, u64::from(at) * PLACE_BYTES);
+        let file = self.file(place).map_err(StoreError::io(doing()))?;
+        let found = read_stored(&*file, self.number, self.tenant, at, self.bytes())
+            .map_err(StoreError::io(doing()))?;
+        let damaged = |why: String| {
+            StoreError::Damaged(format!(
+                "segment {:08x}, group at {}: {why}",
+                self.number,
+                u64::from(at) * PLACE_BYTES
+            ))
+        };
+        let stored = found.ok_or_else(|| damaged("header or checksum".to_owned()))?;
+        group::decode(stored.form, stored.codec, &stored.table, &stored.payload)
+            .map_err(|error| damaged(error.to_string()))
+    }
+}
+
+/// A group as it lies on disk, its checksums good, its records not yet compared with their keys.
+pub(crate) struct StoredGroup {
+    pub(crate) form: Form,
+    pub(crate) codec: Codec,
+    pub(crate) table: Vec<TableRow>,
+    pub(crate) payload: Vec<u8>,
+}
+
+/// A group's header and table.
+pub(crate) struct Heading {
+    form: Form,
+    codec: Codec,
+    pub(crate) table: Vec<TableRow>,
+    payload_crc: u32,
+    stored_bytes: usize,
+}
+
+impl Heading {
+    const fn payload_offset(&self) -> u64 {
+        (GROUP_HEAD_BYTES + self.table.len() * size_of::<RecordRow>()) as u64
+    }
+
+    const fn bytes(&self) -> u64 {
+        (self.payload_offset() + self.stored_bytes as u64).next_multiple_of(PLACE_BYTES)
+    }
+}
+
+/// The header and table at a place; none when they are not what was written there.
+fn read_heading(
+    file: &dyn File,
+    segment: u32,
+    tenant: TenantId,
+    at: u32,
+    bytes: u64,
+) -> io::Result<Option<Heading>> {
+    let offset = u64::from(at) * PLACE_BYTES;
+    let room = bytes.saturating_sub(offset);
+    if room < GROUP_HEAD_BYTES as u64 {
+        return Ok(None);
+    }
+    let mut fixed = [0; GROUP_HEAD_BYTES];
+    file.read_exact_at(&mut fixed, offset)?;
+    let Some((head, _)) = split::<GroupHead>(&fixed) else { return Ok(None) };
+    let n_records = head.n_records.get() as usize;
+    if head.magic != GROUP_MAGIC
+        || head.version != FILE_VERSION
+        || head.segment.get() != segment
+        || head.place.get() != at
+        || head.tenant != tenant.to_bytes()
+        || n_records > GROUP_RECORDS_MAX
+    {
+        return Ok(None);
+    }
+    let mut rows = vec![0; n_records * size_of::<RecordRow>()];
+    if room < (fixed.len() + rows.len()) as u64 {
+        return Ok(None);
+    }
+    file.read_exact_at(&mut rows, offset + fixed.len() as u64)?;
+    let (checked, _) = fixed.split_at(GROUP_HEAD_BYTES - 4);
+    if head.crc.get() != crc(&[checked, &rows]) {
+        return Ok(None);
+    }
+    let form = if head.flags & FLAG_ENCRYPTED == 0 { Form::Plain } else { Form::Encrypted };
+    let codec = match head.codec {
+        0 => Codec::None,
+        1 => Codec::Zstd,
+        _ => return Ok(None),
+    };
+    let table = parse_rows(&rows);
+    let stored_bytes = head.stored_bytes.get() as usize;
+    if group::check_shape(form, codec, &table, stored_bytes).is_err() {
+        return Ok(None);
+    }
+    let heading = Heading { form, codec, table, payload_crc: head.payload_crc.get(), stored_bytes };
+    Ok((heading.bytes() <= room).then_some(heading))
+}
+
+fn parse_rows(rows: &[u8]) -> Vec<TableRow> {
+    let rows = rows.chunks_exact(size_of::<RecordRow>()).filter_map(split::<RecordRow>);
+    let rows = rows
+        .map(|(row, _)| TableRow { key: Key::from_bytes(row.key), raw_bytes: row.raw_bytes.get() });
+    rows.collect()
+}
+
+/// The whole group at a place; none when it is not what was written there.
+pub(crate) fn read_stored(
+    file: &dyn File,
+    segment: u32,
+    tenant: TenantId,
+    at: u32,
+    bytes: u64,
+) -> io::Result<Option<StoredGroup>> {
+    let Some(heading) = read_heading(file, segment, tenant, at, bytes)? else { return Ok(None) };
+    let mut payload = vec![0; heading.stored_bytes];
+    file.read_exact_at(&mut payload, u64::from(at) * PLACE_BYTES + heading.payload_offset())?;
+    if crc(&[&payload]) != heading.payload_crc {
+        return Ok(None);
+    }
+    let Heading { form, codec, table, .. } = heading;
+    Ok(Some(StoredGroup { form, codec, table, payload }))
+}
+
+/// What a segment holds, in the order in which it was written.
+#[derive(Default)]
+pub(crate) struct Contents {
+    pub(crate) records: Vec<(Key, Form, RecordPlace)>,
+    pub(crate) groups: Vec<u32>,
+    /// Whether everything up to the end could be read; otherwise groups may be missing.
+    pub(crate) is_whole: bool,
+}
+
+impl Contents {
+    fn add(&mut self, segment: u32, place: u32, form: Form, table: &[TableRow]) {
+        self.groups.push(place);
+        for (slot, row) in (0_u8..=255).zip(table) {
+            let place = RecordPlace { segment, place, slot, raw_bytes: row.raw_bytes };
+            self.records.push((row.key, form, place));
+        }
+    }
+}
+
+impl Segment {
+    /// What this segment holds: from its footer, or from its groups where there is no good one.
+    pub(crate) fn contents(&self, place: &Place) -> io::Result<Contents> {
+        let file = self.file(place)?;
+        let bytes = self.bytes_committed().min(file.bytes()?);
+        match read_footer(&*file, self.number, bytes)? {
+            Some(contents) => Ok(contents),
+            None => self.scan(&*file, bytes),
+        }
+    }
+
+    /// Reads every group's header; goes on behind a damaged one at the next good one.
+    pub(crate) fn scan(&self, file: &dyn File, bytes: u64) -> io::Result<Contents> {
+        let mut contents = Contents { is_whole: true, ..Contents::default() };
+        let end = footer_offset(file, bytes)?.unwrap_or(bytes);
+        let mut offset = HEAD_BYTES;
+        while offset < end {
+            let Ok(at) = u32::try_from(offset / PLACE_BYTES) else { break };
+            match read_heading(file, self.number, self.tenant, at, end)? {
+                Some(heading) => {
+                    contents.add(self.number, at, heading.form, &heading.table);
+                    offset += heading.bytes();
+                }
+                None => {
+                    contents.is_whole = false;
+                    offset += PLACE_BYTES;
+                }
+            }
+        }
+        Ok(contents)
+    }
+}
+
+/// Where the footer begins, if the end of the file says so credibly.
+fn footer_offset(file: &dyn File, bytes: u64) -> io::Result<Option<u64>> {
+    let Some(start) = bytes.checked_sub(TAIL_BYTES as u64) else { return Ok(None) };
+    let mut tail = [0; TAIL_BYTES];
+    file.read_exact_at(&mut tail, start)?;
+    let Some((tail, _)) = split::<FooterTail>(&tail) else { return Ok(None) };
+    let offset = tail.offset.get();
+    let is_good = tail.magic == FOOTER_MAGIC
+        && tail.version == FILE_VERSION
+        && (HEAD_BYTES..=start).contains(&offset);
+    Ok(is_good.then_some(offset))
+}
+
+fn read_footer(file: &dyn File, segment: u32, bytes: u64) -> io::Result<Option<Contents>> {
+    let Some(offset) = footer_offset(file, bytes)? else { return Ok(None) };
+    let Ok(n) = usize::try_from(bytes - offset) else { return Ok(None) };
+    let mut footer = vec![0; n];
+    file.read_exact_at(&mut footer, offset)?;
+    Ok(parse_footer(&footer, segment))
+}
+
+fn parse_footer(footer: &[u8], segment: u32) -> Option<Contents> {
+    let (checked, stated) = footer.split_at_checked(footer.len().checked_sub(4)?)?;
+    if crc(&[checked]).to_le_bytes() != stated {
+        return None;
+    }
+    let (mut rest, tail) = footer.split_at_checked(footer.len().checked_sub(TAIL_BYTES)?)?;
+    let (tail, _) = split::<FooterTail>(tail)?;
+    let mut contents = Contents { is_whole: true, ..Contents::default() };
+    while !rest.is_empty() {
+        let (group, after) = split::<FooterGroup>(rest)?;
+        let n = usize::from(group.n_records.get()) * size_of::<RecordRow>();
+        let (rows, after) = after.split_at_checked(n)?;
+        let is_encrypted = group.flags.get() & u16::from(FLAG_ENCRYPTED) != 0;
+        let form = if is_encrypted { Form::Encrypted } else { Form::Plain };
+        contents.add(segment, group.place.get(), form, &parse_rows(rows));
+        rest = after;
+    }
+    let is_counted = contents.groups.len() == tail.n_groups.get() as usize
+        && contents.records.len() == tail.n_records.get() as usize;
+    is_counted.then_some(contents)
+}
+
+/// A segment while it is written.
+pub(crate) struct SegmentWriter {
+    pub(crate) segment: Arc<Segment>,
+    file: Arc<dyn File>,
+    end: u64,
+    footer: Vec<u8>,
+    n_groups: u32,
+    n_records: u32,
+}
+
+impl SegmentWriter {
+    /// Makes a segment; its name is durable only after a sync of the directory.
+    pub(crate) fn create(
+        place: &Place,
+        number: u32,
+        store: [u8; 16],
+        tenant: TenantId,
+    ) -> io::Result<Self> {
+        let file = place.files.open(&place.file(Folder::Segments, number), OpenMode::CreateNew)?;
+        let mut head = SegmentHead {
+            magic: SEGMENT_MAGIC,
+            version: FILE_VERSION,
+            zero: [0; 3],
+            number: number.into(),
+            zeros: 0.into(),
+            store,
+            tenant: tenant.to_bytes(),
+            more_zeros: [0; 12],
+            crc: 0.into(),
+        };
+        let (checked, _) = head.as_bytes().split_at(HEAD_BYTES as usize - 4);
+        head.crc = crc(&[checked]).into();
+        file.write_all_at(head.as_bytes(), 0)?;
+        let segment = Segment {
+            number,
+            tenant,
+            bytes: AtomicU64::new(HEAD_BYTES),
+            committed: AtomicU64::new(0),
+            is_closed: AtomicBool::new(false),
+            file: Mutex::new(Some(Arc::clone(&file))),
+        };
+        Ok(Self {
+            segment: Arc::new(segment),
+            file,
+            end: HEAD_BYTES,
+            footer: Vec::new(),
+            n_groups: 0,
+            n_records: 0,
+        })
+    }
+
+    pub(crate) const fn bytes(&self) -> u64 {
+        self.end
+    }
+
+    /// Appends a group with one write; its place.
+    pub(crate) fn append(&mut self, group: &CheckedGroup) -> io::Result<u32> {
+        let at = u32::try_from(self.end / PLACE_BYTES).map_err(io::Error::other)?;
+        let flags = if group.form() == Form::Encrypted { FLAG_ENCRYPTED } else { 0 };
+        let n_records = group.table().len() as u16;
+        let mut head = GroupHead {
+            magic: GROUP_MAGIC,
+            version: FILE_VERSION,
+            codec: u8::from(group.codec() == Codec::Zstd),
+            flags,
+            zero: 0,
+            n_records: u32::from(n_records).into(),
+            raw_bytes: group.raw_bytes().into(),
+            stored_bytes: (group.payload().len() as u32).into(),
+            segment: self.segment.number.into(),
+            place: at.into(),
+            payload_crc: crc(&[group.payload()]).into(),
+            tenant: self.segment.tenant.to_bytes(),
+            zeros: [0; 12],
+            crc: 0.into(),
+        };
+        let rows_bytes = group.table().len() * size_of::<RecordRow>();
+        let whole = GROUP_HEAD_BYTES + rows_bytes + group.payload().len();
+        let padded = (whole as u64).next_multiple_of(PLACE_BYTES) as usize;
+        let mut bytes = Vec::with_capacity(padded);
+        bytes.resize(GROUP_HEAD_BYTES, 0);
+        for row in group.table() {
+            let row = RecordRow { key: *row.key.as_bytes(), raw_bytes: row.raw_bytes.into() };
+            bytes.extend_from_slice(row.as_bytes());
+        }
+        let (fixed, rows) = bytes.split_at_mut(GROUP_HEAD_BYTES);
+        let (checked, _) = head.as_bytes().split_at(GROUP_HEAD_BYTES - 4);
+        head.crc = crc(&[checked, rows]).into();
+        fixed.copy_from_slice(head.as_bytes());
+        let in_footer = FooterGroup {
+            place: at.into(),
+            n_records: n_records.into(),
+            flags: u16::from(flags).into(),
+        };
+        self.footer.extend_from_slice(in_footer.as_bytes());
+        self.footer.extend_from_slice(rows);
+        bytes.extend_from_slice(group.payload());
+        bytes.resize(padded, 0);
+        self.file.write_all_at(&bytes, self.end)?;
+        self.end += bytes.len() as u64;
+        self.n_groups += 1;
+        self.n_records += u32::from(n_records);
+        self.segment.bytes.store(self.end, Ordering::Release);
+        Ok(at)
+    }
+
+    /// Writes the footer; nothing is appended after it.
+    pub(crate) fn close(&mut self) -> io::Result<()> {
+        let mut tail = FooterTail {
+            magic: FOOTER_MAGIC,
+            version: FILE_VERSION,
+            zero: [0; 3],
+            n_groups: self.n_groups.into(),
+            n_records: self.n_records.into(),
+            offset: self.end.into(),
+            zeros: 0.into(),
+            crc: 0.into(),
+        };
+        let (checked, _) = tail.as_bytes().split_at(TAIL_BYTES - 4);
+        tail.crc = crc(&[&self.footer, checked]).into();
+        let mut footer = std::mem::take(&mut self.footer);
+        footer.extend_from_slice(tail.as_bytes());
+        self.file.write_all_at(&footer, self.end)?;
+        self.end += footer.len() as u64;
+        self.segment.bytes.store(self.end, Ordering::Release);
+        self.segment.is_closed.store(true, Ordering::Release);
+        Ok(())
+    }
+}
+
+/// Whether a file begins as this segment of this tenant does.
+pub(crate) fn has_head(
+    file: &dyn File,
+    number: u32,
+    store: [u8; 16],
+    tenant: TenantId,
+) -> io::Result<bool> {
+    let mut bytes = [0; HEAD_BYTES as usize];
+    match file.read_exact_at(&mut bytes, 0) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
+        other => other?,
+    }
+    let Ok(head) = SegmentHead::ref_from_bytes(&bytes) else { return Ok(false) };
+    let (checked, _) = bytes.split_at(HEAD_BYTES as usize - 4);
+    Ok(head.magic == SEGMENT_MAGIC
+        && head.version == FILE_VERSION
+        && head.number.get() == number
+        && head.store == store
+        && head.tenant == tenant.to_bytes()
+        && head.crc.get() == crc(&[checked]))
+}
