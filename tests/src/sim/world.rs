@@ -40,15 +40,16 @@ impl Plan {
         Self {
             seed,
             n_sources: 2,
-            storm: Span::from_days(9),
-            calm: Span::from_days(9),
+            storm: Span::from_days(4),
+            calm: Span::from_days(4),
             hazards: Hazards::STORM,
             crash_at: None,
             rules: Rules {
+                request_life: Span::from_days(2),
                 poll_pause_max: Span::from_secs(1_800),
-                certificate_life: Span::from_days(6),
-                renew_after_expiry: Span::from_days(12),
-                sync_pause: Span::from_hours(1),
+                certificate_life: Span::from_days(3),
+                renew_after_expiry: Span::from_days(6),
+                sync_pause: Span::from_hours(2),
                 ..Rules::shipped()
             },
         }

@@ -330,7 +330,7 @@ async fn a_15_revocation_bites_at_once() {
             async move {
                 let media = http::HeaderValue::from_static("application/json");
                 let outcome = streaming.stream(row, &values, media, body, 1 << 20).await;
-                matches!(outcome, Err(CallError::Failed { .. }))
+                matches!(outcome, Err(CallError::Transport { .. }))
             }
         });
         while scene.connections.n_open() < 2 {
