@@ -29,6 +29,7 @@ mod routes;
 mod submit;
 mod target;
 
+pub use routes::admin::{OperatorRouter, Operators};
 pub use target::{Identity, Target, World};
 
 #[cfg(test)]
