@@ -1,7 +1,7 @@
 //! Private keys, public keys and the thumbprint by which a peer is known.
 //!
-//! A peer *is* its public key: the thumbprint is SHA-256 over the key as it stands in certificates, so
-//! a key must have one encoding only. Anything else, and every algorithm outside the list of
+//! A peer *is* its public key: the thumbprint is SHA-256 over the key as it stands in certificates,
+//! so a key must have one encoding only. Anything else, and every algorithm outside the list of
 //! [`KeyAlgorithm`], is refused at the edge.
 
 use std::fmt;
@@ -282,6 +282,11 @@ impl PrivateKey {
         let der = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(der));
         let pair = KeyPair::try_from(&der).map_err(|_| KeyError::Private)?;
         Self::from_pair(pair)
+    }
+
+    /// Another copy of the key, to be kept beside its certificate.
+    pub(crate) fn duplicate(&self) -> Result<Self, KeyError> {
+        Self::from_pkcs8(self.pair.serialized_der())
     }
 
     /// The key as rustls wants it.

@@ -1,6 +1,11 @@
 //! Tests through the public interface, with one scene: a target with its authority, and sources.
 
+mod bundles;
 mod handshake;
+mod mint;
+mod profile;
+mod requests;
+mod standing;
 
 use std::sync::{Arc, Mutex};
 

@@ -1,56 +1,30 @@
 //! The TLS settings of every listener and every caller: 1.3 only, one provider, nothing resumed.
 //!
-//! A resumed session takes its caller's identity from memory and asks no verifier, so a revoked source
-//! would come back in. Hence no tickets, no store of sessions, no early data, on any side.
+//! A resumed session takes its caller's identity from memory and asks no verifier, so a revoked
+//! source would come back in. Hence no tickets, no store of sessions, no early data, on any side.
 //!
-//! **Absent:** sockets and timeouts (transport), who may do what (the gate), TLS 1.2: the versions are
-//! named and the older cipher suites are taken out of the provider, so that no feature that some other
-//! crate switches on can bring it back.
+//! **Absent:** sockets and timeouts (transport), who may do what (the gate), TLS 1.2: the versions
+//! are named and the older cipher suites are taken out of the provider, so that no feature that
+//! some other crate switches on can bring it back.
 
 mod client;
 mod identity;
 mod pin;
+mod settings;
 mod verify;
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
-use rustls::ServerConfig;
-use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::{NoClientAuth, NoServerSessionStorage};
-use rustls::{CommonState, SupportedCipherSuite, SupportedProtocolVersion};
+use rustls::{CommonState, ServerConfig};
 
 pub use client::{ClientIdentity, ClientTls, client};
 pub use identity::ServerIdentity;
 pub use pin::{PinMismatch, Trust};
+pub use settings::{ALPN, TlsError, provider};
 
+use self::settings::{VERSIONS, alpn};
 use crate::presented::{Presented, PresentedError};
-
-/// The protocols offered and accepted, in order of preference.
-pub const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
-
-const VERSIONS: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13];
-
-/// A TLS configuration that cannot be made.
-#[derive(Debug, thiserror::Error)]
-pub enum TlsError {
-    /// The key is not that of the certificate.
-    #[error("the private key is not that of the certificate")]
-    Mismatch,
-    /// The library refused the configuration.
-    #[error("cannot configure tls: {0}")]
-    Library(#[from] rustls::Error),
-}
-
-/// The one provider of cryptography.
-#[must_use]
-pub fn provider() -> Arc<CryptoProvider> {
-    static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
-        let mut provider = aws_lc_rs::default_provider();
-        provider.cipher_suites.retain(|suite| matches!(suite, SupportedCipherSuite::Tls13(_)));
-        Arc::new(provider)
-    });
-    Arc::clone(&PROVIDER)
-}
 
 /// The configuration of the replication listener: asks for a client certificate, does without one,
 /// accepts any in form, and lets the provider check that the caller has its key.
@@ -94,6 +68,6 @@ fn harden(mut config: ServerConfig) -> ServerConfig {
     config.send_half_rtt_data = false;
     config.cert_compressors = Vec::new();
     config.cert_decompressors = Vec::new();
-    config.alpn_protocols = ALPN.iter().map(|name| name.to_vec()).collect();
+    config.alpn_protocols = alpn();
     config
 }

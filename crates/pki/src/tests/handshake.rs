@@ -226,8 +226,6 @@ fn f_03_nothing_is_resumed_on_either_listener() {
         tls::replication_server(&target.identity()).unwrap(),
         tls::operator_server(&target.identity()).unwrap(),
     ] {
-        assert_eq!((server.max_early_data_size, server.send_tls13_tickets), (0, 0));
-        assert!(!server.session_storage.can_cache() && !server.ticketer.enabled());
         // A caller that would resume if it were given the means.
         let mut eager = ClientConfig::clone(&certified(&key, &certificate, Trust::FirstSight));
         eager.resumption = Resumption::in_memory_sessions(8);
@@ -238,6 +236,8 @@ fn f_03_nothing_is_resumed_on_either_listener() {
             assert_eq!(client.tls13_tickets_received(), 0);
             assert_ne!(server.handshake_kind(), Some(HandshakeKind::Resumed));
         }
+        assert_eq!((server.max_early_data_size, server.send_tls13_tickets), (0, 0));
+        assert!(!server.session_storage.can_cache() && !server.ticketer.enabled());
     }
 }
 
@@ -256,7 +256,8 @@ fn f_03_our_caller_resumes_nothing_even_where_it_could() {
     }
 }
 
-/// The library's own provider, older cipher suites and all: this test build has TLS 1.2 compiled in.
+/// The library's own provider, older cipher suites and all: this test build has TLS 1.2 compiled
+/// in.
 fn unbridled() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }

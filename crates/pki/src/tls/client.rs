@@ -9,8 +9,8 @@ use rustls::sign::CertifiedKey;
 
 use super::identity::certified;
 use super::pin::Trust;
+use super::settings::{TlsError, VERSIONS, alpn, provider};
 use super::verify::ServerByKey;
-use super::{ALPN, TlsError, VERSIONS, provider};
 use crate::certificate::Certificate;
 use crate::key::PrivateKey;
 
@@ -43,7 +43,8 @@ impl ClientTls {
         self.trust
     }
 
-    /// The same settings, offering this one protocol: NTLM proves a connection and needs `http/1.1`.
+    /// The same settings, offering this one protocol: NTLM proves a connection and needs
+    /// `http/1.1`.
     #[must_use]
     pub fn with_protocol(&self, protocol: &[u8]) -> Self {
         let mut config = ClientConfig::clone(&self.config);
@@ -70,7 +71,7 @@ pub fn client(identity: ClientIdentity<'_>, trust: Trust) -> Result<ClientTls, T
     config.enable_early_data = false;
     config.cert_compressors = Vec::new();
     config.cert_decompressors = Vec::new();
-    config.alpn_protocols = ALPN.iter().map(|name| name.to_vec()).collect();
+    config.alpn_protocols = alpn();
     Ok(ClientTls { config: Arc::new(config), trust })
 }
 

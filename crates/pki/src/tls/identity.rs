@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
-use super::{TlsError, provider};
+use super::settings::{TlsError, provider};
 use crate::certificate::Certificate;
 use crate::key::PrivateKey;
 
