@@ -156,4 +156,4 @@ const fn script(letter: char) -> Option<u8> {
 
 #[cfg(test)]
 #[path = "tests/names.rs"]
-mod tests;
+pub(crate) mod tests;

@@ -2,5 +2,7 @@
 
 mod calls;
 mod flow;
+mod crash;
 mod matrix;
+mod requests;
 mod scene;

@@ -325,6 +325,7 @@ async fn a_15_revocation_bites_at_once() {
         assert_eq!(gate_word(&call(&kept, agents, &nothing).await), None);
         let (sender, body) = offsite_transport::Outgoing::stream();
         let streaming = source.dial(&scene).await;
+        let beside = streaming.clone();
         let upload = tokio::spawn({
             let values = values(row, &*scene.luck);
             async move {
@@ -333,9 +334,14 @@ async fn a_15_revocation_bites_at_once() {
                 matches!(outcome, Err(CallError::Transport { .. }))
             }
         });
-        while scene.connections.n_open() < 2 {
+        sender.send("{".into()).await.unwrap();
+        // The upload's own task asks first.
+        for _ in 0..16 {
             tokio::task::yield_now().await;
         }
+        // A later stream of the same connection is answered, so the upload was let in before it.
+        assert_eq!(gate_word(&call(&beside, agents, &nothing).await), None);
+        assert_eq!(scene.connections.n_open(), 2);
         assert!(!upload.is_finished(), "round {round}: the body was not waited for");
         scene.target.revoke(&ROOT, source.shown.subject().unwrap()).unwrap();
         let wait = std::time::Duration::from_secs(5);
