@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use offsite_exchange::pairing::target::Stage;
-use offsite_pki::{Authority, Certificate, PrivateKey, Presented, Validity};
 use offsite_model::{CoreId, Luck};
+use offsite_pki::{Authority, Certificate, Presented, PrivateKey, Validity};
 use offsite_proto::error::ErrorCode;
 use offsite_store::catalog::{CatalogError, Transactions};
 use offsite_testkit::disk::Disk;

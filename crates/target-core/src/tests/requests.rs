@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use offsite_exchange::pairing::target::Stage;
 use offsite_model::Span;
-use offsite_pki::{PrivateKey, Presented};
+use offsite_pki::{Presented, PrivateKey};
 use offsite_proto::error::ErrorCode;
 use offsite_proto::json::Json;
 use offsite_proto::pairing::{AddAgents, CheckCode, Submit, SubmitRequest, VerifyAgents};
@@ -198,9 +198,10 @@ async fn a_04_wrong_codes_are_refused_and_lock_the_request() {
         scene.accept(anew).unwrap();
     }
     assert_eq!(n_wrong, 20);
-    let told = scene.target.register().look(|rows| {
-        Ok(crate::audit::newest(rows, &crate::principal::TenantScope::All, 500)?)
-    });
+    let told = scene
+        .target
+        .register()
+        .look(|rows| Ok(crate::audit::newest(rows, &crate::principal::TenantScope::All, 500)?));
     let n_told = told.unwrap().iter().filter(|kept| kept.event == "check_code_entered").count();
     assert_eq!(n_told, 20);
 }
@@ -285,9 +286,10 @@ async fn a_11_hostile_names_are_refused_or_flagged() {
         decided.unwrap();
     }
     // What the audit log keeps of them has no control character either.
-    let kept = scene.target.register().look(|rows| {
-        Ok(crate::audit::newest(rows, &crate::principal::TenantScope::All, 5_000)?)
-    });
+    let kept = scene
+        .target
+        .register()
+        .look(|rows| Ok(crate::audit::newest(rows, &crate::principal::TenantScope::All, 5_000)?));
     for entry in kept.unwrap() {
         assert!(entry.facts.iter().all(|(_, fact)| !fact.contains(char::is_control)));
     }
@@ -388,9 +390,10 @@ fn a_07_one_address_has_four_places() {
         target.submit(&Principal::Anon, origin.peer.as_ref().unwrap(), &submission).is_ok()
     };
     // One IPv4 address, in both forms; one /56 of IPv6; a neighbour of each.
-    let taken: Vec<_> = ["10.0.0.1", "::ffff:10.0.0.1", "10.0.0.1", "10.0.0.1", "10.0.0.1", "10.0.0.2"]
-        .map(put)
-        .to_vec();
+    let taken: Vec<_> =
+        ["10.0.0.1", "::ffff:10.0.0.1", "10.0.0.1", "10.0.0.1", "10.0.0.1", "10.0.0.2"]
+            .map(put)
+            .to_vec();
     assert_eq!(taken, [true, true, true, true, false, true]);
     let taken: Vec<_> = (0..5).map(|index| put(&format!("2001:db8:0:{index:x}::1"))).collect();
     assert_eq!(taken, [true, true, true, true, false]);
