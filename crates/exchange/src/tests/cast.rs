@@ -85,6 +85,9 @@ pub(super) fn accept(target: &Target, code: TypedCode, serial: u8) -> Input {
 /// Says what becomes of a call instead of the target.
 pub(super) type Meddle = Box<dyn Fn(&Call) -> Option<Failure>>;
 
+/// Changes what is downloaded.
+pub(super) type Tamper = Box<dyn Fn(&mut Artifacts)>;
+
 /// One source and one target.
 pub(super) struct Duet {
     pub(super) source: Source,
@@ -95,7 +98,7 @@ pub(super) struct Duet {
     pub(super) skew_secs: i64,
     pub(super) meddle: Option<Meddle>,
     /// Changes what is downloaded.
-    pub(super) tamper: Option<Box<dyn Fn(&mut Artifacts)>>,
+    pub(super) tamper: Option<Tamper>,
     pub(super) script: Vec<String>,
     pub(super) wake: Option<Span>,
     /// Certificates ordered and not signed yet.

@@ -77,7 +77,8 @@ fn answers() -> Vec<(&'static str, Result<Answer, Failure>)> {
         target_core: CoreId::from_bytes([7; 16]),
         stated_target_key: target_key(),
         poll_after_secs: 5,
-        expires_at: START,
+        // Long ago, so that the walk also gives up on a target that cannot be reached.
+        expires_at: START - Span::from_days(10),
     };
     let other_key = Submission { stated_target_key: key(9), ..submission.clone() };
     let status = |request, days| Status {
@@ -154,9 +155,8 @@ fn inputs(ticket: Option<Ticket>) -> Vec<(&'static str, Input)> {
 
 #[test]
 fn the_source_leaves_its_drawing_nowhere() {
-    // Late enough that a request of the walk has lapsed by our clock.
-    let at = Moment { now: START + Span::from_days(8), luck: 0 };
-    let rules = Rules { skew: Span::from_days(7), ..Rules::shipped() };
+    let at = Moment { now: START, luck: 0 };
+    let rules = Rules::shipped();
     let mut moves = Moves::new();
     let mut seen = BTreeSet::new();
     let mut queue = VecDeque::from([(Source::new(), None)]);
@@ -190,16 +190,22 @@ fn the_source_leaves_its_drawing_nowhere() {
         }
     }
     expect![["
+        Active -> Alarmed: fetched, fetched (second key), other target key
+        Active -> AwaitForgotten: unpair
+        Active -> Ended: already_exists, not_paired, request_unknown, synced (ended), synced (no request)
+        Alarmed -> Active: resume
         Alarmed -> AwaitArtifacts: resume
         Alarmed -> AwaitDecision: resume
+        Alarmed -> AwaitFirstSync: resume
         Alarmed -> AwaitForgotten: resume
         Alarmed -> AwaitKey: request, request (other target), request (other wish)
         Alarmed -> AwaitMeeting: resume
         Alarmed -> AwaitSubmitted: resume
         Alarmed -> Unpaired: forget
-        AwaitArtifacts -> Alarmed: other target key
+        AwaitArtifacts -> Alarmed: fetched, fetched (second key), other target key
         AwaitArtifacts -> AwaitDecision: pairing_denied
         AwaitArtifacts -> AwaitForgotten: withdraw
+        AwaitArtifacts -> AwaitInstalled: fetched, fetched (second key)
         AwaitArtifacts -> Ended: not_paired, request_unknown
         AwaitDecision -> Alarmed: other target key
         AwaitDecision -> AwaitArtifacts: accepted
@@ -207,9 +213,17 @@ fn the_source_leaves_its_drawing_nowhere() {
         AwaitDecision -> AwaitSubmitted: request, request (other target), request (other wish)
         AwaitDecision -> Expired: not_paired, request_unknown, synced (ended), synced (no request), unreachable, unreadable
         AwaitDecision -> Rejected: rejected
+        AwaitFirstSync -> Active: synced, synced (no request), synced (renewal due)
+        AwaitFirstSync -> Alarmed: other target key
+        AwaitFirstSync -> AwaitForgotten: unpair, withdraw
+        AwaitFirstSync -> Ended: not_paired, synced (ended)
         AwaitForgotten -> Alarmed: other target key
+        AwaitForgotten -> Ended: left, not_paired, pairing_denied, request_unknown
         AwaitForgotten -> Unpaired: forget
         AwaitForgotten -> Withdrawn: left, not_paired, pairing_denied, request_unknown
+        AwaitInstalled -> AwaitArtifacts: start, woken
+        AwaitInstalled -> AwaitFirstSync: installed, installed (second key)
+        AwaitInstalled -> AwaitForgotten: withdraw
         AwaitKey -> AwaitMeeting: key made, second key made
         AwaitKey -> Unpaired: withdraw
         AwaitMeeting -> Alarmed: other target key
@@ -220,7 +234,9 @@ fn the_source_leaves_its_drawing_nowhere() {
         AwaitSubmitted -> AwaitDecision: already_exists, bad_request, not_paired, pairing_denied, request_unknown, submitted
         AwaitSubmitted -> AwaitForgotten: withdraw
         AwaitSubmitted -> Refused: already_exists, bad_request, not_paired, pairing_denied, request_unknown
+        Ended -> Active: resume
         Ended -> AwaitArtifacts: resume
+        Ended -> AwaitFirstSync: resume
         Ended -> AwaitKey: request, request (other target), request (other wish)
         Ended -> Unpaired: forget
         Expired -> AwaitKey: request, request (other target), request (other wish)
@@ -235,9 +251,12 @@ fn the_source_leaves_its_drawing_nowhere() {
     "]].assert_eq(&print(&moves));
 }
 
-fn rows() -> Vec<(&'static str, Box<dyn Fn(&Target) -> Option<target::Input>>)> {
+/// An input made for the row it is tried on; none where it cannot be made.
+type Tried = Box<dyn Fn(&Target) -> Option<target::Input>>;
+
+fn rows() -> Vec<(&'static str, Tried)> {
     use target::Input as In;
-    fn any(input: In) -> Box<dyn Fn(&Target) -> Option<In>> {
+    fn any(input: In) -> Tried {
         Box::new(move |_| Some(input.clone()))
     }
     let wrong = TypedCode::Malformed;
@@ -332,5 +351,6 @@ fn the_target_leaves_its_drawing_nowhere() {
         Pending -> Withdrawn: leave
         Rejected: stays
         Withdrawn: stays
-    "]].assert_eq(&print(&moves));
+    "]]
+    .assert_eq(&print(&moves));
 }

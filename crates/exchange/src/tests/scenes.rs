@@ -126,7 +126,8 @@ fn a_renewal_survives_the_loss_of_every_first_answer() {
         source    keeps Active
         source    forgets key 47f1af8d
         source    tells Renewed
-    "#]].assert_eq(&duet.script());
+    "#]]
+    .assert_eq(&duet.script());
 }
 
 #[test]
@@ -150,7 +151,8 @@ fn unpairing_an_unreachable_target_leaves_a_note() {
         source    keeps Ended
         source    forgets key 47f1af8d
         source    tells Left
-    "#]].assert_eq(&duet.script());
+    "#]]
+    .assert_eq(&duet.script());
 }
 
 #[test]
@@ -165,7 +167,8 @@ fn a_pairing_ended_by_the_target_is_told_and_nothing_deleted() {
         source    Sync (key 47f1af8d, Issued): not_paired
         source    keeps Ended
         source    tells EndedByTarget
-    "#]].assert_eq(&duet.script());
+    "#]]
+    .assert_eq(&duet.script());
 }
 
 #[test]
