@@ -1,4 +1,4 @@
-//! The programs from outside: one binary, so that it links once.
+//! The programs from outside and worlds in a seed: one binary, so that it links once.
 
 #![allow(
     clippy::unwrap_used,
@@ -12,4 +12,5 @@ mod foreign_client;
 mod kills;
 mod matrix;
 mod pairing;
+mod sim_seeds;
 mod strangers;

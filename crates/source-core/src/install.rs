@@ -18,7 +18,7 @@ use offsite_daemon::private::{PrivateDirectory, PrivateError};
 use offsite_exchange::pairing::PublicKey;
 use offsite_exchange::pairing::source::Artifacts;
 use offsite_model::{FileSystem, Timestamp};
-use offsite_pki::bundle::Bundle;
+use offsite_pki::bundle::{self, Bundle, Clocks};
 use offsite_pki::{Certificate, PrivateKey, Spki, Thumbprint};
 
 use crate::error::{Blame, Trouble};
@@ -61,7 +61,11 @@ impl Keys {
         let private = match self.directory.read_file(&waiting(thumbprint), FILE_BYTES_MAX) {
             Ok(bytes) => PrivateKey::from_pem(text(&bytes)?)
                 .map_err(|error| damaged(thumbprint, &error.to_string()))?,
-            Err(error) if error.is_absent() => return Ok(self.installed(key)?.into_key()),
+            Err(error) if error.is_absent() => {
+                let bundle = self.installed(key)?;
+                return PrivateKey::from_pem(&bundle.key().to_pem())
+                    .map_err(|error| damaged(thumbprint, &error.to_string()));
+            }
             Err(error) => return Err(error.into()),
         };
         if private.spki().thumbprint() != thumbprint {
@@ -85,10 +89,13 @@ impl Keys {
         Ok(bundle)
     }
 
-    /// The certificate in place for this key, if there is one.
-    #[must_use]
-    pub fn certificate(&self, key: &PublicKey) -> Option<Certificate> {
-        self.installed(key).ok().map(|bundle| bundle.certificate().clone())
+    /// Key and certificate in place for this key: what is shown to the target.
+    ///
+    /// # Errors
+    /// As [`Keys::installed`].
+    pub fn identity(&self, key: &PublicKey) -> Result<(PrivateKey, Certificate), Trouble> {
+        let certificate = self.installed(key)?.certificate().clone();
+        Ok((self.private(key)?, certificate))
     }
 
     /// Verifies what was downloaded once more, then puts key, certificate and pins in place in one step.
@@ -104,7 +111,17 @@ impl Keys {
         now: Timestamp,
     ) -> Result<(), Trouble> {
         let thumbprint = thumbprint(key)?;
-        let bundle = verify(self.private(key)?, pinned, artifacts, now)?;
+        let downloaded = bundle::Artifacts {
+            certificate: &artifacts.certificate_pem,
+            target: &artifacts.target_pem,
+            certificate_sha256: artifacts.certificate_sha256,
+            target_sha256: artifacts.target_certificate_sha256,
+        };
+        // The clocks were compared a moment ago by the machine, with the target's own.
+        let clocks = Clocks { now, target_now: None };
+        let pin = spki(pinned)?.thumbprint();
+        let bundle = bundle::verify(&self.private(key)?, &downloaded, pin, clocks)
+            .map_err(|error| Trouble::peer(ErrorCode::ContentInvalid, error.to_string(), ""))?;
         self.directory.replace_file(&in_place(thumbprint), bundle.to_pem().as_bytes())?;
         self.remove(&waiting(thumbprint))
     }

@@ -2,11 +2,14 @@
 //!
 //! **Absent:** any line of target code, real files and real time (handed down), the grammar of the command line.
 
+pub mod admin;
 pub mod event;
 pub mod engine;
 pub mod pairing;
 pub mod view;
+pub mod doctor;
 pub mod line;
+pub mod calls;
 pub mod install;
 pub mod poll;
 pub mod agents;

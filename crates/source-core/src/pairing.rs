@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use offsite_exchange::pairing::source::{Call, Effect, Event as Told, Input, Source, Stage};
+use offsite_exchange::pairing::source::{Call, Effect, Event as Told, Input, Source, Stage, Step};
 use offsite_exchange::pairing::{IllegalMove, Moment, PublicKey};
 use offsite_model::{Clock, Luck, Span};
 use offsite_proto::admin::source::Pairing;
@@ -138,9 +138,9 @@ impl Slot {
         while let Some(input) = inputs.pop_front() {
             let [low, high] = luck_bytes(&*means.luck);
             let moment = Moment { now: means.clock.now(), luck: u16::from_le_bytes([low, high]) };
-            let mut machine = self.row.machine.clone();
-            let effects = machine.step(input, moment, &means.rules).map_err(Fault::Illegal)?;
-            self.row.machine = machine;
+            let step = self.row.machine.step(input, moment, &means.rules);
+            let Step { source, effects } = step.map_err(Fault::Illegal)?;
+            self.row.machine = source;
             if let Some(link) = self.stage().link() {
                 let core = link.target_core;
                 self.row.set_target_core(core);

@@ -22,6 +22,7 @@ pub mod storage_list;
 pub mod tenants;
 
 mod accept;
+mod door;
 mod drive;
 mod housekeeping;
 mod issue;
@@ -31,3 +32,6 @@ mod target;
 
 pub use routes::admin::{OperatorRouter, Operators};
 pub use target::{Identity, Target, World};
+
+#[cfg(test)]
+mod tests;

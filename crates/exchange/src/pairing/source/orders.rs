@@ -14,8 +14,13 @@ impl Turn<'_> {
             Order::Request { target, wish } => self.request(stage, target, wish),
             Order::Withdraw => self.withdraw(stage),
             Order::Unpair { delete_points } => self.unpair(stage, delete_points),
+            Order::Renew => match stage {
+                Stage::Active(active) if active.renewal.is_none() => Ok(self.renew_now(active)),
+                stage => Err(IllegalMove { state: stage.name(), input: "Renew" }),
+            },
             Order::Resume => match stage {
                 Stage::Alarmed(alarmed) => Ok(self.enter(*alarmed.before)),
+                Stage::Ended(super::Ended { before: Some(before) }) => Ok(self.enter(*before)),
                 stage => Err(IllegalMove { state: stage.name(), input: "Resume" }),
             },
             Order::Forget => self.clear_away(stage),
