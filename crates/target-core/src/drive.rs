@@ -105,7 +105,7 @@ impl Target {
     }
 
     /// Keeps what a step leads to, inside the transaction.
-    fn keep(
+    pub(crate) fn keep(
         &self,
         step: &mut Step<'_>,
         by: &Principal,
