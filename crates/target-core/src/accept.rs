@@ -101,9 +101,10 @@ impl Target {
         row: &PeerRow,
         decide: &Decide,
     ) -> Result<Decision, Failure> {
-        let seen = decide.digest.as_deref().map(str::parse::<Digest>).transpose().map_err(|_| {
-            Failure::refused(ErrorCode::BadRequest, "the digest is not one of 64 digits")
-        })?;
+        let seen =
+            decide.digest.as_deref().map(str::parse::<Digest>).transpose().map_err(|_| {
+                Failure::refused(ErrorCode::BadRequest, "the digest is not one of 64 digits")
+            })?;
         let message = decide.message.clone().filter(|message| !message.is_empty());
         let verdict = if decide.accept {
             Verdict::Accept {
@@ -173,7 +174,10 @@ impl Target {
             (Some(name), _) => {
                 // Not the caller's, and not there, are one answer.
                 let tenant = tenants::find(rows, name)?.id;
-                mine(tenant).is_granted().then_some(Some(tenant)).ok_or_else(|| tenants::unknown(name))
+                mine(tenant)
+                    .is_granted()
+                    .then_some(Some(tenant))
+                    .ok_or_else(|| tenants::unknown(name))
             }
             (None, Some(assigned)) => Ok(Some(assigned.0)),
             // A tenant that does not exist yet is in nobody's bounds.

@@ -100,7 +100,11 @@ impl Settings {
                 require_check_code: false,
                 ended_kept: Span::from_days(30),
             },
-            acceptance: AcceptanceDefaults { quota_bytes: None, allow_restore: false, lock_days: 0 },
+            acceptance: AcceptanceDefaults {
+                quota_bytes: None,
+                allow_restore: false,
+                lock_days: 0,
+            },
         }
     }
 

@@ -105,7 +105,7 @@ impl Target {
     }
 
     /// Keeps what a step leads to, inside the transaction.
-    fn keep(
+    pub(crate) fn keep(
         &self,
         step: &mut Step<'_>,
         by: &Principal,
@@ -148,8 +148,7 @@ impl Target {
             }
             Stage::Expired(pending) => {
                 step.remove_peer(row)?;
-                let lapsed =
-                    LapsedRow { request: pending.request.into(), at: self.now().into() };
+                let lapsed = LapsedRow { request: pending.request.into(), at: self.now().into() };
                 step.put_lapsed(row.number, &lapsed)?;
             }
             _ => step.put_peer(row)?,
@@ -287,9 +286,7 @@ fn told(entry: &Audit) -> (Event, Vec<(&'static str, String)>) {
         Audit::Expired => (Event::RequestExpired, Vec::new()),
         Audit::Withdrawn => (Event::RequestWithdrawn, Vec::new()),
         Audit::Published => (Event::CertificateIssued, Vec::new()),
-        Audit::IssueFailed { reason } => {
-            (Event::Refused, vec![("issue_failed", reason.clone())])
-        }
+        Audit::IssueFailed { reason } => (Event::Refused, vec![("issue_failed", reason.clone())]),
         Audit::Active => (Event::CertificateFirstUsed, Vec::new()),
         Audit::RenewalAsked => (Event::RequestSubmitted, vec![("renewal", true.to_string())]),
         Audit::RenewalGranted => (Event::CertificateRenewed, Vec::new()),

@@ -15,9 +15,9 @@
 use std::sync::Arc;
 
 use http::HeaderMap;
-use offsite_model::{CoreId, RequestId, Timestamp};
 use offsite_exchange::pairing::PublicKey;
 use offsite_exchange::pairing::target::Input;
+use offsite_model::{CoreId, RequestId, Timestamp};
 use offsite_pki::{Pinned, Serial, Spki, Standing as Judgement, Thumbprint};
 use offsite_proto::endpoint::{Access, Action, Class, Row, Values};
 use offsite_proto::error::{ErrorCode, Refusal};
@@ -232,9 +232,7 @@ impl Target {
         );
         match peer.presented.judge(row, now) {
             Judgement::Active => Known::Source { peer: vouched, is_used: pin.is_used },
-            Judgement::Expired { since }
-                if since <= self.settings().pairing.renew_after_expiry =>
-            {
+            Judgement::Expired { since } if since <= self.settings().pairing.renew_after_expiry => {
                 Known::Expired(vouched)
             }
             Judgement::Expired { .. } | Judgement::NotYet { .. } => Known::Stranger,

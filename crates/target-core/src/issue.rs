@@ -53,7 +53,9 @@ impl Target {
             drop(orders);
             match self.issue(&order) {
                 Ok(()) => n_published += 1,
-                Err(cause) => tracing::error!(%cause, subject = %order.subject, "cannot publish a certificate"),
+                Err(cause) => {
+                    tracing::error!(%cause, subject = %order.subject, "cannot publish a certificate")
+                }
             }
         }
     }

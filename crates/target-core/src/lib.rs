@@ -22,6 +22,7 @@ pub mod storage_list;
 pub mod tenants;
 
 mod accept;
+mod adopt;
 mod door;
 mod drive;
 mod housekeeping;

@@ -51,7 +51,8 @@ pub fn check_text(field: &str, text: &str, bytes_max: usize) -> Result<(), Refus
 /// # Errors
 /// `bad_request` that says which rule it breaks.
 pub fn check_message(message: &str) -> Result<(), Refusal> {
-    let refused = |why: &str| Err(Refusal::new(ErrorCode::BadRequest, format!("the message {why}")));
+    let refused =
+        |why: &str| Err(Refusal::new(ErrorCode::BadRequest, format!("the message {why}")));
     if message.len() > MESSAGE_BYTES_MAX {
         return refused("is longer than 1 KiB");
     }
@@ -156,4 +157,4 @@ const fn script(letter: char) -> Option<u8> {
 
 #[cfg(test)]
 #[path = "tests/names.rs"]
-mod tests;
+pub(crate) mod tests;

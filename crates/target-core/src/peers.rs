@@ -28,10 +28,7 @@ pub use step::Step;
 
 use crate::failure::Failure;
 use index::{Index, entry_of};
-use tables::{
-    Door, KEYS, Number, PEERS, PeerRow, REQUESTS, SINGLES, SUBJECTS, SYSTEMS,
-    SystemRow,
-};
+use tables::{Door, KEYS, Number, PEERS, PeerRow, REQUESTS, SINGLES, SUBJECTS, SYSTEMS, SystemRow};
 
 /// The key of [`Door`] in [`SINGLES`].
 const DOOR: &[u8] = b"door";
@@ -123,9 +120,9 @@ impl Register {
     pub fn due(&self, now: Timestamp) -> Vec<u64> {
         let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
         let is_due = |entry: &Entry| match &entry.standing {
-            Standing::Enrolling {
-                resolution: Enrolment::Pending { expires_at, .. }, ..
-            } => now >= *expires_at,
+            Standing::Enrolling { resolution: Enrolment::Pending { expires_at, .. }, .. } => {
+                now >= *expires_at
+            }
             Standing::Paired(pairing) => pairing.pin.ends_at.is_some_and(|end| now >= end),
             _ => false,
         };

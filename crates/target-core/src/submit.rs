@@ -166,8 +166,7 @@ impl Target {
             let row = self.newcomer(step, principal, submission)?;
             let asked = submission.asked.clone();
             let at = self.moment();
-            let turned =
-                machine::Target::submitted(submission.key(), asked, fresh, at, &rules);
+            let turned = machine::Target::submitted(submission.key(), asked, fresh, at, &rules);
             Ok((PeerRow { machine: turned.row.clone(), ..row }, turned))
         })
     }

@@ -12,8 +12,8 @@ use offsite_proto::error::{ErrorCode, Refusal};
 use offsite_proto::pairing::TargetSummary;
 use offsite_proto::version::ProtocolVersion;
 use offsite_store::catalog::{Catalog, CatalogError, RedbCatalog};
-use tokio::sync::{Notify, Semaphore};
 use offsite_transport::Mutations;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::config::Settings;
 use crate::peers::Register;

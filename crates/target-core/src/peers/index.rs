@@ -128,7 +128,8 @@ impl Index {
             return;
         };
         let Enrolment::Pending { network, with_code, .. } = resolution else { return };
-        let step = |count: u32| if is_new { count.saturating_add(1) } else { count.saturating_sub(1) };
+        let step =
+            |count: u32| if is_new { count.saturating_add(1) } else { count.saturating_sub(1) };
         self.n_pending = step(self.n_pending);
         if *with_code {
             self.n_with_code = step(self.n_with_code);
@@ -238,10 +239,9 @@ fn paired_standing(
         Some(Renewal::AwaitFirstUse { certificate, .. }) if is_it(&certificate.order.key) => {
             pinned(certificate, false, None)
         }
-        Some(Renewal::AwaitIssued(order)) if is_it(&order.key) => Standing::Enrolling {
-            request: order.request,
-            resolution: Enrolment::Accepted,
-        },
+        Some(Renewal::AwaitIssued(order)) if is_it(&order.key) => {
+            Standing::Enrolling { request: order.request, resolution: Enrolment::Accepted }
+        }
         renewal if is_it(&paired.live.order.key) => {
             let ends_at = match renewal {
                 Some(Renewal::AwaitFirstUse { published_at, .. }) => {

@@ -146,7 +146,11 @@ impl Target {
     }
 
     /// The systems table, as this caller may see it.
-    fn systems_for(&self, principal: &Principal, shown: SystemsShown) -> Result<Vec<System>, Refusal> {
+    fn systems_for(
+        &self,
+        principal: &Principal,
+        shown: SystemsShown,
+    ) -> Result<Vec<System>, Refusal> {
         let register = self.register();
         let rows = register.peers()?;
         let mut systems = Vec::new();
@@ -199,9 +203,9 @@ impl Target {
             .into_iter()
             .map(|storage| {
                 let path = Path::new(&storage.path);
-                let sizes = files.bytes_total(path).and_then(|total| {
-                    files.bytes_free(path).map(|free| (total, free))
-                });
+                let sizes = files
+                    .bytes_total(path)
+                    .and_then(|total| files.bytes_free(path).map(|free| (total, free)));
                 let state = if sizes.is_ok() { "online" } else { "offline" };
                 let (total, free) = sizes.unwrap_or_default();
                 Storage {

@@ -57,9 +57,7 @@ pub(super) async fn submit(
         request_id: request.into(),
         slave_core_id: target.identity().core.into(),
         target_public_key: hex(spki),
-        resolution_path: format!(
-            "/replicationcomms/slave/pairing/requests/{request}/resolution"
-        ),
+        resolution_path: format!("/replicationcomms/slave/pairing/requests/{request}/resolution"),
         poll_after_seconds: poll_after_secs,
         expires_at: expires_at.into(),
     };
@@ -245,13 +243,12 @@ fn agents_of(row: &PeerRow) -> Vec<AgentSync> {
 }
 
 fn resolved(agent: &AgentDecision, place: Option<&Placement>) -> AgentResolution {
-    let state = if agent.is_accepted { AgentPairingState::Approved } else { AgentPairingState::Denied };
+    let state =
+        if agent.is_accepted { AgentPairingState::Approved } else { AgentPairingState::Denied };
     AgentResolution {
         id: agent.id.into(),
         agent_pairing_state: state,
-        repository_id: place
-            .filter(|_| agent.is_accepted)
-            .map(|place| place.repository.0.into()),
+        repository_id: place.filter(|_| agent.is_accepted).map(|place| place.repository.0.into()),
     }
 }
 

@@ -45,7 +45,8 @@ pub(super) async fn verify_pairing(
     if source.version > target.settings().version {
         reasons.push(Reason {
             code: ErrorCode::VersionUnsupported,
-            message: "the target is older than the source; both work with what both know".to_owned(),
+            message: "the target is older than the source; both work with what both know"
+                .to_owned(),
         });
     }
     let form = check_name("the name of the source", &source.host_name);
