@@ -298,12 +298,15 @@ mod tests {
                 }
                 widest
             });
-            for index in 0..20 {
-                keys.create_file(&format!("key-{index}"), b"secret").unwrap();
-                keys.replace_file(&format!("key-{index}"), b"newer").unwrap();
-            }
+            // No panic before the watcher was told to stop: the scope would wait for it for ever.
+            let made = (0..20).try_for_each(|index| {
+                let name = format!("key-{index}");
+                keys.create_file(&name, b"secret")?;
+                keys.replace_file(&name, b"newer")
+            });
             done.store(true, Ordering::Release);
             assert_eq!(watcher.join().unwrap() & 0o177, 0, "a wider mode was seen");
+            made.unwrap();
         });
         for index in 0..20 {
             let found = SystemFiles.metadata(&keys.path_of(&format!("key-{index}"))).unwrap();

@@ -8,3 +8,6 @@
 //! them is handed in with the input.
 
 pub mod pairing;
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,6 @@
-//! What a paired source keeps: its key, its certificate, the target's key and the target's authority,
-//! checked together when they arrive and kept in one text, so that installing them is one rename.
+//! What a paired source keeps: its key, its certificate, the target's key and the target's
+//! authority, checked together when they arrive and kept in one text, so that installing them is
+//! one rename.
 //!
 //! **Absent:** the file, its mode and its rename (`daemon::files`); where the pinned key came from
 //! (the handshake of the submit, never a value that somebody sent).
@@ -94,22 +95,22 @@ pub enum BundleError {
     },
     /// The clocks are further apart than is tolerated.
     #[error(
-        "the clock of this machine differs from the target's by {skew_secs} seconds, more than the \
-         {} that are tolerated; set it and try again", SKEW.as_secs()
+        "the clock of this machine is {}, more than the {} that are tolerated; set it right and \
+         try again", Apart(*skew_secs), SKEW.as_secs()
     )]
     Skew {
-        /// Ours minus the target's, in seconds: positive where ours is ahead.
+        /// The target's clock less ours, in seconds: positive where the target's is ahead.
         skew_secs: i64,
     },
     /// The certificate ran out, or has not begun, beyond the tolerance.
     #[error(
-        "the certificate is out of its time by {secs} seconds by the clock of this machine \
-         (measured skew: {skew_secs} seconds)"
+        "the certificate is out of its time by {secs} seconds by the clock of this machine, which \
+         is {}", Apart(*skew_secs)
     )]
     Time {
         /// How far outside, in seconds.
         secs: u64,
-        /// Ours minus the target's, in seconds, as far as it could be measured.
+        /// The target's clock less ours, in seconds, as far as it could be measured.
         skew_secs: i64,
     },
     /// The text of an installed bundle cannot be read.
@@ -123,8 +124,19 @@ pub enum BundleError {
     Altered,
 }
 
-/// A complete pairing, from the source's side. Invariant: the certificate is over the key, both it and
-/// the target's were signed by the authority, and the pinned key is that of the target's certificate.
+/// The target's clock less ours, in words: which clock is ahead is what an operator has to know.
+struct Apart(i64);
+
+impl fmt::Display for Apart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let side = if self.0 > 0 { "behind" } else { "ahead of" };
+        write!(f, "{} seconds {side} the target's", self.0.unsigned_abs())
+    }
+}
+
+/// A complete pairing, from the source's side. Invariant: the certificate is over the key, both it
+/// and the target's were signed by the authority, and the pinned key is that of the target's
+/// certificate.
 pub struct Bundle {
     key: PrivateKey,
     certificate: Certificate,
@@ -178,8 +190,9 @@ impl Bundle {
         text
     }
 
-    /// Reads a text that [`Bundle::to_pem`] wrote, and nothing else: half a text, an added line or an
-    /// exchanged part is refused. Time is not looked at, since an expired pairing may be renewed.
+    /// Reads a text that [`Bundle::to_pem`] wrote, and nothing else: half a text, an added line or
+    /// an exchanged part is refused. Time is not looked at, since an expired pairing may be
+    /// renewed.
     ///
     /// # Errors
     /// What is missing, unreadable or does not belong together.
@@ -215,6 +228,12 @@ impl Bundle {
     #[must_use]
     pub const fn key(&self) -> &PrivateKey {
         &self.key
+    }
+
+    /// The private key of this source, by value.
+    #[must_use]
+    pub fn into_key(self) -> PrivateKey {
+        self.key
     }
 
     /// The certificate of this source.
@@ -281,11 +300,11 @@ fn check_parts(
 /// Time is judged against the target's clock first: a source whose clock is wrong would keep its
 /// points under wrong times, and be locked out by its own certificate later.
 fn check_time(certificate: &Certificate, clocks: Clocks) -> Result<(), BundleError> {
-    // A certificate may have waited for days to be fetched: without the target's clock, only a clock
-    // that stands before the moment of issue is known to be wrong.
+    // A certificate may have waited for days to be fetched: without the target's clock, only a
+    // clock that stands before the moment of issue is known to be wrong.
     let issued = certificate.not_before() + HEAD_START;
     let reference = clocks.target_now.unwrap_or_else(|| issued.max(clocks.now));
-    let skew_secs = clocks.now.as_secs().saturating_sub(reference.as_secs());
+    let skew_secs = reference.as_secs().saturating_sub(clocks.now.as_secs());
     if skew_secs.unsigned_abs() > SKEW.as_secs() {
         return Err(BundleError::Skew { skew_secs });
     }

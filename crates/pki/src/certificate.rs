@@ -1,14 +1,14 @@
 //! A certificate: its bytes and the facts it states, read once and bounded.
 //!
-//! Reading judges nothing but form. What form excludes, no later rule has to think of: other versions
-//! than 3, negative or long serials, keys outside the list, SHA-1, doubled extensions, critical
-//! extensions that we do not understand.
+//! Reading judges nothing but form. What form excludes, no later rule has to think of: other
+//! versions than 3, negative or long serials, keys outside the list, SHA-1, doubled extensions,
+//! critical extensions that we do not understand.
 //!
 //! **Absent:** who may do what with it; see [`crate::Presented::judge`] and [`crate::bundle`].
 
 use std::fmt;
 
-use offsite_model::{CoreId, Timestamp};
+use offsite_model::{CoreId, Luck, Timestamp};
 use rustls::server::ParsedCertificate;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::SectionKind;
@@ -80,6 +80,16 @@ impl Serial {
         } else {
             Err(CertificateError::Serial)
         }
+    }
+
+    /// A new serial number: 126 random bits, positive, always 16 bytes long.
+    #[must_use]
+    pub fn random(luck: &dyn Luck) -> Self {
+        let mut bytes = [0; 16];
+        luck.fill(&mut bytes);
+        let [first, ..] = &mut bytes;
+        *first = (*first & 0x3f) | 0x40;
+        Self(bytes.into())
     }
 
     fn from_integer(content: &[u8]) -> Result<Self, CertificateError> {
@@ -180,8 +190,8 @@ impl Certificate {
             authority_key_id: None,
         };
         certificate.read_extensions(&parsed)?;
-        // The library that checks handshakes reads the key with a parser of its own. Two readings of
-        // one certificate would let a caller sign with one key and be known by another.
+        // The library that checks handshakes reads the key with a parser of its own. Two readings
+        // of one certificate would let a caller sign with one key and be known by another.
         let handshake = ParsedCertificate::try_from(&certificate.der)
             .map_err(|_| CertificateError::Malformed)?;
         if handshake.subject_public_key_info().as_ref() != certificate.spki.as_der() {
@@ -301,8 +311,8 @@ impl Certificate {
         self.usage.server && !self.usage.authority
     }
 
-    /// Whether the authority signed this certificate: names and key identifiers agree, the authority
-    /// may sign, and the signature is its own. Costs one verification of a signature.
+    /// Whether the authority signed this certificate: names and key identifiers agree, the
+    /// authority may sign, and the signature is its own. Costs one verification of a signature.
     #[must_use]
     pub fn is_signed_by(&self, authority: &Self) -> bool {
         let is_named = self.issuer == authority.subject

@@ -1,9 +1,9 @@
-//! A strict reader for the few DER shapes that must not be read leniently: the envelope around every
-//! signature, and public keys.
+//! A strict reader for the few DER shapes that must not be read leniently: the envelope around
+//! every signature, and public keys.
 //!
 //! A lenient reader accepts two encodings of one thing, and what one parser skips another may
-//! believe. Here a length has exactly one form, nothing may follow, and the envelope is compared with
-//! its only possible encoding.
+//! believe. Here a length has exactly one form, nothing may follow, and the envelope is compared
+//! with its only possible encoding.
 //!
 //! **Absent:** names, times, extensions (a full parser reads those), indefinite lengths, high tags.
 

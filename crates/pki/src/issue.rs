@@ -1,8 +1,8 @@
 //! The authority of a target, and the only three certificates that are ever made.
 //!
-//! Each is built from nothing, in one place, with every field said. A request gives its public
-//! key and no more, so that whatever else somebody writes into one cannot arrive here: there is no
-//! type that could carry it.
+//! Each is built from nothing, in one place, with every field said. A request gives its
+//! public key and no more, so that whatever else somebody writes into one cannot arrive here: there
+//! is no type that could carry it.
 //!
 //! **Absent:** intermediate authorities, names from requests, revocation lists.
 
@@ -16,7 +16,7 @@ use rcgen::{
 use rustls_pki_types::pem::SectionKind;
 use zeroize::Zeroizing;
 
-use crate::certificate::{Certificate, CertificateError};
+use crate::certificate::{Certificate, CertificateError, Serial};
 use crate::key::{KeyError, PrivateKey, Spki};
 use crate::pem::{self, PemError};
 
@@ -26,8 +26,8 @@ pub(crate) const HEAD_START: Span = Span::from_hours(1);
 const CLIENT_DAYS: u32 = 90;
 /// The longest life of a source's certificate.
 const CLIENT_DAYS_MAX: u32 = 400;
-/// The life of the target's own certificate. Its key is pinned and kept for life; the certificate is
-/// a frame around it, so it is made to last and still below what browsers refuse.
+/// The life of the target's own certificate. Its key is pinned and kept for life; the certificate
+/// is a frame around it, so it is made to last and still below what browsers refuse.
 pub const SERVER_DAYS: u32 = 397;
 /// The life of an authority: no rollover is built yet, so it outlives the machine.
 const AUTHORITY_DAYS: u32 = 25 * 365;
@@ -86,8 +86,8 @@ pub enum IssueError {
     /// The text of the authority cannot be read.
     #[error("cannot read the authority: {0}")]
     Text(#[from] PemError),
-    /// Key and certificate of the authority do not belong together, or the certificate is none of an
-    /// authority that signed itself.
+    /// Key and certificate of the authority do not belong together, or the certificate is none of
+    /// an authority that signed itself.
     #[error("the key of the authority is not that of a certificate of its own making")]
     Mismatch,
 }
@@ -112,7 +112,7 @@ impl Authority {
     pub fn create(name: &str, now: Timestamp, luck: &dyn Luck) -> Result<Self, IssueError> {
         let key = PrivateKey::generate()?;
         let mut profile = blank(now, AUTHORITY_DAYS);
-        profile.serial_number = Some(serial(luck));
+        profile.serial_number = Some(SerialNumber::from_slice(Serial::random(luck).as_bytes()));
         profile.distinguished_name = named(name)?;
         profile.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         profile.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
@@ -168,14 +168,29 @@ impl Authority {
         validity: Validity,
         luck: &dyn Luck,
     ) -> Result<Certificate, IssueError> {
-        let mut profile = leaf(validity.now, validity.days, luck);
+        self.issue_client_as(key, subject, validity, &Serial::random(luck))
+    }
+
+    /// As [`Authority::issue_client`], under a serial number that was drawn and kept before, so
+    /// that an issue that was cut short can be repeated as the same one.
+    ///
+    /// # Errors
+    /// [`IssueError::Library`] when the library refuses.
+    pub fn issue_client_as(
+        &self,
+        key: &Spki,
+        subject: CoreId,
+        validity: Validity,
+        serial: &Serial,
+    ) -> Result<Certificate, IssueError> {
+        let mut profile = leaf(validity.now, validity.days, serial);
         profile.distinguished_name = common_name(&subject.to_string());
         profile.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         self.sign(&profile, key)
     }
 
-    /// Issues the target's own certificate, for these DNS names and addresses. None is fine: sources
-    /// go by the pinned key, only browsers look at names.
+    /// Issues the target's own certificate, for these DNS names and addresses. None is fine:
+    /// sources go by the pinned key, only browsers look at names.
     ///
     /// # Errors
     /// [`IssueError::Name`] for a bad name, [`IssueError::Library`] when the library refuses.
@@ -191,7 +206,7 @@ impl Authority {
             return Err(IssueError::Name);
         }
         let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
-        let mut profile = leaf(validity.now, validity.days, luck);
+        let mut profile = leaf(validity.now, validity.days, &Serial::random(luck));
         profile.distinguished_name = common_name(&subject.to_string());
         profile.subject_alt_names =
             CertificateParams::new(names).map_err(|_| IssueError::Name)?.subject_alt_names;
@@ -215,7 +230,7 @@ pub fn self_signed(
     now: Timestamp,
     luck: &dyn Luck,
 ) -> Result<Certificate, IssueError> {
-    let mut profile = leaf(now, SELF_SIGNED_DAYS, luck);
+    let mut profile = leaf(now, SELF_SIGNED_DAYS, &Serial::random(luck));
     profile.distinguished_name = common_name("offsite source, not paired");
     profile.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     let issuer = Issuer::from_params(&profile, key.pair());
@@ -248,24 +263,14 @@ fn blank(now: Timestamp, days: u32) -> CertificateParams {
 }
 
 /// What every certificate that is no authority has in common.
-fn leaf(now: Timestamp, days: u32, luck: &dyn Luck) -> CertificateParams {
+fn leaf(now: Timestamp, days: u32, serial: &Serial) -> CertificateParams {
     let mut profile = blank(now, days);
-    profile.serial_number = Some(serial(luck));
+    profile.serial_number = Some(SerialNumber::from_slice(serial.as_bytes()));
     // Also writes the critical basic constraints and the subject's key identifier.
     profile.is_ca = IsCa::ExplicitNoCa;
     profile.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     profile.use_authority_key_identifier_extension = true;
     profile
-}
-
-/// 126 random bits, positive, always 16 bytes long.
-fn serial(luck: &dyn Luck) -> SerialNumber {
-    let mut bytes = [0; 16];
-    luck.fill(&mut bytes);
-    if let Some(first) = bytes.first_mut() {
-        *first = (*first & 0x3f) | 0x40;
-    }
-    SerialNumber::from_slice(&bytes)
 }
 
 fn common_name(name: &str) -> DistinguishedName {
@@ -287,8 +292,8 @@ fn is_host_name(name: &str) -> bool {
     !name.is_empty() && name.len() <= 253 && name.bytes().all(is_letter)
 }
 
-/// Whole seconds since 1970, before which there is nothing to certify, up to the year 9999, the last
-/// that a certificate can state.
+/// Whole seconds since 1970, before which there is nothing to certify, up to the year 9999, the
+/// last that a certificate can state.
 fn since_1970(at: Timestamp) -> Duration {
     Duration::from_secs(u64::try_from(at.as_secs()).unwrap_or(0).min(253_402_300_799))
 }

@@ -1,7 +1,7 @@
 //! Private keys, public keys and the thumbprint by which a peer is known.
 //!
-//! A peer *is* its public key: the thumbprint is SHA-256 over the key as it stands in certificates, so
-//! a key must have one encoding only. Anything else, and every algorithm outside the list of
+//! A peer *is* its public key: the thumbprint is SHA-256 over the key as it stands in certificates,
+//! so a key must have one encoding only. Anything else, and every algorithm outside the list of
 //! [`KeyAlgorithm`], is refused at the edge.
 
 use std::fmt;

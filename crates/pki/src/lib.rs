@@ -1,14 +1,16 @@
-//! Keys, certificate requests, certificates, pins and the TLS settings of every listener and caller.
+//! Keys, certificate requests, certificates, pins and the TLS settings of every listener and
+//! caller.
 //!
-//! Pure: bytes in, bytes out; whoever calls decides where they are kept. One library makes and checks
-//! every signature (AWS-LC), one object ([`tls::provider`]) says so to rustls, and TLS 1.3 is the only
-//! version any configuration made here will speak.
+//! Pure: bytes in, bytes out; whoever calls decides where they are kept. One library makes and
+//! checks every signature (AWS-LC), one object ([`tls::provider`]) says so to rustls, and TLS 1.3
+//! is the only version any configuration made here will speak.
 //!
-//! Who a peer *is* is never decided here: a chain proves nothing, the pinned key and its row do. This
-//! crate only says what a certificate states ([`Presented`]) and whether that agrees with a row
-//! ([`Presented::judge`]).
+//! Who a peer *is* is never decided here: a chain proves nothing, the pinned key and its row do.
+//! This crate only says what a certificate states ([`Presented`]) and whether that agrees with a
+//! row ([`Presented::judge`]).
 //!
-//! **Absent:** disk, sockets, clocks (the moment is handed in), revocation lists (the row is the list).
+//! **Absent:** disk, sockets, clocks (the moment is handed in), revocation lists (the row is the
+//! list).
 
 mod der;
 mod pem;

@@ -1,7 +1,7 @@
 //! The text form of everything here: sections of base64 between `BEGIN` and `END` lines (RFC 7468).
 //!
-//! Reading is the library's (`rustls-pki-types`); writing is here because the library only reads, and
-//! because a private key must go from its bytes into a text that is wiped.
+//! Reading is the library's (`rustls-pki-types`); writing is here because the library only reads,
+//! and because a private key must go from its bytes into a text that is wiped.
 //!
 //! **Absent:** encrypted keys and section headers; both are refused by the reader.
 

@@ -1,11 +1,11 @@
 //! What a caller showed in the handshake, and whether it agrees with a row of the catalog.
 //!
 //! The handshake accepts any certificate in form, because enrolling sources show one that they made
-//! themselves. So nothing is known about a caller but his key until [`Presented::judge`] has compared
-//! the certificate with the row of that key; a gate asks it on every request.
+//! themselves. So nothing is known about a caller but his key until [`Presented::judge`] has
+//! compared the certificate with the row of that key; a gate asks it on every request.
 //!
-//! **Absent:** the row itself, revocation (the row is gone or inactive), the 180 days of renewal (the
-//! gate's rule over [`Standing::Expired`]).
+//! **Absent:** the row itself, revocation (the row is gone or inactive), the 180 days of renewal
+//! (the gate's rule over [`Standing::Expired`]).
 
 use std::sync::OnceLock;
 
@@ -122,7 +122,8 @@ impl Presented {
         self.thumbprint
     }
 
-    /// Compares the certificate with a row, at this moment by our clock, with [`SKEW`] of tolerance.
+    /// Compares the certificate with a row, at this moment by our clock, with [`SKEW`] of
+    /// tolerance.
     ///
     /// A certificate of the right key that the authority did not sign is [`Standing::NotOurs`]: the
     /// holder of an expired one could otherwise prolong it by signing a copy himself.

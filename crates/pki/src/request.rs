@@ -5,7 +5,8 @@
 //! unread: it is covered by the signature and means nothing. So there is no extension, known
 //! or unknown, that could break the reading or bend the certificate.
 //!
-//! **Absent:** the proof that the caller of this very connection has the key; that is the handshake's.
+//! **Absent:** the proof that the caller of this very connection has the key; that is the
+//! handshake's.
 
 use rcgen::{CertificateParams, DistinguishedName};
 use rustls_pki_types::pem::SectionKind;

@@ -1,7 +1,8 @@
 //! Signatures over requests and certificates, checked over the bytes as they arrived.
 //!
-//! The algorithm is found by comparing the whole identifier, parameters included, with the encodings
-//! we accept: nothing in it is left to interpretation. SHA-1 and everything else unknown has no entry.
+//! The algorithm is found by comparing the whole identifier, parameters included, with the
+//! encodings we accept: nothing in it is left to interpretation. SHA-1 and everything else unknown
+//! has no entry.
 //!
 //! **Absent:** signatures of a TLS handshake; those are the provider's (see [`crate::tls`]).
 

@@ -1,11 +1,11 @@
 //! The TLS settings of every listener and every caller: 1.3 only, one provider, nothing resumed.
 //!
-//! A resumed session takes its caller's identity from memory and asks no verifier, so a revoked source
-//! would come back in. Hence no tickets, no store of sessions, no early data, on any side.
+//! A resumed session takes its caller's identity from memory and asks no verifier, so a revoked
+//! source would come back in. Hence no tickets, no store of sessions, no early data, on any side.
 //!
-//! **Absent:** sockets and timeouts (transport), who may do what (the gate), TLS 1.2: the versions are
-//! named and the older cipher suites are taken out of the provider, so that no feature that some other
-//! crate switches on can bring it back.
+//! **Absent:** sockets and timeouts (transport), who may do what (the gate), TLS 1.2: the versions
+//! are named and the older cipher suites are taken out of the provider, so that no feature that
+//! some other crate switches on can bring it back.
 
 mod client;
 mod identity;

@@ -4,3 +4,4 @@
 //! passes for "not given"; answers may grow.
 
 pub mod source;
+pub mod target;

@@ -22,6 +22,8 @@ use crate::dial::{self, DialError, HostPort, Remembering};
 /// HTTP/2 window of a stream and of the connection: at 100 ms of distance, 80 MB/s.
 const WINDOW_BYTES: u32 = 8 << 20;
 const FRAME_BYTES: u32 = 256 << 10;
+/// Streams that are opened before the target has said how many it takes; more would be refused.
+const FIRST_STREAMS: usize = 16;
 const SEND_BUFFER_BYTES: usize = 1 << 20;
 const HTTP1_BUFFER_BYTES: usize = 256 << 10;
 const PING_EVERY: Duration = Duration::from_secs(20);
@@ -177,6 +179,7 @@ fn http2_builder() -> http2::Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         .initial_stream_window_size(WINDOW_BYTES)
         .initial_connection_window_size(WINDOW_BYTES)
+        .initial_max_send_streams(FIRST_STREAMS)
         .max_frame_size(FRAME_BYTES)
         .max_send_buf_size(SEND_BUFFER_BYTES)
         .max_header_list_size(u32::try_from(HEAD_BYTES_MAX).unwrap_or(u32::MAX))

@@ -1,7 +1,7 @@
 //! The open connections: who holds one, how many each kind may hold, and how they are ended.
 //!
 //! ```text
-//!             admit               handshake_begun         settle
+//!             admit            handshake_begun  identified, settle
 //! accepted ──────────► unknown ──────────────► … ──────────────► Paired   (reserved pool, by key)
 //!                        │ pool full: the oldest goes            Unknown, Enrolling (one pool)
 //!                        ▼                                       │ an approved request
@@ -206,20 +206,24 @@ impl Ticket {
         }
     }
 
-    /// The handshake is over and the key known: the connection moves to the pool of its class.
-    pub(crate) fn settle(
-        &self,
-        key: Option<Thumbprint>,
-        class: ConnectionClass,
-    ) -> Result<(), Full> {
+    /// The handshake is over and the key known. From here on [`Connections::close`] finds the
+    /// connection; the class is asked after this, so that no revocation falls in between.
+    pub(crate) fn identified(&self, key: Option<Thumbprint>) {
+        if let Some(entry) = self.connections.state().open.get_mut(&self.number) {
+            entry.shaking = false;
+            entry.key = key;
+        }
+    }
+
+    /// The connection moves to the pool of its class.
+    pub(crate) fn settle(&self, class: ConnectionClass) -> Result<(), Full> {
         let policy = &self.connections.0.policy;
         let mut state = self.connections.state();
+        let key = state.open.get(&self.number).and_then(|entry| entry.key);
         if let (ConnectionClass::Paired, Some(key)) = (class, key) {
             state.room_for_paired(&key, policy)?;
         }
         if let Some(entry) = state.open.get_mut(&self.number) {
-            entry.shaking = false;
-            entry.key = key;
             entry.class = class;
         }
         Ok(())

@@ -108,7 +108,7 @@ async fn serve<S, P>(
         Err(error) => return tracing::warn!(cause = %error, "cannot tell who connected"),
     };
     let Ok(ticket) = connections.admit(None) else { return };
-    let settled = ticket.settle(None, ConnectionClass::Operator);
+    let settled = ticket.settle(ConnectionClass::Operator);
     if settled.is_ok() {
         let peer = Peer { address: Place::Local { uid }, key: None, http2: false, known: true };
         connection::serve(stream, peer, &ticket, &policy, &router, &draining).await;

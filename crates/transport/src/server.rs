@@ -164,8 +164,9 @@ where
     let Ok(presented) = presented(state) else { return };
     let key = presented.map(PeerKey::from);
     let thumbprint = key.as_ref().map(|key| key.thumbprint);
+    ticket.identified(thumbprint);
     let class = shared.classify.class(thumbprint.as_ref());
-    if let Err(full) = ticket.settle(thumbprint, class) {
+    if let Err(full) = ticket.settle(class) {
         return tracing::info!(address = %from.ip(), cause = %full, "connection not kept");
     }
     let known = matches!(class, ConnectionClass::Paired | ConnectionClass::Operator);

@@ -7,6 +7,7 @@ use super::finding::Finding;
 use super::tree::Tree;
 
 const MAP: &str = "ARCHITECTURE.md";
+const INDEX: &str = "docs/README.md";
 const MAP_LINES_MAX: usize = 400;
 
 pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
@@ -24,6 +25,15 @@ pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
         }
         check_links(tree, path, text, &mut findings);
         check_verbs(tree, path, text, &mut findings);
+    }
+    if let Some(index) = tree.text(INDEX) {
+        for path in tree.paths().filter(|path| path.ends_with(".md") && *path != INDEX) {
+            let page = path.strip_prefix("docs/").filter(|page| !page.starts_with("notes/"));
+            if page.is_some_and(|page| !index.contains(&format!("]({page})"))) {
+                let remedy = "add a line for it there, or take the page out";
+                findings.push(Finding::new(path, 0, format!("{INDEX} does not list it"), remedy));
+            }
+        }
     }
     match tree.text(MAP) {
         Some(text) => check_map(tree, text, &mut findings),
@@ -219,6 +229,16 @@ mod tests {
         assert_eq!(kept, Vec::<String>::new());
         let long = format!("# Map\n{}", "x\n".repeat(MAP_LINES_MAX));
         assert!(said(&[("ARCHITECTURE.md", &long)])[0].contains("has 401 lines"));
+    }
+
+    #[test]
+    fn a_page_that_nobody_leads_to_is_found() {
+        let index = ("docs/README.md", "# Pages\n[a](a.md)\n");
+        let files = [index, ("docs/a.md", "# A\n"), ("docs/notes/n.md", "# N\n")];
+        assert_eq!(said(&files), Vec::<String>::new());
+        let said = said(&[index, ("docs/a.md", "# A\n"), ("docs/b.md", "# B\n")]);
+        assert_eq!(said.len(), 1, "{said:?}");
+        assert!(said[0].starts_with("docs/b.md: docs/README.md does not list it"));
     }
 
     #[test]

@@ -20,11 +20,11 @@ const fn line(name: &'static str, layer: u8, outside: &'static [&'static str]) -
 const TABLE: &[Line] = &[
     line("offsite-model", 0, &["blake3"]),
     line("offsite-proto", 1, &[
-        "blake3", "bytes", "crc-fast", "jiff", "serde", "serde_json", "thiserror",
+        "blake3", "bytes", "crc-fast", "jiff", "serde", "serde_json", "sha2", "thiserror",
         "unicode-normalization", "zerocopy", "zstd",
     ]),
     line("offsite-testkit", 1, &[]),
-    line("offsite-exchange", 2, &["thiserror"]),
+    line("offsite-exchange", 2, &["serde", "thiserror"]),
     line("offsite-store", 2, &[
         "aws-lc-rs", "blake3", "crc-fast", "postcard", "redb", "serde", "thiserror", "xorf", "zerocopy",
         "zstd",
@@ -46,10 +46,11 @@ const TABLE: &[Line] = &[
     line("offsite-jobs", 3, &["croner", "jiff", "thiserror", "tokio", "tokio-util", "tracing"]),
     line("offsite-console", 3, &["http", "http-body-util", "thiserror"]),
     line("offsite-source-core", 4, &[
-        "serde", "thiserror", "tokio", "tokio-util", "tracing", "zeroize",
+        "http", "serde", "thiserror", "tokio", "tokio-util", "tracing", "zeroize",
     ]),
     line("offsite-target-core", 4, &[
-        "argon2", "aws-lc-rs", "serde", "thiserror", "tokio", "tokio-util", "tower", "tracing", "zeroize",
+        "argon2", "aws-lc-rs", "http", "serde", "thiserror", "tokio", "tokio-util", "tower", "tracing",
+        "unicode-normalization", "zeroize",
     ]),
     line("offsite-source", 5, PROGRAM),
     line("offsite-target", 5, PROGRAM),

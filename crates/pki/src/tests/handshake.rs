@@ -256,7 +256,8 @@ fn f_03_our_caller_resumes_nothing_even_where_it_could() {
     }
 }
 
-/// The library's own provider, older cipher suites and all: this test build has TLS 1.2 compiled in.
+/// The library's own provider, older cipher suites and all: this test build has TLS 1.2 compiled
+/// in.
 fn unbridled() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }

@@ -1,5 +1,5 @@
-//! Requests and certificates put together by hand, byte by byte: whatever a library would not write,
-//! and at the same time the second reader of what ours writes.
+//! Requests and certificates put together by hand, byte by byte: whatever a library would not
+//! write, and at the same time the second reader of what ours writes.
 
 use rcgen::{KeyPair, PublicKeyData, SigningKey};
 

@@ -9,7 +9,7 @@ use x509_parser::prelude::FromDer;
 use super::mint::{Mint, SET, UTF8, extension, name, request, seq, tlv, usages, wish};
 use super::{NOW, Target};
 use crate::der::Signed;
-use crate::{Authority, IssueError, PrivateKey, Spki, Validity, request as requests};
+use crate::{Authority, IssueError, PrivateKey, Serial, Spki, Validity, request as requests};
 
 /// Issues for this key and compares the result with the profile, byte by byte; then asks a second
 /// parser, which shares no code with the comparison.
@@ -99,7 +99,8 @@ fn a_02_hostile_requests_yield_exactly_the_profile() {
     let cases = hostile(&key, CoreId::random(&target.luck));
     assert_eq!(cases.len(), 25);
     for (case, der) in cases {
-        // Each is well formed where we look and well signed: none is refused, each gets the profile.
+        // Each is well formed where we look and well signed: none is refused, each gets the
+        // profile.
         let read = requests::from_der(&der).unwrap_or_else(|error| panic!("{case}: {error}"));
         assert_eq!(read.spki(), key.spki(), "{case}");
         assert_profile(&target, read.spki());
@@ -159,6 +160,12 @@ fn a_02_serials_do_not_repeat_and_lives_are_bounded() {
         let validity = Validity::usual(NOW);
         let issued = target.authority.issue_client(key.spki(), id, validity, &target.luck).unwrap();
         assert!(serials.insert(issued.serial().as_bytes().to_vec()));
+    }
+    let serial = Serial::random(&target.luck);
+    for _ in 0..2 {
+        let validity = Validity::usual(NOW);
+        let issued = target.authority.issue_client_as(key.spki(), id, validity, &serial).unwrap();
+        assert_eq!(issued.serial(), &serial);
     }
     assert!(Validity::days(NOW, 400).is_ok());
     for days in [0, 401, u32::MAX] {

@@ -71,8 +71,8 @@ fn a_01_bytes_before_behind_and_between_are_refused() {
     assert!(matches!(request::read(&certificate), Err(RequestError::Text(_))));
 }
 
-/// Made by OpenSSL 3.0 for keys that were thrown away: P-256 with a subject, `CA:TRUE` and a wildcard;
-/// P-384 signed over SHA-256, as that tool does; Ed25519.
+/// Made by OpenSSL 3.0 for keys that were thrown away: P-256 with a subject, `CA:TRUE` and a
+/// wildcard; P-384 signed over SHA-256, as that tool does; Ed25519.
 const BY_OPENSSL: [&str; 3] = [
     "-----BEGIN CERTIFICATE REQUEST-----
 MIIBLDCB0wIBADA5MQswCQYDVQQGEwJERTERMA8GA1UECgwIU29tZWJvZHkxFzAV

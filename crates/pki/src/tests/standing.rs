@@ -111,17 +111,10 @@ fn f_04_in_form_but_not_ours() {
 }
 
 #[test]
-fn f_04_out_of_form_and_refused_in_the_handshake() {
+fn f_04_keys_and_signatures_off_the_list_are_refused_in_the_handshake() {
     let pairing = Pairing::new(2_404);
     let leaf = |error| Err(PresentedError::Leaf(error));
     let key = |error| Err(PresentedError::Leaf(CertificateError::Key(error)));
-    let malformed = || leaf(CertificateError::Malformed);
-    let extension_bad = || leaf(CertificateError::Extension);
-    assert_eq!(
-        Presented::from_chain(&[]).map(drop).map_err(|error| error.to_string()),
-        Err("no certificate was shown".to_owned())
-    );
-
     let sha1 = [0x30, 9, 6, 7, 0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 1];
     let case = pairing.but(|it| it.algorithm = sha1.to_vec());
     assert_eq!(case, leaf(CertificateError::SignatureAlgorithm), "SHA-1");
@@ -145,6 +138,13 @@ fn f_04_out_of_form_and_refused_in_the_handshake() {
     let p521 = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P521_SHA512).unwrap();
     let p521 = p521.subject_public_key_info();
     assert_eq!(pairing.but(|it| it.spki = p521), key(KeyError::Algorithm), "P-521");
+}
+
+#[test]
+fn f_04_odd_versions_serials_and_extensions_are_refused_in_the_handshake() {
+    let pairing = Pairing::new(2_411);
+    let leaf = |error| Err(PresentedError::Leaf(error));
+    let extension_bad = || leaf(CertificateError::Extension);
 
     let v1 = pairing.but(|it| {
         it.version.clear();
@@ -174,7 +174,13 @@ fn f_04_out_of_form_and_refused_in_the_handshake() {
     assert_eq!(case, extension_bad(), "critical name constraints");
     let many = (0..40).map(|arc| extension(60 + arc, false, &[5, 0]));
     assert_eq!(pairing.but(|it| it.extensions.extend(many)), extension_bad(), "forty extensions");
+}
 
+#[test]
+fn f_04_bytes_beside_a_certificate_and_long_chains_are_refused() {
+    let pairing = Pairing::new(2_412);
+    let malformed = || Err(PresentedError::Leaf(CertificateError::Malformed));
+    assert!(matches!(Presented::from_chain(&[]), Err(PresentedError::Nothing)));
     let good = pairing.good.as_der();
     assert_eq!(pairing.judge(&[&good[..], &[0]].concat()), malformed(), "a byte behind");
     assert_eq!(pairing.judge(&good[..good.len() - 1]), malformed(), "cut");

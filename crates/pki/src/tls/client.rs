@@ -43,7 +43,8 @@ impl ClientTls {
         self.trust
     }
 
-    /// The same settings, offering this one protocol: NTLM proves a connection and needs `http/1.1`.
+    /// The same settings, offering this one protocol: NTLM proves a connection and needs
+    /// `http/1.1`.
     #[must_use]
     pub fn with_protocol(&self, protocol: &[u8]) -> Self {
         let mut config = ClientConfig::clone(&self.config);

@@ -1,6 +1,6 @@
 //! The two verifiers. Both look at form and key only, and both leave the signature of the handshake
-//! to the provider: that signature is the whole proof that a peer has the key it shows, so the
-//! word "assertion" may stand here only for the chain, which proves nothing anyway.
+//! to the provider: that signature is the whole proof that a peer has the key it shows, so
+//! the word "assertion" may stand here only for the chain, which proves nothing anyway.
 
 use std::sync::Arc;
 

@@ -9,7 +9,9 @@ use zerocopy::FromBytes;
 use super::page::{self, Page};
 use super::{ListEntry, PAGE_POSITIONS, ZERO_RUN_BYTES, length_at, n_positions};
 use crate::error::StoreError;
-use crate::format::{FILE_VERSION, PageRef, ROOT_MAGIC, RootHead, split};
+use crate::format::{
+    FILE_VERSION, ManifestTail, PageRef, ROOT_MAGIC, RootHead, TRAILER_MAGIC, crc, split,
+};
 use crate::group::Form;
 use crate::layout::{Folder, Place};
 use crate::rows::ImageRow;
@@ -186,6 +188,25 @@ impl Image {
         let end = (next * record_bytes).min(end_max);
         let length = u32::try_from(end - offset).unwrap_or(u32::MAX);
         Ok(Some(ListEntry { offset, length, key }))
+    }
+
+    /// Whether the end of the manifest file says where the root lies, as it was written.
+    pub(crate) fn has_good_tail(&self) -> Result<bool, StoreError> {
+        let file = self.manifest(self.row.manifest)?;
+        let mut bytes = [0; size_of::<ManifestTail>()];
+        let offset = self.row.root_offset + u64::from(self.row.root_bytes);
+        let doing = || StoreError::io(format!("read manifest {:08x}", self.row.manifest));
+        if file.bytes().map_err(doing())? != offset + bytes.len() as u64 {
+            return Ok(false);
+        }
+        file.read_exact_at(&mut bytes, offset).map_err(doing())?;
+        let (checked, stated) = bytes.split_at(size_of::<ManifestTail>() - 4);
+        let Some((tail, _)) = split::<ManifestTail>(&bytes) else { return Ok(false) };
+        Ok(tail.magic == TRAILER_MAGIC
+            && tail.version == FILE_VERSION
+            && tail.number.get() == self.row.manifest
+            && tail.root_offset.get() == self.row.root_offset
+            && crc(&[checked]).to_le_bytes() == stated)
     }
 
     pub(crate) fn refs(&self, page: u32) -> PageRefs {

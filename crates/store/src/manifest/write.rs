@@ -49,16 +49,20 @@ pub struct ImageWriter {
     inherited: u64,
     list: ListDigest,
     n_entries: u64,
+    /// Whether the temporary file belongs to a [`Prepared`] now.
+    is_finished: bool,
 }
 
 /// An image whose manifest is written, but neither durable nor named.
 pub(crate) struct Prepared {
-    pub(crate) tenant: TenantId,
     pub(crate) row: ImageRow,
     pub(crate) number: u32,
     pub(crate) bytes: u64,
     pub(crate) file: Arc<dyn File>,
     refs: Vec<PageRefs>,
+    place: Place,
+    /// Whether it has its final name; until then its file goes with it.
+    pub(crate) is_named: bool,
 }
 
 impl ImageWriter {
@@ -108,6 +112,7 @@ impl ImageWriter {
             inherited,
             list: ListDigest::new(),
             n_entries: 0,
+            is_finished: false,
         })
     }
 
@@ -318,19 +323,37 @@ impl ImageWriter {
             root_digest: *Digest::of(&root).as_bytes(),
             list_digest: *list.as_bytes(),
         };
+        self.is_finished = true;
         Ok(Prepared {
-            tenant: self.tenant,
             row,
             number: self.number,
             bytes: self.end,
             file: Arc::clone(&self.file),
             refs: std::mem::take(&mut self.refs),
+            place: self.place.clone(),
+            is_named: false,
         })
     }
+}
 
-    pub(crate) fn abandon(&self) {
-        // Only a temporary file is lost; opening removes what this cannot.
-        drop(self.place.remove(&self.place.temporary(Folder::Manifests, self.number)));
+/// Removes an unfinished file. What this cannot remove, the next opening will.
+fn discard(place: &Place, number: u32) {
+    drop(place.remove(&place.temporary(Folder::Manifests, number)));
+}
+
+impl Drop for ImageWriter {
+    fn drop(&mut self) {
+        if !self.is_finished {
+            discard(&self.place, self.number);
+        }
+    }
+}
+
+impl Drop for Prepared {
+    fn drop(&mut self) {
+        if !self.is_named {
+            discard(&self.place, self.number);
+        }
     }
 }
 

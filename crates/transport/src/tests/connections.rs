@@ -22,6 +22,11 @@ fn key(byte: u8) -> Thumbprint {
     Thumbprint::from_bytes([byte; 32])
 }
 
+fn settle(ticket: &Ticket, key: Thumbprint) -> Result<(), Full> {
+    ticket.identified(Some(key));
+    ticket.settle(ConnectionClass::Paired)
+}
+
 fn cut(tickets: &[&Ticket]) -> Vec<bool> {
     tickets.iter().map(|ticket| ticket.cut.is_cancelled()).collect()
 }
@@ -32,7 +37,7 @@ async fn e_01_the_oldest_stranger_of_a_full_address_gives_way() {
     let first = connections.admit(address(1)).unwrap();
     let other = connections.admit(address(2)).unwrap();
     let paired = connections.admit(address(1)).unwrap();
-    paired.settle(Some(key(1)), ConnectionClass::Paired).unwrap();
+    settle(&paired, key(1)).unwrap();
     let second = connections.admit(address(1)).unwrap();
     assert_eq!(cut(&[&first, &other, &paired, &second]), [false; 4]);
     let third = connections.admit(address(1)).unwrap();
@@ -46,7 +51,7 @@ async fn e_01_the_oldest_stranger_of_a_full_address_gives_way() {
 async fn e_01_the_oldest_stranger_of_all_gives_way_and_no_paired_source() {
     let connections = Connections::new(policy());
     let paired = connections.admit(address(9)).unwrap();
-    paired.settle(Some(key(1)), ConnectionClass::Paired).unwrap();
+    settle(&paired, key(1)).unwrap();
     let approved = connections.admit(address(8)).unwrap();
     approved.pulse.approve();
     let tickets: Vec<_> = (1..=4).map(|last| connections.admit(address(last)).unwrap()).collect();
@@ -60,31 +65,31 @@ async fn e_01_the_oldest_stranger_of_all_gives_way_and_no_paired_source() {
 #[tokio::test]
 async fn every_source_keeps_its_first_connection() {
     let connections = Connections::new(policy());
-    let settle = |last: u8, byte: u8| {
+    let arrive = |last: u8, byte: u8| {
         let ticket = connections.admit(address(last)).unwrap();
-        ticket.settle(Some(key(byte)), ConnectionClass::Paired).map(|()| ticket)
+        settle(&ticket, key(byte)).map(|()| ticket)
     };
-    let one = settle(1, 1).unwrap();
-    let one_more = settle(2, 1).unwrap();
-    assert_eq!(settle(3, 1).unwrap_err(), Full::Key);
-    let two = settle(3, 2).unwrap();
+    let one = arrive(1, 1).unwrap();
+    let one_more = arrive(2, 1).unwrap();
+    assert_eq!(arrive(3, 1).unwrap_err(), Full::Key);
+    let two = arrive(3, 2).unwrap();
     // Full: a source with none gets the newest of the source with the most.
-    let three = settle(4, 3).unwrap();
+    let three = arrive(4, 3).unwrap();
     assert_eq!(cut(&[&one, &one_more, &two, &three]), [false, true, false, false]);
     drop(one_more);
-    assert_eq!(settle(4, 2).unwrap_err(), Full::Paired);
-    assert_eq!(settle(4, 4).unwrap_err(), Full::Paired);
+    assert_eq!(arrive(4, 2).unwrap_err(), Full::Paired);
+    assert_eq!(arrive(4, 4).unwrap_err(), Full::Paired);
 }
 
 #[tokio::test]
 async fn a_15_a_key_loses_all_its_connections_at_once() {
     let connections = Connections::new(policy());
     let one = connections.admit(address(1)).unwrap();
-    one.settle(Some(key(1)), ConnectionClass::Paired).unwrap();
+    settle(&one, key(1)).unwrap();
     let two = connections.admit(address(2)).unwrap();
-    two.settle(Some(key(1)), ConnectionClass::Paired).unwrap();
+    settle(&two, key(1)).unwrap();
     let other = connections.admit(address(3)).unwrap();
-    other.settle(Some(key(2)), ConnectionClass::Paired).unwrap();
+    settle(&other, key(2)).unwrap();
     assert_eq!(connections.close(&key(1)), 2);
     assert_eq!(cut(&[&one, &two, &other]), [true, true, false]);
 }
