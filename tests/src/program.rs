@@ -61,11 +61,7 @@ pub struct Daemon {
 const TARGET_PACE: &[(&str, &str)] =
     &[("[pairing]", "poll_after = \"1s\""), ("[log]", "filter = \"debug\"")];
 const SOURCE_PACE: &[(&str, &str)] = &[
-    (
-        "[pairing]",
-        "poll_first = \"1s\"
-poll_longest = \"1s\"",
-    ),
+    ("[pairing]", "poll_first = \"1s\""),
     ("[log]", "filter = \"debug\""),
     ("name =", "cacheLifetime = \"1s\""),
 ];
