@@ -1,1 +1,59 @@
-fn main() {}
+//! One front door: every verb that a developer or CI needs, one file each.
+//!
+//! **Absent:** verbs with nothing behind them. A verb appears here with the thing it runs.
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a developer's tool reads the tree and the clock; nothing of it ships"
+)]
+
+mod cargo;
+mod ci;
+mod test;
+mod tidy;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "One front door for developers and CI")]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Everything that CI runs, in order, with the seconds of each step
+    Ci,
+    /// Check what no compiler checks: layers, circles, dependencies, documents, words, rows
+    Tidy {
+        /// Break comments that are too wide first
+        #[arg(long)]
+        fix: bool,
+    },
+    /// Run the tests, and sum up what all test programs said
+    Test {
+        /// Handed to `cargo test`, such as `-p offsite-store d_03`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().verb {
+        Verb::Ci => ci::run(),
+        Verb::Tidy { fix: true } => tidy::fix().and_then(|()| tidy::run()),
+        Verb::Tidy { fix: false } => tidy::run(),
+        Verb::Test { arguments } => test::run(&arguments),
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

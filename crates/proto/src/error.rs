@@ -76,6 +76,12 @@ codes! {
     PointUnknown = "point_unknown", 404, false;
     /// Operator's account or token not known. Ours, for the admin API.
     AccountUnknown = "account_unknown", 404, false;
+    /// The target does not answer. Ours, for the source's local socket.
+    TargetUnreachable = "target_unreachable", 502, true;
+    /// Something answers, and it is no Offsite target. Ours, for the source's local socket.
+    NotATarget = "not_a_target", 502, false;
+    /// The target's key is not the remembered one. Ours, for the source's local socket.
+    TargetChanged = "target_changed", 502, false;
     /// Known path, other method.
     MethodNotAllowed = "method_not_allowed", 405, false;
     /// Request not resolved yet, or its artifacts not ready.

@@ -1,1 +1,31 @@
+//! The service that accepts, issues, receives and keeps.
+//!
+//! [`Target`] is the state of a target core; [`Target::replication_router`] and [`Target::operator_routes`] are its two
+//! listeners. A source's request becomes a pairing in `accept`, stands in `peers`, and is judged on every call by `gate`.
+//!
+//! **Absent:** any line of source code; sockets (transport), certificates (pki), files (handed in).
 
+pub mod accounts;
+pub mod approvals;
+pub mod audit;
+pub mod authority;
+pub mod config;
+pub mod deed;
+pub mod failure;
+pub mod gate;
+pub mod names;
+pub mod peers;
+pub mod principal;
+pub mod rows;
+pub mod storage_list;
+pub mod tenants;
+
+mod accept;
+mod drive;
+mod housekeeping;
+mod issue;
+mod routes;
+mod submit;
+mod target;
+
+pub use target::{Identity, Target, World};

@@ -1,0 +1,250 @@
+//! Files as the machine has them: `FileSystem` and `File` over the standard library and `rustix`.
+//!
+//! **Absent:** every other module of the product from `std::fs` (`clippy.toml`, `words`); mapped
+//! memory, which turns a file that shrinks under a reader into a dead process.
+
+use std::ffi::OsString;
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{DirBuilderExt, FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use offsite_model::{Extent, File, FileSystem, Kind, Metadata, OpenMode};
+use rustix::fs::{Advice, FallocateFlags, FlockOperation, OFlags, SeekFrom};
+use rustix::io::Errno;
+
+/// The files of this machine.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemFiles;
+
+impl FileSystem for SystemFiles {
+    #[expect(clippy::disallowed_methods, reason = "this is the module that opens files")]
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(mode != OpenMode::Read).create_new(mode == OpenMode::CreateNew);
+        // An operator may name anything: without this flag a pipe would hold the caller for ever.
+        options.mode(0o600).custom_flags(OFlags::NONBLOCK.bits().cast_signed());
+        let file = options.open(path)?;
+        let found = file.metadata()?;
+        let device = found.file_type().is_block_device();
+        if !found.is_file() && !device {
+            let error = format!("{} is neither a file nor a block device", path.display());
+            return Err(io::Error::new(ErrorKind::InvalidInput, error));
+        }
+        Ok(Arc::new(SystemFile { file, device, sync_failed: AtomicBool::new(false) }))
+    }
+
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        DirBuilder::new().mode(0o700).create(path)
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "this is the module that renames files")]
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "this is the module that removes files")]
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        fs::remove_dir(path)
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "this is the module that lists directories")]
+    fn list(&self, path: &Path) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(path)? {
+            names.push(entry?.file_name().into_string().map_err(|name| foreign_name(path, &name))?);
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "this is the module that syncs directories")]
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        fs::File::open(path)?.sync_all()
+    }
+
+    fn metadata(&self, path: &Path) -> io::Result<Metadata> {
+        let found = fs::symlink_metadata(path)?;
+        let file_type = found.file_type();
+        let kind = match () {
+            () if file_type.is_file() => Kind::File,
+            () if file_type.is_dir() => Kind::Directory,
+            () if file_type.is_block_device() => Kind::BlockDevice,
+            () if file_type.is_symlink() => Kind::Symlink,
+            () => Kind::Other,
+        };
+        let bytes = if kind == Kind::File { found.len() } else { 0 };
+        Ok(Metadata { kind, bytes, mode: found.mode() & 0o7777, owner: found.uid() })
+    }
+
+    fn bytes_free(&self, path: &Path) -> io::Result<u64> {
+        let space = rustix::fs::statvfs(path)?;
+        Ok(space.f_bavail.saturating_mul(space.f_frsize))
+    }
+
+    fn bytes_total(&self, path: &Path) -> io::Result<u64> {
+        let space = rustix::fs::statvfs(path)?;
+        Ok(space.f_blocks.saturating_mul(space.f_frsize))
+    }
+}
+
+/// We give every name ourselves and give none that is not UTF-8, so such a name is somebody else's.
+fn foreign_name(path: &Path, name: &OsString) -> io::Error {
+    let error = format!("{} holds a foreign name: {name:?}", path.display());
+    io::Error::new(ErrorKind::InvalidData, error)
+}
+
+struct SystemFile {
+    file: fs::File,
+    device: bool,
+    /// Set by the first failed sync. The kernel reports a failed write-back once and may then call
+    /// the pages clean, so a later success of `fdatasync` would be a lie.
+    sync_failed: AtomicBool,
+}
+
+impl File for SystemFile {
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.file.read_at(bytes, offset)
+    }
+
+    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.file.write_all_at(bytes, offset)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        if self.sync_failed.load(Ordering::Acquire) {
+            return Err(io::Error::other("an earlier sync of this file failed"));
+        }
+        self.file.sync_data().inspect_err(|_| self.sync_failed.store(true, Ordering::Release))
+    }
+
+    fn bytes(&self) -> io::Result<u64> {
+        if self.device {
+            // The length that a block device reports as a file is 0; its end is its capacity.
+            return Ok(rustix::fs::seek(&self.file, SeekFrom::End(0))?);
+        }
+        Ok(self.file.metadata()?.len())
+    }
+
+    fn set_bytes(&self, bytes: u64) -> io::Result<()> {
+        self.file.set_len(bytes)
+    }
+
+    fn preallocate(&self, offset: u64, bytes: u64) -> io::Result<()> {
+        match rustix::fs::fallocate(&self.file, FallocateFlags::KEEP_SIZE, offset, bytes) {
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::NODEV) => {
+                Err(ErrorKind::Unsupported.into())
+            }
+            result => Ok(result?),
+        }
+    }
+
+    fn next_data(&self, offset: u64) -> io::Result<Option<Extent>> {
+        let end = self.bytes()?;
+        if offset >= end {
+            return Ok(None);
+        }
+        let whole_rest = Some(Extent { offset, bytes: end - offset });
+        // Both searches move the position that this open file has and nobody here uses: every read
+        // and write names its own offset.
+        let start = match rustix::fs::seek(&self.file, SeekFrom::Data(offset)) {
+            Err(Errno::NXIO) => return Ok(None),
+            Err(Errno::INVAL | Errno::OPNOTSUPP) => return Ok(whole_rest),
+            result => result?,
+        };
+        let hole = match rustix::fs::seek(&self.file, SeekFrom::Hole(start)) {
+            // Cut by somebody in between: say "perhaps data", reading finds the end.
+            Err(Errno::NXIO) => end,
+            result => result?,
+        };
+        let bytes = hole.min(end).saturating_sub(start);
+        Ok((bytes > 0).then_some(Extent { offset: start, bytes }))
+    }
+
+    fn advise(&self, offset: u64, bytes: u64, will_need: bool) {
+        let advice = if will_need { Advice::WillNeed } else { Advice::DontNeed };
+        if let Some(bytes) = std::num::NonZeroU64::new(bytes) {
+            // A hint that was not taken is no error.
+            rustix::fs::fadvise(&self.file, offset, Some(bytes), advice).ok();
+        }
+    }
+
+    fn try_lock(&self) -> io::Result<bool> {
+        // This lock belongs to the open file and not to the process: closing another descriptor of
+        // the same file by accident does not let it go, as it would with `fcntl` locks.
+        match rustix::fs::flock(&self.file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(true),
+            Err(Errno::WOULDBLOCK) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use offsite_testkit::files_suite;
+
+    use super::*;
+
+    #[test]
+    fn the_suite_of_all_file_systems_passes() {
+        let place = tempfile::tempdir().unwrap();
+        files_suite::check(&SystemFiles, place.path());
+    }
+
+    #[test]
+    fn a_link_is_followed_for_what_exists_and_never_created_through() {
+        let place = tempfile::tempdir().unwrap();
+        let (file, link) = (place.path().join("file"), place.path().join("link"));
+        symlink(&file, &link).unwrap();
+        let error = SystemFiles.open(&link, OpenMode::CreateNew).err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::AlreadyExists);
+        assert!(SystemFiles.metadata(&file).is_err(), "the file was made through the link");
+        SystemFiles.write_atomically(&file, b"bytes").unwrap();
+        assert_eq!(SystemFiles.read(&link, 10).unwrap(), b"bytes");
+        assert_eq!(SystemFiles.metadata(&link).unwrap().kind, Kind::Symlink);
+    }
+
+    #[test]
+    fn a_pipe_is_refused_at_once() {
+        let place = tempfile::tempdir().unwrap();
+        let pipe = place.path().join("pipe");
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &pipe,
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+            0,
+        )
+        .unwrap();
+        for mode in [OpenMode::Read, OpenMode::Write] {
+            assert!(SystemFiles.open(&pipe, mode).is_err());
+        }
+        assert_eq!(SystemFiles.metadata(&pipe).unwrap().kind, Kind::Other);
+    }
+
+    #[test]
+    fn d_19_a_file_cut_under_its_reader_is_an_error() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("file");
+        SystemFiles.write_atomically(&path, &[7; 64 << 10]).unwrap();
+        let reader = SystemFiles.open(&path, OpenMode::Read).unwrap();
+        let mut bytes = vec![0; 64 << 10];
+        for round in 0..20_u64 {
+            let writer = SystemFiles.open(&path, OpenMode::Write).unwrap();
+            writer.set_bytes(round * 1_000).unwrap();
+            let error = reader.read_exact_at(&mut bytes, 0).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::UnexpectedEof);
+            writer.set_bytes(64 << 10).unwrap();
+            reader.read_exact_at(&mut bytes, 0).unwrap();
+        }
+    }
+}

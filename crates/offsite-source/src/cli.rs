@@ -1,0 +1,153 @@
+//! The grammar of the command line.
+//!
+//! **Absent:** what the words do (`commands`). Commands of work that is not built do not exist here.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Protects machines and keeps a second copy of their recovery points at a target.
+#[derive(Debug, Parser)]
+#[command(name = "offsite-source", version, about, arg_required_else_help = true, disable_help_subcommand = true)]
+pub struct Cli {
+    /// What applies to every command.
+    #[command(flatten)]
+    pub common: Common,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What applies to every command.
+#[derive(Clone, Debug, Args)]
+pub struct Common {
+    /// The data directory [default: the system's usual place for state]
+    #[arg(long, global = true, value_name = "DIR", env = "OFFSITE_DATA", hide_env_values = true)]
+    pub data: Option<PathBuf>,
+    /// Print JSON: one document, or one object per line while something is in progress
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make the data directory and this source's identity
+    Init {
+        /// What this source is called at its targets
+        #[arg(long)]
+        name: String,
+    },
+    /// Run the daemon until it is told to stop
+    Serve,
+    /// Show what the daemon is doing
+    Status,
+    /// Check the data directory, the clock and, step by step, the way to a target
+    Doctor {
+        /// The target to reach [default: those of the pairings]
+        url: Option<String>,
+    },
+    /// Name the machines to protect
+    #[command(subcommand)]
+    Agents(Agents),
+    /// Pair with a target
+    #[command(subcommand)]
+    Pair(Pair),
+    /// End a pairing on both sides
+    Unpair {
+        /// The target: HOST:PORT or its id, as `pair status` shows them
+        target: String,
+        /// Have the target delete the recovery points of this source as well
+        #[arg(long)]
+        delete_recovery_points: bool,
+    },
+}
+
+/// Verbs about agents.
+#[derive(Debug, Subcommand)]
+pub enum Agents {
+    /// Add an agent
+    Add {
+        /// Its name, one of a kind at this source
+        name: String,
+        /// A volume: a label and a disk image or block device
+        #[arg(long = "volume", value_name = "LABEL=PATH", required = true)]
+        volumes: Vec<String>,
+        /// Encrypt its records before they leave this source (not built yet)
+        #[arg(long)]
+        encrypt: bool,
+    },
+    /// List the agents
+    List,
+    /// Show one agent
+    Show {
+        /// Its name or its id
+        name: String,
+    },
+    /// Forget an agent; its volumes are not touched
+    Remove {
+        /// Its name or its id
+        name: String,
+    },
+}
+
+/// Verbs about pairings.
+#[derive(Debug, Subcommand)]
+pub enum Pair {
+    /// Ask a target to pair; a person at the target decides
+    Request(Request),
+    /// Show how the pairing stands
+    Status(OfTarget),
+    /// Wait until the request is decided and, if accepted, the pairing is active
+    Wait(OfTarget),
+    /// Print the check code to compare with the target's operator
+    Code(OfTarget),
+    /// Take back a request that is not decided yet
+    Withdraw(OfTarget),
+    /// Renew the certificate now instead of at two thirds of its life
+    Renew(OfTarget),
+    /// Go on after an alarm, with the target's key that was remembered
+    Retry(OfTarget),
+    /// Forget a pairing at this side only, such as after an alarm; says what is given up
+    Reset(OfTarget),
+}
+
+/// What a request to pair says.
+#[derive(Debug, Args)]
+pub struct Request {
+    /// Where the target listens for sources: https://HOST:PORT
+    pub url: String,
+    /// An agent to replicate
+    #[arg(long = "agent", value_name = "NAME", required = true)]
+    pub agents: Vec<String>,
+    /// Your customer number at the provider
+    #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
+    pub customer: String,
+    /// Where you can be reached
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub email: String,
+    /// A word to the target's operator
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    pub comment: String,
+    /// The enrolment code you got from the target's operator
+    #[arg(long, value_name = "C")]
+    pub enrolment_code: Option<String>,
+}
+
+/// Which pairing is meant.
+#[derive(Debug, Args)]
+pub struct OfTarget {
+    /// The target: HOST:PORT or its id [default: the newest pairing]
+    #[arg(long)]
+    pub target: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_grammar_is_sound() {
+        super::Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,47 @@
+//! The verbs: one file each.
+
+pub mod agents;
+pub mod doctor;
+pub mod init;
+pub mod pair;
+pub mod serve;
+pub mod status;
+pub mod unpair;
+
+use crate::cli::{Agents, Command, Pair};
+use crate::context::Context;
+use crate::exit::{Exit, Failure};
+
+/// Carries out a command.
+pub async fn run(context: &Context, command: Command) -> Result<Exit, Failure> {
+    let done = |()| Exit::Done;
+    match command {
+        Command::Init { name } => init::run(context, &name).map(done),
+        Command::Serve => serve::run(context).await.map(done),
+        Command::Status => status::run(context).await.map(done),
+        Command::Doctor { url } => doctor::run(context, url.as_deref()).await,
+        Command::Agents(Agents::Add { name, volumes, encrypt }) => {
+            agents::add::run(context, name, &volumes, encrypt).await.map(done)
+        }
+        Command::Agents(Agents::List) => agents::list::run(context).await.map(done),
+        Command::Agents(Agents::Show { name }) => agents::show::run(context, name).await.map(done),
+        Command::Agents(Agents::Remove { name }) => {
+            agents::remove::run(context, name).await.map(done)
+        }
+        Command::Pair(Pair::Request(request)) => {
+            pair::request::run(context, request).await.map(done)
+        }
+        Command::Pair(Pair::Status(of)) => pair::status::run(context, of.target).await.map(done),
+        Command::Pair(Pair::Wait(of)) => pair::wait::run(context, of.target).await,
+        Command::Pair(Pair::Code(of)) => pair::code::run(context, of.target).await.map(done),
+        Command::Pair(Pair::Withdraw(of)) => {
+            pair::withdraw::run(context, of.target).await.map(done)
+        }
+        Command::Pair(Pair::Renew(of)) => pair::renew::run(context, of.target).await.map(done),
+        Command::Pair(Pair::Retry(of)) => pair::retry::run(context, of.target).await.map(done),
+        Command::Pair(Pair::Reset(of)) => pair::reset::run(context, of.target).await.map(done),
+        Command::Unpair { target, delete_recovery_points } => {
+            unpair::run(context, target, delete_recovery_points).await.map(done)
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! `agents add`: the volumes are named here and looked at by the daemon.
+
+use std::env;
+use std::path::Path;
+
+use offsite_proto::admin::source::{AddAgent, CreateAgent, VolumeSpec};
+use offsite_proto::json::Json;
+
+use super::text;
+use crate::context::Context;
+use crate::exit::{Exit, Failure};
+
+pub async fn run(
+    context: &Context,
+    name: String,
+    volumes: &[String],
+    encrypt: bool,
+) -> Result<(), Failure> {
+    if encrypt {
+        return Err(Failure::new(
+            Exit::Failed,
+            "not_implemented",
+            "this version cannot encrypt records at the source",
+            "add the agent without --encrypt, or wait for a later version",
+        ));
+    }
+    let volumes = volumes.iter().map(|text| volume(text)).collect::<Result<_, _>>()?;
+    let order = Json(AddAgent { name, volumes });
+    let Json(agent) = context.ask::<CreateAgent>(&(), &order).await?;
+    context.out.result(&agent, || text(&agent))
+}
+
+/// Reads `LABEL=PATH`; a relative path counts from here, not from where the daemon runs.
+fn volume(text: &str) -> Result<VolumeSpec, Failure> {
+    let wrong = |why: &str| {
+        Failure::usage(format!("--volume {} {why}", text.escape_debug()), "write --volume LABEL=PATH, such as root=/dev/vda")
+    };
+    let (label, path) = text.split_once('=').ok_or_else(|| wrong("has no ="))?;
+    if label.is_empty() || path.is_empty() {
+        return Err(wrong("lacks its label or its path"));
+    }
+    let path = match Path::new(path) {
+        path if path.is_absolute() => path.to_owned(),
+        path => env::current_dir()
+            .map_err(|error| Failure::failed(format!("cannot tell the current directory: {error}"), "name the volume by its absolute path"))?
+            .join(path),
+    };
+    let path = path.into_os_string().into_string().map_err(|_| wrong("has a path that is not UTF-8"))?;
+    Ok(VolumeSpec { label: label.to_owned(), path })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn volumes_are_label_and_path() {
+        let spec = volume("root=/dev/v=a").unwrap();
+        assert_eq!((spec.label.as_str(), spec.path.as_str()), ("root", "/dev/v=a"));
+        assert!(volume("root=disk.img").unwrap().path.ends_with("/disk.img"));
+        for text in ["root", "=/dev/vda", "root=", ""] {
+            assert_eq!(volume(text).unwrap_err().exit, Exit::Usage, "{text}");
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! `doctor`: the data directory, the clock and the way to the target; works with and without a daemon.
+
+use offsite_daemon::SystemClock;
+use offsite_proto::admin::source::{ListPairings, Pairing};
+use offsite_proto::json::Json;
+use offsite_source_core::address;
+use offsite_source_core::config::Settings;
+use offsite_source_core::doctor::{Finding, Verdict, clock, reach};
+use serde_json::json;
+
+use crate::context::Context;
+use crate::exit::{Exit, Failure};
+use crate::home::Home;
+use crate::output::{table, visible};
+
+pub async fn run(context: &Context, url: Option<&str>) -> Result<Exit, Failure> {
+    let mut findings = Vec::new();
+    let pairings = look_at_home(context, &mut findings).await;
+    findings.push(clock(&SystemClock));
+    let named = url.map(|url| vec![url.to_owned()]);
+    let known = || pairings.iter().filter_map(|pairing| pairing.target.clone()).collect();
+    for target in named.unwrap_or_else(known) {
+        let label = address::read(&target).unwrap_or_default();
+        let pin = pairings
+            .iter()
+            .rfind(|pairing| pairing.target.as_deref() == Some(&label))
+            .and_then(|pairing| pairing.target_fingerprint.as_deref()?.parse().ok());
+        findings.extend(reach(&target, pin, &Settings::shipped(), &SystemClock).await);
+    }
+    let is_well = findings.iter().all(|finding| finding.verdict != Verdict::Failed);
+    let document = json!({ "ok": is_well, "findings": findings });
+    context.out.result(&document, || text(&findings))?;
+    Ok(if is_well { Exit::Done } else { Exit::Failed })
+}
+
+/// Asks the daemon; where none is running, opens the directory itself and looks.
+async fn look_at_home(context: &Context, findings: &mut Vec<Finding>) -> Vec<Pairing> {
+    let shown = context.data.display();
+    match context.ask::<ListPairings>(&(), &()).await {
+        Ok(Json(pairings)) => {
+            findings.push(Finding::ok("data directory", format!("{shown}, in use by the running daemon")));
+            pairings
+        }
+        Err(failure) if failure.exit == Exit::NotRunning => {
+            findings.push(match Home::open(&context.data) {
+                Ok(_) => Finding::ok("data directory", format!("{shown}")),
+                Err(failure) => Finding::failed("data directory", failure.message, failure.hint),
+            });
+            let hint = "start it with: offsite-source serve";
+            findings.push(Finding::warning("daemon", "no daemon is running", hint));
+            Vec::new()
+        }
+        Err(failure) => {
+            findings.push(Finding::failed("daemon", failure.message, failure.hint));
+            Vec::new()
+        }
+    }
+}
+
+fn text(findings: &[Finding]) -> String {
+    let mut rows = table(&["STEP", "", "FOUND"]);
+    for finding in findings {
+        let word = match finding.verdict {
+            Verdict::Ok => "ok",
+            Verdict::Warning => "warning",
+            Verdict::Failed => "FAILED",
+        };
+        let message = match finding.hint.as_str() {
+            "" => visible(&finding.message),
+            hint => format!("{}\n{}", visible(&finding.message), visible(hint)),
+        };
+        rows.add_row([finding.step.clone(), word.to_owned(), message]);
+    }
+    rows.to_string()
+}

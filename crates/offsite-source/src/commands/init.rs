@@ -1,0 +1,28 @@
+//! `init`: the data directory, the identity, and the key that the first pairing will use.
+
+use offsite_daemon::{SystemClock, SystemLuck};
+use offsite_model::{Clock, CoreId};
+use offsite_source_core::memory::Identity;
+use offsite_source_core::view::fingerprint;
+use serde_json::json;
+
+use crate::context::Context;
+use crate::exit::Failure;
+use crate::home::Home;
+use crate::output::facts;
+
+pub fn run(context: &Context, name: &str) -> Result<(), Failure> {
+    let id = CoreId::random(&SystemLuck);
+    let identity = Identity::new(id, name.to_owned(), SystemClock.now());
+    let key = fingerprint(&Home::make(&context.data, &identity)?);
+    let document = json!({ "source_id": id.to_string(), "fingerprint": key });
+    context.out.result(&document, || {
+        facts(&[
+            ("source", Some(name.to_owned())),
+            ("id", Some(id.to_string())),
+            ("fingerprint", Some(key.clone())),
+            ("directory", Some(context.data.display().to_string())),
+            ("next", Some("offsite-source serve".to_owned())),
+        ])
+    })
+}

@@ -1,0 +1,21 @@
+//! `pair code`: the check code alone, for reading aloud and for scripts.
+
+use offsite_proto::admin::source::{ReadPairing, ShowPairing};
+use offsite_proto::json::Json;
+use serde_json::json;
+
+use crate::context::Context;
+use crate::exit::{Exit, Failure};
+
+pub async fn run(context: &Context, target: Option<String>) -> Result<(), Failure> {
+    let Json(pairing) = context.ask::<ReadPairing>(&ShowPairing { target, after: None }, &()).await?;
+    let Some(code) = pairing.check_code else {
+        return Err(Failure::new(
+            Exit::Unknown,
+            "request_unknown",
+            format!("there is no check code: the pairing is {}", pairing.state.as_str()),
+            "a code exists while the target's operator has to decide",
+        ));
+    };
+    context.out.result(&json!({ "check_code": code, "target": pairing.target }), || code.clone())
+}

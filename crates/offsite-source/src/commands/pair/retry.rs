@@ -1,0 +1,13 @@
+//! `pair retry`.
+
+use offsite_proto::admin::source::{OfTarget, Retry};
+use offsite_proto::json::Json;
+
+use super::text;
+use crate::context::Context;
+use crate::exit::Failure;
+
+pub async fn run(context: &Context, target: Option<String>) -> Result<(), Failure> {
+    let Json(pairing) = context.ask::<Retry>(&OfTarget(target), &()).await?;
+    context.out.result(&pairing, || text(&pairing))
+}

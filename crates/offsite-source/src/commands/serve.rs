@@ -1,0 +1,97 @@
+//! `serve`: the daemon. Open, bind, load, publish, serve; stop in the opposite order.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use offsite_daemon::{Shutdown, SystemClock, SystemLuck, logging, process, readiness};
+use offsite_model::Clock;
+use offsite_proto::version::ProductVersion;
+use offsite_source_core::admin::{self, Admin};
+use offsite_source_core::calls::TlsLine;
+use offsite_source_core::engine::Engine;
+use offsite_source_core::pairing::Means;
+use offsite_source_core::poll::RealWaiter;
+use offsite_transport::{ConnectionPolicy, LocalServer};
+use serde_json::json;
+
+use crate::context::{Context, SOCKET};
+use crate::exit::Failure;
+use crate::home::Home;
+
+/// How long work that is under way may take to come to its end after a signal.
+const DRAIN: Duration = Duration::from_secs(10);
+
+pub async fn run(context: &Context) -> Result<(), Failure> {
+    let failed = |doing: &str, error: &dyn std::fmt::Display| {
+        Failure::failed(format!("cannot {doing}: {error}"), "")
+    };
+    process::harden().map_err(|error| failed("keep secrets out of core files", &error))?;
+    let home = Home::open(&context.data)?;
+    let clock = Arc::new(SystemClock);
+    logging::start(home.file.log.format.into(), &home.file.log.filter, clock.clone())
+        .map_err(|error| failed("start the log", &error))?;
+    let shutdown =
+        Shutdown::on_signals(DRAIN).map_err(|error| failed("listen for signals", &error))?;
+    let stop = shutdown.draining().clone();
+
+    let run_directory = home.directory.clean_run_dir()?;
+    tracing::debug!(path = %run_directory.display(), "run directory is clean");
+    let socket = LocalServer::bind(&context.data.join(SOCKET), ConnectionPolicy::default())
+        .map_err(|error| failed("listen on the local socket", &error))?;
+
+    let means = means(&home);
+    let (engine, handle) = Engine::load(Arc::clone(&means))?;
+    let admin = Arc::new(Admin {
+        means,
+        files: Arc::clone(&home.files),
+        handle,
+        version: env!("CARGO_PKG_VERSION"),
+        since: clock.uptime(),
+        stop: stop.clone(),
+    });
+    let router = admin::router(admin, process::owner())
+        .map_err(|error| failed("serve the local socket", &error))?;
+
+    let addresses = json!({ "console": null, "pid": process::id() }).to_string();
+    let published = home.directory.publish_addresses(&addresses)?;
+    tracing::info!(source = %home.identity.core_id(), name = home.identity.name, "serving");
+    readiness::ready().map_err(|error| failed("tell the service manager", &error))?;
+
+    let server = tokio::spawn(socket.serve(router, stop.clone()));
+    // The engine ends by the signal, or because the disk failed; the socket then has nothing to serve.
+    let worked = tokio::select! {
+        worked = engine.run(stop) => worked,
+        () = shutdown.overdue().cancelled() => Ok(()),
+    };
+    shutdown.begin();
+    let stopped = tokio::select! {
+        stopped = server => stopped,
+        () = shutdown.overdue().cancelled() => Ok(()),
+    };
+    drop(published);
+    tracing::info!("stopped");
+    stopped.map_err(|error| failed("end the local socket", &error))?;
+    worked.map_err(Failure::from)
+}
+
+fn means(home: &Home) -> Arc<Means> {
+    let (clock, luck) = (Arc::new(SystemClock), Arc::new(SystemLuck));
+    let settings = home.file.settings();
+    let line = Arc::new(TlsLine {
+        keys: home.keys.clone(),
+        clock: clock.clone(),
+        luck: luck.clone(),
+        settings: settings.clone(),
+        version: ProductVersion::from_package(env!("CARGO_PKG_VERSION")),
+    });
+    Arc::new(Means {
+        clock,
+        luck,
+        memory: home.memory.clone(),
+        keys: home.keys.clone(),
+        line,
+        waiter: Arc::new(RealWaiter),
+        rules: settings.rules(),
+        identity: home.identity.clone(),
+    })
+}

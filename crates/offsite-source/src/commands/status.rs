@@ -1,0 +1,25 @@
+//! `status`.
+
+use offsite_proto::admin::source::ReadStatus;
+use offsite_proto::json::Json;
+
+use super::pair::text;
+use crate::context::Context;
+use crate::exit::Failure;
+use crate::output::facts;
+
+pub async fn run(context: &Context) -> Result<(), Failure> {
+    let Json(status) = context.ask::<ReadStatus>(&(), &()).await?;
+    context.out.result(&status, || {
+        let mut parts = vec![facts(&[
+            ("source", Some(status.name.clone())),
+            ("id", Some(status.source_id.to_string())),
+            ("version", Some(status.version.clone())),
+            ("state", Some(status.state.clone())),
+            ("uptime", Some(format!("{} seconds", status.uptime_seconds))),
+            ("agents", Some(status.agents.to_string())),
+        ])];
+        parts.extend(status.pairings.iter().map(text));
+        parts.join("\n\n")
+    })
+}

@@ -1,0 +1,18 @@
+//! `unpair`.
+
+use offsite_proto::admin::source::{End, EndPairing};
+use offsite_proto::json::Json;
+
+use super::pair::text;
+use crate::context::Context;
+use crate::exit::Failure;
+
+pub async fn run(
+    context: &Context,
+    target: String,
+    delete_recovery_points: bool,
+) -> Result<(), Failure> {
+    let order = Json(EndPairing { target, delete_recovery_points });
+    let Json(pairing) = context.ask::<End>(&(), &order).await?;
+    context.out.result(&pairing, || text(&pairing))
+}

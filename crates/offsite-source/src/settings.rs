@@ -1,0 +1,182 @@
+//! `DATA/offsite.toml`: the keys, their bounds, and the commented text that `init` writes.
+
+use std::fmt;
+use std::path::Path;
+
+use offsite_daemon::config::{self, ConfigError};
+use offsite_daemon::logging::Format;
+use offsite_daemon::quantity::{LENGTH_FORM, Length};
+use offsite_model::{FileSystem, Span};
+use offsite_source_core::config::Settings;
+use serde::de::{Error as _, Visitor};
+use serde::{Deserialize, Deserializer};
+
+/// The file, typed. A key that is not here is a mistake.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct File {
+    /// What this source is called at its targets.
+    pub name: Option<String>,
+    #[serde(rename = "cacheLifetime")]
+    cache_lifetime: Option<Within<1, 3_600>>,
+    pairing: Pairing,
+    /// How the daemon logs.
+    pub log: Log,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Pairing {
+    poll_first: Option<Within<1, 60>>,
+    poll_longest: Option<Within<60, 3_600>>,
+    connect_timeout: Option<Within<1, 120>>,
+    request_timeout: Option<Within<1, 600>>,
+}
+
+/// How the daemon logs.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// For people or for machines.
+    pub format: LogFormat,
+    /// What is logged.
+    pub filter: String,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { format: LogFormat::Human, filter: "info".to_owned() }
+    }
+}
+
+/// For whom the log is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// For people.
+    Human,
+    /// One JSON object per line.
+    Json,
+}
+
+impl From<LogFormat> for Format {
+    fn from(format: LogFormat) -> Self {
+        match format {
+            LogFormat::Human => Self::Human,
+            LogFormat::Json => Self::Json,
+        }
+    }
+}
+
+/// A length of time within bounds, in seconds, both included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Within<const MIN: u64, const MAX: u64>(Span);
+
+impl<'de, const MIN: u64, const MAX: u64> Deserialize<'de> for Within<MIN, MAX> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+        impl Visitor<'_> for Text {
+            type Value = Length;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(LENGTH_FORM)
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Length, E> {
+                text.parse().map_err(E::custom)
+            }
+        }
+        let span = deserializer.deserialize_str(Text)?.span();
+        if span < Span::from_secs(MIN) || span > Span::from_secs(MAX) {
+            return Err(D::Error::custom(format!("must be from {MIN} to {MAX} seconds")));
+        }
+        Ok(Self(span))
+    }
+}
+
+impl File {
+    /// Reads the file.
+    pub fn read(files: &dyn FileSystem, path: &Path) -> Result<Self, ConfigError> {
+        config::read(files, path)
+    }
+
+    /// The settings, with the shipped values where the file is silent.
+    pub fn settings(&self) -> Settings {
+        let shipped = Settings::shipped();
+        Settings {
+            cache_lifetime: or(self.cache_lifetime, shipped.cache_lifetime),
+            poll_first: or(self.pairing.poll_first, shipped.poll_first),
+            poll_longest: or(self.pairing.poll_longest, shipped.poll_longest),
+            connect_timeout: or(self.pairing.connect_timeout, shipped.connect_timeout),
+            request_timeout: or(self.pairing.request_timeout, shipped.request_timeout),
+        }
+    }
+}
+
+fn or<const MIN: u64, const MAX: u64>(within: Option<Within<MIN, MAX>>, shipped: Span) -> Span {
+    within.map_or(shipped, |within| within.0)
+}
+
+/// The text that `init` writes: what it was told, and every other key with its shipped value.
+pub fn text(name: &str) -> String {
+    // A checked name holds no control characters, so these two are all that TOML wants escaped.
+    let name = name.replace('\\', "\\\\").replace('"', "\\\"");
+    format!("{}{}", TEXT.replace("@NAME@", &name), "")
+}
+
+const TEXT: &str = r#"# Settings of this Offsite source. A line that begins with # and a key shows the
+# value that is used while the line stays commented out. Restart the daemon after a change.
+
+# What this source is called at its targets.
+name = "@NAME@"
+
+# How often an active pairing is looked after, from 1 second to 1 hour.
+#cacheLifetime = "60s"
+
+[pairing]
+# The first and the longest pause between two looks for the target's decision. The target may ask for longer ones.
+#poll_first = "5s"
+#poll_longest = "60s"
+# How long connecting may take, how long the handshake, and how long one call.
+#connect_timeout = "10s"
+#request_timeout = "30s"
+
+[log]
+# human, or json: one object per line.
+#format = "human"
+# error, warn, info, debug or trace, or a list such as "info,offsite_transport=debug".
+#filter = "info"
+"#;
+
+#[cfg(test)]
+mod tests {
+    use offsite_testkit::expect;
+
+    use super::*;
+
+    #[test]
+    fn the_commented_text_tells_the_truth() {
+        let text = text("a \"b\" \\ c");
+        let silent: File = config::parse(&text).unwrap();
+        assert_eq!(silent.name.as_deref(), Some("a \"b\" \\ c"));
+        assert_eq!(silent.settings(), Settings::shipped());
+        let spoken: File = config::parse(&config::with_defaults_on(&text)).unwrap();
+        assert_eq!(spoken.settings(), Settings::shipped());
+        assert!(spoken.cache_lifetime.is_some() && spoken.pairing.request_timeout.is_some());
+        assert_eq!((spoken.log.format, spoken.log.filter), (LogFormat::Human, "info".to_owned()));
+    }
+
+    #[test]
+    fn every_mistake_is_placed_and_explained() {
+        let complaints = [
+            "nam = \"x\"",
+            "cacheLifetime = \"0s\"",
+            "cacheLifetime = 60",
+            "[pairing]\npoll_longest = \"2h\"",
+            "[pairing]\npoll_frist = \"5s\"",
+            "[log]\nformat = \"xml\"",
+        ]
+        .map(|text| config::parse::<File>(text).unwrap_err().to_string());
+        expect![[""]].assert_eq(&complaints.join("\n"));
+    }
+}

@@ -1,0 +1,438 @@
+//! The grammar of the command line.
+//!
+//! **Absent:** what the words do (`commands`). Words of work that is not built are known and refused by name.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use offsite_daemon::quantity::Size;
+use offsite_proto::admin::target::Role;
+
+/// Accepts sources, and keeps a second copy of their machines' recovery points.
+#[derive(Debug, Parser)]
+#[command(name = "offsite-target", version, about, arg_required_else_help = true, disable_help_subcommand = true)]
+pub struct Cli {
+    /// What applies to every command.
+    #[command(flatten)]
+    pub common: Common,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What applies to every command.
+#[derive(Clone, Debug, Args)]
+pub struct Common {
+    /// The data directory [default: the system's usual place for state]
+    #[arg(long, global = true, value_name = "DIR", env = "OFFSITE_DATA", hide_env_values = true)]
+    pub data: Option<PathBuf>,
+    /// Print JSON: one document, or one object per line while something is in progress
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make the data directory: identity, authority, store, and the first administrator
+    Init(Init),
+    /// Run the daemon until it is told to stop
+    Serve,
+    /// Show what the daemon is doing
+    Status,
+    /// Show the fingerprint that sources' operators compare
+    Fingerprint,
+    /// Check everything that commonly goes wrong
+    Doctor,
+    /// Decide about sources that ask to pair
+    #[command(subcommand)]
+    Requests(Requests),
+    /// See and revoke sources
+    #[command(subcommand)]
+    Sources(Sources),
+    /// Keep customers apart
+    #[command(subcommand)]
+    Tenants(Tenants),
+    /// See the machines whose recovery points are kept here
+    #[command(subcommand)]
+    Agents(Agents),
+    /// Name the places where images go
+    #[command(subcommand)]
+    Storage(Storage),
+    /// Name the operators
+    #[command(subcommand)]
+    Users(Users),
+    /// Make and revoke access tokens
+    #[command(subcommand)]
+    Tokens(Tokens),
+    /// Read and check the audit log
+    #[command(subcommand)]
+    Audit(Audit),
+    /// Hand out codes that newcomers pair under
+    #[command(subcommand)]
+    Enrolment(Enrolment),
+    /// Open or close the door for newcomers
+    #[command(subcommand)]
+    Pairing(Pairing),
+    /// Agree to what another person began
+    #[command(subcommand)]
+    Approvals(Approvals),
+    /// What a later release does
+    #[command(flatten)]
+    Later(Later),
+}
+
+/// What `init` is told.
+#[derive(Debug, Args)]
+pub struct Init {
+    /// What this target is called
+    #[arg(long)]
+    pub name: String,
+    /// Where sources connect
+    #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:8086")]
+    pub listen: SocketAddr,
+    /// Where operators connect
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:8087")]
+    pub operator: SocketAddr,
+}
+
+/// Verbs about requests.
+#[derive(Debug, Subcommand)]
+pub enum Requests {
+    /// List the requests that wait for a decision
+    List {
+        /// Decided and lapsed ones too
+        #[arg(long)]
+        all: bool,
+    },
+    /// Show one request
+    Show {
+        /// The request: its number or its id
+        id: String,
+    },
+    /// Accept a request
+    Accept(Accept),
+    /// Reject a request
+    Reject {
+        /// The request: its number or its id
+        id: String,
+        /// A word to the source's operator
+        #[arg(long)]
+        message: String,
+    },
+}
+
+/// What `requests accept` is told.
+#[derive(Debug, Args)]
+pub struct Accept {
+    /// The request: its number or its id
+    pub id: String,
+    /// The check code that the source's operator reads out
+    #[arg(long, conflicts_with = "without_code")]
+    pub code: Option<String>,
+    /// Go without the check code; the audit log says so
+    #[arg(long)]
+    pub without_code: bool,
+    /// The tenant, by name or id [default: one of its own]
+    #[arg(long)]
+    pub tenant: Option<String>,
+    /// The storage, by its number [default: the default one]
+    #[arg(long, value_name = "ID")]
+    pub storage: Option<i64>,
+    /// The most it may store, such as "500 GB"
+    #[arg(long, value_name = "SIZE")]
+    pub quota: Option<Size>,
+    /// Let the source read its own recovery points back
+    #[arg(long)]
+    pub allow_restore: bool,
+    /// Accept only this agent, by name or id; may be repeated [default: all]
+    #[arg(long = "agent", value_name = "NAME")]
+    pub agents: Vec<String>,
+    /// A word to the source's operator
+    #[arg(long)]
+    pub message: Option<String>,
+}
+
+/// Verbs about sources.
+#[derive(Debug, Subcommand)]
+pub enum Sources {
+    /// List the sources
+    List,
+    /// Show one source
+    Show {
+        /// The source: its id or its name
+        id: String,
+    },
+    /// End a pairing at once; what it stored stays
+    Revoke {
+        /// The source: its id or its name
+        id: String,
+    },
+    /// Let a new key take the place of a source that lost its own; a second person must agree
+    Adopt {
+        /// The source: its id or its name
+        id: String,
+        /// The request that the new key made
+        #[arg(long, value_name = "ID")]
+        request: String,
+    },
+}
+
+/// Verbs about tenants.
+#[derive(Debug, Subcommand)]
+pub enum Tenants {
+    /// List the tenants
+    List,
+    /// Make a tenant
+    Add {
+        /// Its name
+        name: String,
+    },
+    /// Set quota and lock
+    Set {
+        /// The tenant: its name or its id
+        name: String,
+        /// The most it may store, such as "500 GB"; 0 = no quota
+        #[arg(long, value_name = "SIZE")]
+        quota: Option<Size>,
+        /// Days for which a recovery point cannot be deleted; can only grow
+        #[arg(long, value_name = "DAYS")]
+        lock: Option<u32>,
+    },
+    /// Delete a tenant that has nothing left; a second person must agree
+    Delete {
+        /// The tenant: its name or its id
+        name: String,
+    },
+}
+
+/// Verbs about agents.
+#[derive(Debug, Subcommand)]
+pub enum Agents {
+    /// List the agents
+    List,
+    /// Show one agent
+    Show {
+        /// The agent: its id, SOURCE/NAME, or its name where only one has it
+        agent: String,
+    },
+    /// Delete an agent's recovery points (not built yet)
+    Delete {
+        /// The agent
+        agent: String,
+    },
+}
+
+/// Verbs about storage.
+#[derive(Debug, Subcommand)]
+pub enum Storage {
+    /// List the storages
+    List,
+    /// Add a storage
+    Add {
+        /// Its name
+        #[arg(long)]
+        name: String,
+        /// Its directory, empty or not there yet
+        #[arg(long, value_name = "DIR")]
+        path: PathBuf,
+    },
+    /// Report usage (not built yet)
+    Report {
+        /// As CSV
+        #[arg(long)]
+        csv: bool,
+    },
+}
+
+/// Verbs about accounts.
+#[derive(Debug, Subcommand)]
+pub enum Users {
+    /// Make an account
+    Add {
+        /// Its name
+        name: String,
+        /// What it may do: viewer, operator, administrator or officer
+        #[arg(long)]
+        role: Role,
+        /// A file with its password in the first line; `-` is standard input [default: no password, tokens only]
+        #[arg(long, value_name = "FILE")]
+        password_file: Option<PathBuf>,
+        /// A tenant it is bound to; may be repeated [default: all]
+        #[arg(long = "tenant", value_name = "NAME")]
+        tenants: Vec<String>,
+        /// Let it read data of its tenants back
+        #[arg(long)]
+        allow_restore: bool,
+        /// Let it pair by demand with NTLM (not built yet)
+        #[arg(long)]
+        ntlm: bool,
+    },
+    /// Change an account's rights; what widens them needs a second person
+    Set {
+        /// Its name
+        name: String,
+        /// What it may do from then on
+        #[arg(long)]
+        role: Option<Role>,
+        /// A tenant it is bound to from then on; may be repeated
+        #[arg(long = "tenant", value_name = "NAME", conflicts_with = "all_tenants")]
+        tenants: Vec<String>,
+        /// Bind it to no tenant
+        #[arg(long)]
+        all_tenants: bool,
+        /// Whether it may read data of its tenants back
+        #[arg(long, value_name = "true|false")]
+        allow_restore: Option<bool>,
+    },
+    /// List the accounts
+    List,
+    /// Remove an account
+    Remove {
+        /// Its name
+        name: String,
+    },
+}
+
+/// Verbs about tokens.
+#[derive(Debug, Subcommand)]
+pub enum Tokens {
+    /// Make a token; it is shown once
+    Add {
+        /// The account
+        #[arg(long, value_name = "NAME")]
+        user: String,
+        /// How long it lasts [default: 90]
+        #[arg(long)]
+        days: Option<u32>,
+        /// A narrower role than the account's
+        #[arg(long)]
+        role: Option<Role>,
+    },
+    /// List the tokens
+    List,
+    /// Revoke a token
+    Revoke {
+        /// Its id
+        id: String,
+    },
+}
+
+/// Verbs about the audit log.
+#[derive(Debug, Subcommand)]
+pub enum Audit {
+    /// Check that no entry was changed or removed
+    Verify,
+    /// List the newest entries
+    List {
+        /// How many
+        #[arg(long, default_value_t = 50)]
+        limit: u32,
+    },
+}
+
+/// Verbs about enrolment codes.
+#[derive(Debug, Subcommand)]
+pub enum Enrolment {
+    /// Make a code; it is shown once
+    Add {
+        /// The tenant whose operators see what comes with it
+        #[arg(long)]
+        tenant: String,
+        /// How long it waits for its use [default: 14]
+        #[arg(long)]
+        days: Option<u32>,
+        /// A word for the list
+        #[arg(long, default_value = "")]
+        note: String,
+    },
+    /// List the codes
+    List,
+}
+
+/// Verbs about the door.
+#[derive(Debug, Subcommand)]
+pub enum Pairing {
+    /// Show whether newcomers are let in
+    Show,
+    /// Let newcomers in
+    Open {
+        /// For so long [default: until it is closed]
+        #[arg(long)]
+        minutes: Option<u32>,
+    },
+    /// Let no newcomers in
+    Close,
+}
+
+/// Verbs about approvals.
+#[derive(Debug, Subcommand)]
+pub enum Approvals {
+    /// List what waits for a second person
+    List,
+    /// Agree, as the second person
+    Approve {
+        /// The approval
+        id: String,
+    },
+    /// Refuse, as the second person
+    Reject {
+        /// The approval
+        id: String,
+    },
+}
+
+/// Words of later releases: known, so that a script learns what is the matter.
+#[derive(Debug, Subcommand)]
+#[command(hide = true)]
+pub enum Later {
+    /// Not built yet
+    #[command(hide = true)]
+    Points(Rest),
+    /// Not built yet
+    #[command(hide = true)]
+    Retention(Rest),
+    /// Not built yet
+    #[command(hide = true)]
+    Restore(Rest),
+    /// Not built yet
+    #[command(hide = true)]
+    Nbd(Rest),
+    /// Not built yet
+    #[command(hide = true)]
+    Verify(Rest),
+    /// Not built yet
+    #[command(hide = true)]
+    Gc(Rest),
+    /// Not built yet
+    #[command(hide = true)]
+    Rebuild(Rest),
+    /// Not built yet
+    #[command(hide = true)]
+    Seed(Rest),
+}
+
+impl Later {
+    /// The word.
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Points(_) => "points",
+            Self::Retention(_) => "retention",
+            Self::Restore(_) => "restore",
+            Self::Nbd(_) => "nbd",
+            Self::Verify(_) => "verify",
+            Self::Gc(_) => "gc",
+            Self::Rebuild(_) => "rebuild",
+            Self::Seed(_) => "seed",
+        }
+    }
+}
+
+/// Whatever follows.
+#[derive(Debug, Args)]
+pub struct Rest {
+    /// Not looked at.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+    _rest: Vec<String>,
+}

@@ -1,0 +1,64 @@
+//! The calls this target serves, one file per conversation, and the routers made of them.
+//!
+//! **Absent:** who may call (`gate`), what comes of a call (`submit`, `accept`, `drive`).
+
+mod health;
+mod list_a;
+mod pairing;
+mod preflight;
+
+use std::sync::Arc;
+
+use offsite_proto::endpoint::Listener;
+use offsite_proto::operator as list_a_calls;
+use offsite_proto::pairing as calls;
+use offsite_proto::rows;
+use offsite_transport::{RouteError, Router, Routes};
+
+use crate::Target;
+use crate::gate::ReplicationGate;
+use crate::principal::Principal;
+
+impl Target {
+    /// The router of the replication listener, behind its gate.
+    ///
+    /// # Errors
+    /// [`RouteError`] where table and handlers do not fit: a mistake of this build.
+    pub fn replication_router(
+        self: &Arc<Self>,
+    ) -> Result<Arc<Router<Self, Principal>>, RouteError> {
+        Routes::new(&[rows::ALL], Listener::Replication)
+            .mutations(self.mutations().clone())
+            .on::<list_a_calls::Healthz>(health::healthz)
+            .on::<calls::Validate>(preflight::validate)
+            .on::<calls::Greet>(preflight::greet)
+            .on::<calls::VerifyPairing>(preflight::verify_pairing)
+            .on::<calls::VerifyAgents>(preflight::verify_agents)
+            .on::<calls::Submit>(pairing::submit)
+            .on::<calls::Sync>(pairing::sync)
+            .on::<calls::Unpair>(pairing::unpair)
+            .on::<calls::PollResolution>(pairing::poll_resolution)
+            .on::<calls::FetchCertificate>(pairing::fetch_certificate)
+            .on::<calls::FetchTargetCertificate>(pairing::fetch_target_certificate)
+            .finish(
+                Arc::clone(self),
+                ReplicationGate::new(Arc::clone(self)),
+                Arc::clone(&self.world().luck),
+            )
+    }
+
+    /// Adds list A and liveness to the routes of the operator listener or of the local socket, whose state knows this
+    /// target.
+    #[must_use]
+    pub fn operator_routes<S>(routes: Routes<S, Principal>) -> Routes<S, Principal>
+    where
+        S: AsRef<Arc<Self>> + Send + Sync + 'static,
+    {
+        routes
+            .on::<list_a_calls::Healthz>(health::healthz)
+            .on::<list_a_calls::DecideRequest>(list_a::decide)
+            .on::<list_a_calls::ListPending>(list_a::pending)
+            .on::<list_a_calls::ListSystems>(list_a::systems)
+            .on::<list_a_calls::ListStorage>(list_a::storage)
+    }
+}

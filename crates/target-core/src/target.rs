@@ -1,0 +1,180 @@
+//! The state of a target core and its two listeners.
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use offsite_exchange::pairing::target::Order;
+
+use offsite_model::{Clock, CoreId, FileSystem, Luck, Timestamp};
+use offsite_pki::{Authority, Certificate};
+use offsite_proto::error::{ErrorCode, Refusal};
+use offsite_proto::pairing::TargetSummary;
+use offsite_proto::version::ProtocolVersion;
+use offsite_store::catalog::{Catalog, CatalogError, RedbCatalog};
+use tokio::sync::{Notify, Semaphore};
+use offsite_transport::Mutations;
+
+use crate::config::Settings;
+use crate::peers::Register;
+
+/// The catalog's file name inside the data directory.
+const CATALOG_FILE: &str = "catalog.redb";
+/// Strangers' submits that are worked on at once: their signatures and transactions must not take the threads that
+/// paired sources need.
+const N_STRANGERS_AT_ONCE: usize = 4;
+
+/// Who this target is. Made once, kept in files of mode 0600 by the program.
+pub struct Identity {
+    /// Its core id.
+    pub core: CoreId,
+    /// The authority that signs the certificates of sources.
+    pub authority: Authority,
+    /// The certificate its listeners show; its key is what sources pin.
+    pub certificate: Certificate,
+}
+
+/// What a target reaches the world through.
+#[derive(Clone)]
+pub struct World {
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub luck: Arc<dyn Luck>,
+    /// Files.
+    pub files: Arc<dyn FileSystem>,
+}
+
+/// A target core.
+pub struct Target {
+    settings: Settings,
+    identity: Identity,
+    world: World,
+    catalog: Arc<dyn Catalog>,
+    register: Register,
+    strangers: Semaphore,
+    orders: Mutex<VecDeque<Order>>,
+    wake: Notify,
+    mutations: Mutations,
+}
+
+impl Target {
+    /// Opens the target whose catalog lies in `directory`, and makes the catalog if there is none.
+    ///
+    /// # Errors
+    /// [`CatalogError`] when the catalog cannot be opened or read.
+    pub fn open(
+        directory: &Path,
+        settings: Settings,
+        identity: Identity,
+        world: World,
+    ) -> Result<Arc<Self>, CatalogError> {
+        let catalog = RedbCatalog::open(&*world.files, &directory.join(CATALOG_FILE))?;
+        Self::over(Arc::new(catalog), settings, identity, world)
+    }
+
+    /// Opens the target over a catalog that is open already.
+    ///
+    /// # Errors
+    /// [`CatalogError`] when the catalog cannot be read.
+    pub fn over(
+        catalog: Arc<dyn Catalog>,
+        settings: Settings,
+        identity: Identity,
+        world: World,
+    ) -> Result<Arc<Self>, CatalogError> {
+        let settings = settings.bounded();
+        let register = Register::open(Arc::clone(&catalog), settings.rules())?;
+        Ok(Arc::new(Self {
+            settings,
+            identity,
+            world,
+            catalog,
+            register,
+            strangers: Semaphore::new(N_STRANGERS_AT_ONCE),
+            orders: Mutex::default(),
+            wake: Notify::new(),
+            mutations: Mutations::new(),
+        }))
+    }
+
+    /// Its settings.
+    #[must_use]
+    pub const fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Who it is.
+    #[must_use]
+    pub const fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// The pairing register.
+    #[must_use]
+    pub const fn register(&self) -> &Register {
+        &self.register
+    }
+
+    /// The catalog under everything.
+    #[must_use]
+    pub fn catalog(&self) -> &Arc<dyn Catalog> {
+        &self.catalog
+    }
+
+    /// What it reaches the world through.
+    #[must_use]
+    pub const fn world(&self) -> &World {
+        &self.world
+    }
+
+    /// The wall clock.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.world.clock.now()
+    }
+
+    /// Changes under way, which a stop waits for. Both listeners and the local socket share the list.
+    #[must_use]
+    pub const fn mutations(&self) -> &Mutations {
+        &self.mutations
+    }
+
+    pub(crate) const fn orders(&self) -> &Mutex<VecDeque<Order>> {
+        &self.orders
+    }
+
+    /// Rung when there is work for the housekeeping.
+    pub(crate) const fn wake(&self) -> &Notify {
+        &self.wake
+    }
+
+    pub(crate) const fn strangers(&self) -> &Semaphore {
+        &self.strangers
+    }
+
+    /// The target as a caller may know it; its name is for those it knows.
+    pub(crate) fn summary(&self, with_name: bool) -> TargetSummary {
+        TargetSummary {
+            host_name: with_name.then(|| self.settings.name.clone()),
+            id: self.identity.core.into(),
+            version: self.settings.version,
+            is_replication_only_repository_supported: true,
+            protocol_min: ProtocolVersion::OLDEST.number(),
+            protocol_max: ProtocolVersion::NEWEST.number(),
+        }
+    }
+}
+
+/// Runs work that blocks (signatures, transactions) off the runtime's threads.
+///
+/// # Errors
+/// The work's own refusal; `internal` where it panicked.
+pub(crate) async fn off_runtime<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
+) -> Result<T, Refusal> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|cause| {
+        tracing::error!(%cause, "blocking work failed");
+        Err(Refusal::new(ErrorCode::Internal, "the call failed on our side"))
+    })
+}

@@ -1,0 +1,135 @@
+//! Volumes on the simulated disk.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use offsite_model::{FileSystem, OpenMode};
+use offsite_testkit::disk::Disk;
+
+use crate::{Chunk, Destination, Overwrite, Volume, VolumeError, is_zero};
+
+const RECORD: u32 = 16 << 10;
+
+struct Scene {
+    disk: Disk,
+    files: Arc<dyn FileSystem>,
+    path: PathBuf,
+}
+
+/// A disk with a file of this length that holds data at these places.
+fn scene(bytes: u64, written: &[(u64, &[u8])]) -> Scene {
+    let disk = Disk::new(1);
+    let files = disk.files();
+    let path = PathBuf::from("/volume");
+    let file = files.open(&path, OpenMode::CreateNew).unwrap();
+    file.set_bytes(bytes).unwrap();
+    for (offset, content) in written {
+        file.write_all_at(content, *offset).unwrap();
+    }
+    Scene { disk, files, path }
+}
+
+fn chunks(volume: &Volume, chunk_bytes: u32) -> Vec<(u64, u32)> {
+    volume
+        .chunks(RECORD, chunk_bytes)
+        .map(|chunk| chunk.map(|Chunk { offset, bytes }| (offset, bytes)).unwrap())
+        .collect()
+}
+
+#[test]
+fn holes_are_not_read_and_chunks_start_at_records() {
+    let scene = scene(10 << 30, &[(40_000, b"x"), (5 << 30, &[1; 70_000])]);
+    let volume = Volume::open(&*scene.files, &scene.path).unwrap();
+    let found = chunks(&volume, 4 * RECORD);
+    assert_eq!(
+        found,
+        [
+            (2 * u64::from(RECORD), RECORD),
+            (5 << 30, 4 * RECORD),
+            ((5 << 30) + 4 * u64::from(RECORD), RECORD),
+        ]
+    );
+}
+
+#[test]
+fn the_last_chunk_ends_with_the_volume() {
+    let bytes = 3 * u64::from(RECORD) + 100;
+    let scene = scene(bytes, &[(0, &vec![7; bytes as usize])]);
+    let volume = Volume::open(&*scene.files, &scene.path).unwrap();
+    assert_eq!(
+        chunks(&volume, 1),
+        [
+            (0, RECORD),
+            (RECORD.into(), RECORD),
+            (2 * u64::from(RECORD), RECORD),
+            (3 * u64::from(RECORD), 100),
+        ]
+    );
+    let mut content = vec![0; 100];
+    volume.read(&mut content, 3 * u64::from(RECORD)).unwrap();
+    assert_eq!(content, [7; 100]);
+}
+
+#[test]
+fn an_empty_volume_and_one_of_holes_have_no_chunks() {
+    for bytes in [0, 1, 1 << 30] {
+        let scene = scene(bytes, &[]);
+        let volume = Volume::open(&*scene.files, &scene.path).unwrap();
+        assert_eq!((volume.bytes(), chunks(&volume, 1 << 20)), (bytes, vec![]));
+    }
+}
+
+#[test]
+fn a_volume_that_changes_its_size_is_refused() {
+    let scene = scene(1 << 20, &[(0, &[1; 100])]);
+    let volume = Volume::open(&*scene.files, &scene.path).unwrap();
+    volume.check_size().unwrap();
+    let file = scene.files.open(&scene.path, OpenMode::Write).unwrap();
+    file.set_bytes(1 << 19).unwrap();
+    let shrunk = volume.read(&mut [0; 10], (1 << 20) - 10).unwrap_err();
+    assert!(matches!(shrunk, VolumeError::Resized { bytes_now: 0x8_0000, .. }), "{shrunk}");
+    file.set_bytes(1 << 21).unwrap();
+    assert!(matches!(volume.check_size(), Err(VolumeError::Resized { .. })));
+}
+
+#[test]
+fn what_is_no_volume_is_named() {
+    let scene = scene(1, &[]);
+    let error = |path: &str| Volume::open(&*scene.files, Path::new(path)).err().unwrap();
+    assert!(matches!(error("/absent"), VolumeError::Missing { .. }));
+    scene.files.create_dir(Path::new("/directory")).unwrap();
+    assert!(matches!(error("/directory"), VolumeError::NotAVolume { .. }));
+}
+
+#[test]
+fn a_restore_overwrites_nothing_unasked() {
+    let scene = scene(100, &[(0, &[9; 100])]);
+    let open = |overwrite| Destination::open(&*scene.files, &scene.path, 50, overwrite);
+    assert!(matches!(open(Overwrite::Never), Err(VolumeError::Exists { .. })));
+    assert_eq!(scene.files.read(&scene.path, 100).unwrap(), [9; 100]);
+
+    let destination = open(Overwrite::Allowed).unwrap();
+    destination.write(&[3; 10], 40).unwrap();
+    destination.write_zeros(0, 40).unwrap();
+    destination.sync().unwrap();
+    assert!(destination.write(&[3; 10], 41).is_err(), "beyond the end");
+    assert!(destination.write(&[3; 10], u64::MAX).is_err());
+    scene.disk.power_cut();
+    let restored = scene.disk.files().read(&scene.path, 100).unwrap();
+    assert_eq!(restored, [vec![0; 40], vec![3; 10]].concat());
+}
+
+#[test]
+fn zeros_are_told_from_anything_else() {
+    for bytes in [0, 1, 63, 64, 65, 4096, 5000] {
+        let mut content = vec![0_u8; bytes];
+        assert!(is_zero(&content));
+        for place in [0, bytes / 2, bytes.saturating_sub(1)] {
+            if let Some(byte) = content.get_mut(place) {
+                *byte = 1;
+                assert!(!is_zero(&content), "{bytes} bytes, a one at {place}");
+                content[place] = 0;
+            }
+        }
+    }
+}

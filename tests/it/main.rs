@@ -1,0 +1,16 @@
+//! The programs from outside and worlds in a seed: one binary, so that it links once.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "tests: a panic here is how they fail, and files are their fixtures"
+)]
+
+mod foreign_client;
+mod kills;
+mod matrix;
+mod pairing;
+mod sim_seeds;
+mod strangers;

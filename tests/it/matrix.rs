@@ -1,0 +1,1 @@
+//! F-04: the matrix of client certificates, made with openssl.

@@ -1,0 +1,150 @@
+//! Pairing by request, as two people and their command lines live it.
+
+use offsite_tests::pairing::{self, Pair, id_of, pending, request, state};
+use offsite_tests::{Scene, eventually};
+
+#[test]
+fn two_people_compare_codes_and_the_pair_is_active() {
+    let scene = Scene::new();
+    let pair = Pair::serving(&scene);
+    assert_eq!(pair.state(), "unpaired");
+    let listed = pairing::request_and_accept(&pair.target, &pair.source, &[]);
+    assert_eq!(listed["name"], "source");
+    assert_eq!(listed["role"], "non-managed replication source");
+    let status = pair.source.json(&["pair", "status"]);
+    assert_eq!(status["connection"], "online", "{status}");
+    let agents = pair.target.json(&["agents", "list"]);
+    assert_eq!(agents[0]["name"], "web", "{agents}");
+    assert!(pair.source_daemon.stop().success());
+    assert!(pair.target_daemon.stop().success());
+}
+
+#[test]
+fn a_rejection_shows_its_message_at_the_source() {
+    let scene = Scene::new();
+    let pair = Pair::serving(&scene);
+    request(&pair.target, &pair.source);
+    let id = id_of(&pending(&pair.target));
+    let (code, _) = pair.target.refused(&["requests", "reject", &id, "--message", ""], 3);
+    assert_eq!(code, "message_required");
+    let message = "Call us first: +49 30 1234, and ask for \u{201c}Jana\u{201d}.";
+    pair.target.json(&["requests", "reject", &id, "--message", message]);
+    let waited = pair.source.run(&["pair", "wait", "--json"]).expect_code(3).json();
+    assert!(waited.to_string().contains("Jana"), "{waited}");
+    let status = pair.source.json(&["pair", "status"]);
+    assert_eq!((&status["state"], &status["message"]), (&"rejected".into(), &message.into()));
+    let (code, _) = pair.target.refused(&["requests", "accept", &id, "--without-code"], 3);
+    assert_eq!(code, "already_resolved");
+}
+
+#[test]
+fn a_04_wrong_codes_lock_the_request_until_it_is_filed_again() {
+    let scene = Scene::new();
+    let pair = Pair::serving(&scene);
+    request(&pair.target, &pair.source);
+    let first = pending(&pair.target);
+    let accept = |id: &str, code: &str, exit| {
+        pair.target.refused(&["requests", "accept", id, "--code", code], exit).0
+    };
+    for _ in 0..5 {
+        assert_eq!(accept(&id_of(&first), "0000-0000-0000-0000", 3), "check_code_mismatch");
+    }
+    // The sixth entry is the right one, and comes too late.
+    let right = first["check_code"].as_str().unwrap();
+    assert_eq!(accept(&id_of(&first), right, 3), "check_code_mismatch");
+    request(&pair.target, &pair.source);
+    let second = pending(&pair.target);
+    assert_ne!(second["check_code"], first["check_code"], "a new id makes a new code");
+    let code = second["check_code"].as_str().unwrap();
+    pair.target.json(&["requests", "accept", &id_of(&second), "--code", code]);
+    eventually("active under the new code", || (pair.state() == "active").then_some(()));
+}
+
+#[test]
+fn a_05_another_target_at_the_same_address_raises_an_alarm() {
+    let scene = Scene::new();
+    let pair = Pair::serving(&scene);
+    request(&pair.target, &pair.source);
+    let address = pair.target.address("replication");
+    pair.target_daemon.stop();
+    let impostor = scene.target("impostor");
+    impostor.configure_listen(&address);
+    let impostor_daemon = impostor.serve();
+    eventually("the source notices", || (pair.state() == "alarmed").then_some(()));
+    let status = pair.source.json(&["pair", "status"]);
+    assert!(status["message"].as_str().unwrap().contains("key"), "{status}");
+    let log = impostor_daemon.log();
+    assert!(!log.contains("/replicationcomms/"), "nothing was asked of the impostor:\n{log}");
+}
+
+#[test]
+fn a_15_a_revoked_source_is_refused_at_once_and_deletes_nothing() {
+    let scene = Scene::new();
+    let pair = Pair::paired(&scene);
+    let sources = pair.target.json(&["sources", "list"]);
+    let id = sources[0]["source_id"].as_str().unwrap();
+    pair.target.json(&["sources", "revoke", id]);
+    eventually("the source learns of it", || (pair.state() == "ended").then_some(()));
+    let agents = pair.source.json(&["agents", "list"]);
+    assert_eq!(agents[0]["name"], "web", "nothing was deleted at the source");
+    let agents = pair.target.json(&["agents", "list"]);
+    assert_eq!(agents[0]["name"], "web", "nor at the target");
+}
+
+#[test]
+fn a_13_a_renewed_certificate_takes_over() {
+    let scene = Scene::new();
+    let pair = Pair::paired(&scene);
+    let before = pair.source.json(&["pair", "status"])["certificate_expires_at"].clone();
+    let key = pair.source.json(&["pair", "status"])["key"].clone();
+    pair.source.json(&["pair", "renew"]);
+    eventually("another key is in use", || {
+        let status = pair.source.json(&["pair", "status"]);
+        (status["key"] != key && status["state"] == "active").then_some(())
+    });
+    assert!(!before.is_null() && !key.is_null());
+    eventually("still online", || {
+        (pair.source.json(&["pair", "status"])["connection"] == "online").then_some(())
+    });
+}
+
+#[test]
+fn unpairing_ends_both_sides_and_keeps_what_is_there() {
+    let scene = Scene::new();
+    let pair = Pair::paired(&scene);
+    pair.source.json(&["unpair", "target"]);
+    eventually("the source is unpaired", || {
+        matches!(pair.state().as_str(), "unpaired" | "ended").then_some(())
+    });
+    eventually("the target knows", || {
+        let sources = pair.target.json(&["sources", "list"]);
+        sources.as_array()?.iter().all(|row| row["state"] != "active").then_some(())
+    });
+}
+
+#[test]
+fn a_withdrawn_request_is_no_longer_pending() {
+    let scene = Scene::new();
+    let pair = Pair::serving(&scene);
+    request(&pair.target, &pair.source);
+    let listed = pending(&pair.target);
+    pair.source.json(&["pair", "withdraw"]);
+    eventually("nothing is pending", || {
+        let list = pair.target.json(&["requests", "list"]);
+        list.as_array()?.iter().all(|row| row["status"] != "pending").then_some(())
+    });
+    let (_, _) = pair.target.refused(&["requests", "accept", &id_of(&listed), "--without-code"], 3);
+}
+
+#[test]
+fn a_restart_of_either_side_loses_nothing() {
+    let scene = Scene::new();
+    let pair = Pair::paired(&scene);
+    pair.source_daemon.kill_9();
+    pair.target_daemon.kill_9();
+    let address_before = pair.target.json(&["fingerprint"]);
+    let _target = pair.target.serve();
+    let _source = pair.source.serve();
+    assert_eq!(pair.target.json(&["fingerprint"]), address_before);
+    assert_eq!(state(&pair.source), "active");
+}

@@ -1,0 +1,103 @@
+//! A source and a target on their way to being paired, by command line alone.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::program::{Daemon, Program};
+use crate::scene::{Scene, eventually};
+
+/// A source and a target with their daemons.
+pub struct Pair {
+    /// The target.
+    pub target: Program,
+    /// Its daemon.
+    pub target_daemon: Daemon,
+    /// The source, with one agent named `web`.
+    pub source: Program,
+    /// Its daemon.
+    pub source_daemon: Daemon,
+}
+
+impl Pair {
+    /// Both set up and serving; nothing asked yet.
+    #[must_use]
+    pub fn serving(scene: &Scene) -> Self {
+        let target = scene.target("target");
+        let target_daemon = target.serve();
+        let source = scene.source("source");
+        let source_daemon = source.serve();
+        add_agent(&source, scene.path(), "web");
+        Self { target, target_daemon, source, source_daemon }
+    }
+
+    /// Both set up, serving and paired.
+    #[must_use]
+    pub fn paired(scene: &Scene) -> Self {
+        let pair = Self::serving(scene);
+        request_and_accept(&pair.target, &pair.source, &[]);
+        pair
+    }
+
+    /// The pairing's state as the source tells it.
+    #[must_use]
+    pub fn state(&self) -> String {
+        state(&self.source)
+    }
+}
+
+/// Adds an agent with one small volume.
+pub fn add_agent(source: &Program, folder: &Path, name: &str) {
+    let image = folder.join(format!("{name}.img"));
+    std::fs::write(&image, vec![7; 1 << 20]).unwrap();
+    let volume = format!("root={}", image.display());
+    source.json(&["agents", "add", name, "--volume", &volume]);
+}
+
+/// The pairing's state as the source tells it.
+#[must_use]
+pub fn state(source: &Program) -> String {
+    source.json(&["pair", "status"])["state"].as_str().unwrap_or_default().to_owned()
+}
+
+/// Files the request for the agent `web`; returns what the command said.
+#[track_caller]
+pub fn request(target: &Program, source: &Program) -> Value {
+    let url = format!("https://{}", target.address("replication"));
+    source.json(&["pair", "request", &url, "--agent", "web"])
+}
+
+/// The one pending request as the target lists it.
+#[track_caller]
+#[must_use]
+pub fn pending(target: &Program) -> Value {
+    eventually("the request is pending", || {
+        let list = target.json(&["requests", "list"]);
+        list.as_array()?.iter().find(|row| row["status"] == "pending").cloned()
+    })
+}
+
+/// The id of a listed request, as a command takes it.
+#[must_use]
+pub fn id_of(request: &Value) -> String {
+    match &request["request_id"] {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// Requests, compares the codes as two people would, accepts, and waits until both sides are active.
+#[track_caller]
+pub fn request_and_accept(target: &Program, source: &Program, options: &[&str]) -> Value {
+    request(target, source);
+    let listed = pending(target);
+    let read_out = source.json(&["pair", "code"])["check_code"].as_str().unwrap().to_owned();
+    assert_eq!(listed["check_code"], read_out.as_str(), "both consoles show one code");
+    let id = id_of(&listed);
+    target.json(&[&["requests", "accept", &id, "--code", &read_out], options].concat());
+    eventually("the source is active", || (state(source) == "active").then_some(()));
+    eventually("the target has an active source", || {
+        let list = target.json(&["sources", "list"]);
+        list.as_array()?.iter().find(|row| row["state"] == "active").cloned()
+    })
+}
