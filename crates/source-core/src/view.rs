@@ -147,7 +147,17 @@ fn words(scene: &Scene<'_>) -> (Option<String>, Option<String>) {
     }
     let hint = (!scene.face.hint.is_empty()).then(|| scene.face.hint.clone());
     match scene.trouble {
-        Some(trouble) => (Some(trouble_words(trouble, target, scene.face)), hint.or(next)),
+        Some(trouble) => {
+            let words = trouble_words(trouble, target, scene.face);
+            // Here it is over, whatever the line is like; that comes first.
+            let is_leaving = matches!(scene.stage, Stage::AwaitForgotten(_));
+            let words = if is_leaving {
+                format!("ended here, and {target} has not confirmed it yet: {words}")
+            } else {
+                words
+            };
+            (Some(words), hint.or(next))
+        }
         None => (scene.face.remark.clone().or(calm), next),
     }
 }
@@ -189,7 +199,7 @@ fn calm_words(stage: &Stage, target: &str) -> (Option<String>, Option<String>) {
             format!("ended here; {target} has not heard of it yet and is told again until it has"),
             "to stop telling it: offsite-source pair reset".to_owned(),
         ),
-        Stage::Ended(ended) if ended.is_by_target => (
+        Stage::Ended(ended) if ended.before.is_some() => (
             "the target ended the pairing; nothing was deleted here".to_owned(),
             "talk to the target's operator, then ask again: offsite-source pair request".to_owned(),
         ),
