@@ -177,6 +177,13 @@ mod tests {
             "[log]\nformat = \"xml\"",
         ]
         .map(|text| config::parse::<File>(text).unwrap_err().to_string());
-        expect![[""]].assert_eq(&complaints.join("\n"));
+        expect![[r#"
+            1:1: nam: unknown field `nam`, expected one of `name`, `cacheLifetime`, `pairing`, `log`; did you mean `name`?
+            1:17: cacheLifetime: must be from 1 to 3600 seconds
+            1:17: cacheLifetime: invalid type: integer `60`, expected a length of time such as "90s", "5 min", "1h 30m", "14 days" or "PT24H"
+            2:16: pairing.poll_longest: must be from 60 to 3600 seconds
+            2:1: pairing.poll_frist: unknown field `poll_frist`, expected one of `poll_first`, `poll_longest`, `connect_timeout`, `request_timeout`; did you mean `poll_first`?
+            2:10: log.format: unknown variant `xml`, expected `human` or `json`
+        "#]].assert_eq(&complaints.join("\n"));
     }
 }

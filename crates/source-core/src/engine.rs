@@ -212,7 +212,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Forgets a pairing whose target was never met. Its key has seen nobody, so the next request uses it: the
+    /// Forgets a pairing of which nothing was filed. Its key is bound to nothing, so the next request uses it: the
     /// fingerprint that `init` printed stays true through a typing error.
     async fn give_up_unmet(&mut self, number: PairingNumber) -> Result<(), Trouble> {
         let Some(slot) = self.slots.remove(&number) else { return Ok(()) };

@@ -147,7 +147,17 @@ fn words(scene: &Scene<'_>) -> (Option<String>, Option<String>) {
     }
     let hint = (!scene.face.hint.is_empty()).then(|| scene.face.hint.clone());
     match scene.trouble {
-        Some(trouble) => (Some(trouble_words(trouble, target, scene.face)), hint.or(next)),
+        Some(trouble) => {
+            let words = trouble_words(trouble, target, scene.face);
+            // Here it is over, whatever the line is like; that comes first.
+            let is_leaving = matches!(scene.stage, Stage::AwaitForgotten(_));
+            let words = if is_leaving {
+                format!("ended here, and {target} has not confirmed it yet: {words}")
+            } else {
+                words
+            };
+            (Some(words), hint.or(next))
+        }
         None => (scene.face.remark.clone().or(calm), next),
     }
 }
