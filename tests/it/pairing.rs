@@ -63,14 +63,14 @@ fn a_04_wrong_codes_lock_the_request_until_it_is_filed_again() {
 #[test]
 fn a_05_another_target_at_the_same_address_raises_an_alarm() {
     let scene = Scene::new();
-    let pair = Pair::serving(&scene);
-    request(&pair.target, &pair.source);
-    let address = pair.target.address("replication");
-    pair.target_daemon.stop();
+    let Pair { target, target_daemon, source, source_daemon: _alive } = Pair::serving(&scene);
+    request(&target, &source);
+    let address = target.address("replication");
+    target_daemon.stop();
     let impostor = scene.target_at("impostor", &address);
     let impostor_daemon = impostor.serve();
-    eventually("the source notices", || (pair.state() == "alarmed").then_some(()));
-    let status = pair.source.json(&["pair", "status"]);
+    eventually("the source notices", || (state(&source) == "alarmed").then_some(()));
+    let status = source.json(&["pair", "status"]);
     assert!(status["message"].as_str().unwrap().contains("key"), "{status}");
     let log = impostor_daemon.log();
     assert!(!log.contains("/replicationcomms/"), "nothing was asked of the impostor:\n{log}");
@@ -138,12 +138,12 @@ fn a_withdrawn_request_is_no_longer_pending() {
 #[test]
 fn a_restart_of_either_side_loses_nothing() {
     let scene = Scene::new();
-    let pair = Pair::paired(&scene);
-    pair.source_daemon.kill_9();
-    pair.target_daemon.kill_9();
-    let address_before = pair.target.json(&["fingerprint"]);
-    let _target = pair.target.serve();
-    let _source = pair.source.serve();
-    assert_eq!(pair.target.json(&["fingerprint"]), address_before);
-    assert_eq!(state(&pair.source), "active");
+    let Pair { target, target_daemon, source, source_daemon } = Pair::paired(&scene);
+    let fingerprint = target.json(&["fingerprint"]);
+    source_daemon.kill_9();
+    target_daemon.kill_9();
+    let _target = target.serve();
+    let _source = source.serve();
+    assert_eq!(target.json(&["fingerprint"]), fingerprint);
+    assert_eq!(state(&source), "active");
 }
