@@ -1,5 +1,6 @@
 //! Tests through the routers, over real TLS on loopback.
 
+mod admin;
 mod calls;
 mod crash;
 mod flow;
