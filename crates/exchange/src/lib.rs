@@ -8,3 +8,4 @@
 //! them is handed in with the input.
 
 pub mod pairing;
+pub mod replication;
