@@ -67,8 +67,7 @@ fn a_05_another_target_at_the_same_address_raises_an_alarm() {
     request(&pair.target, &pair.source);
     let address = pair.target.address("replication");
     pair.target_daemon.stop();
-    let impostor = scene.target("impostor");
-    impostor.configure_listen(&address);
+    let impostor = scene.target_at("impostor", &address);
     let impostor_daemon = impostor.serve();
     eventually("the source notices", || (pair.state() == "alarmed").then_some(()));
     let status = pair.source.json(&["pair", "status"]);

@@ -62,10 +62,10 @@ const TARGET_PACE: &str = "\n[pairing]\npoll_after_seconds = 1\npoll_spacing_sec
 const SOURCE_PACE: &str = "\n[pairing]\npoll_min = \"PT0.2S\"\npoll_max = \"PT1S\"\ncache_lifetime = \"PT1S\"\n";
 
 impl Program {
-    pub(crate) fn init_target(folder: &Path, name: &str) -> Self {
+    pub(crate) fn init_target(folder: &Path, name: &str, listen: &str) -> Self {
         let data = folder.join(name);
         let arguments =
-            ["init", "--name", name, "--listen", "127.0.0.1:0", "--operator", "127.0.0.1:0"];
+            ["init", "--name", name, "--listen", listen, "--operator", "127.0.0.1:0"];
         Self::init("offsite-target", data, &arguments, TARGET_PACE)
     }
 

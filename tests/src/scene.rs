@@ -33,7 +33,13 @@ impl Scene {
     /// A target that has been set up under this name, with any free ports and the pace of a test.
     #[must_use]
     pub fn target(&self, name: &str) -> Program {
-        Program::init_target(self.path(), name)
+        self.target_at(name, "127.0.0.1:0")
+    }
+
+    /// The same, with this address for its replication listener.
+    #[must_use]
+    pub fn target_at(&self, name: &str, listen: &str) -> Program {
+        Program::init_target(self.path(), name, listen)
     }
 
     /// A source that has been set up under this name, with the pace of a test.

@@ -68,6 +68,9 @@ pub(crate) fn run() -> Result<bool> {
     let secs = begun.elapsed().as_secs();
     let word = if is_good { "passed" } else { "FAILED" };
     println!("{}", ledger_line("all", secs, BUDGET_SECS, word));
+    if tally == Tally::default() {
+        println!("no test ran");
+    }
     println!("{tally}");
     Ok(is_good)
 }

@@ -9,3 +9,6 @@
 
 pub mod pairing;
 pub mod replication;
+
+#[cfg(test)]
+mod tests;

@@ -11,30 +11,36 @@ use offsite_proto::admin::target::Role;
 
 /// Accepts sources, and keeps a second copy of their machines' recovery points.
 #[derive(Debug, Parser)]
-#[command(name = "offsite-target", version, about, arg_required_else_help = true, disable_help_subcommand = true)]
-pub struct Cli {
+#[command(
+    name = "offsite-target",
+    version,
+    about,
+    arg_required_else_help = true,
+    disable_help_subcommand = true
+)]
+pub(crate) struct Cli {
     /// What applies to every command.
     #[command(flatten)]
-    pub common: Common,
+    pub(crate) common: Common,
     /// What to do.
     #[command(subcommand)]
-    pub command: Command,
+    pub(crate) command: Command,
 }
 
 /// What applies to every command.
 #[derive(Clone, Debug, Args)]
-pub struct Common {
+pub(crate) struct Common {
     /// The data directory [default: the system's usual place for state]
     #[arg(long, global = true, value_name = "DIR", env = "OFFSITE_DATA", hide_env_values = true)]
-    pub data: Option<PathBuf>,
+    pub(crate) data: Option<PathBuf>,
     /// Print JSON: one document, or one object per line while something is in progress
     #[arg(long, global = true)]
-    pub json: bool,
+    pub(crate) json: bool,
 }
 
 /// The verbs.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Make the data directory: identity, authority, store, and the first administrator
     Init(Init),
     /// Run the daemon until it is told to stop
@@ -85,21 +91,21 @@ pub enum Command {
 
 /// What `init` is told.
 #[derive(Debug, Args)]
-pub struct Init {
+pub(crate) struct Init {
     /// What this target is called
     #[arg(long)]
-    pub name: String,
+    pub(crate) name: String,
     /// Where sources connect
     #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:8086")]
-    pub listen: SocketAddr,
+    pub(crate) listen: SocketAddr,
     /// Where operators connect
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:8087")]
-    pub operator: SocketAddr,
+    pub(crate) operator: SocketAddr,
 }
 
 /// Verbs about requests.
 #[derive(Debug, Subcommand)]
-pub enum Requests {
+pub(crate) enum Requests {
     /// List the requests that wait for a decision
     List {
         /// Decided and lapsed ones too
@@ -125,38 +131,38 @@ pub enum Requests {
 
 /// What `requests accept` is told.
 #[derive(Debug, Args)]
-pub struct Accept {
+pub(crate) struct Accept {
     /// The request: its number or its id
-    pub id: String,
+    pub(crate) id: String,
     /// The check code that the source's operator reads out
     #[arg(long, conflicts_with = "without_code")]
-    pub code: Option<String>,
+    pub(crate) code: Option<String>,
     /// Go without the check code; the audit log says so
     #[arg(long)]
-    pub without_code: bool,
+    pub(crate) without_code: bool,
     /// The tenant, by name or id [default: one of its own]
     #[arg(long)]
-    pub tenant: Option<String>,
+    pub(crate) tenant: Option<String>,
     /// The storage, by its number [default: the default one]
     #[arg(long, value_name = "ID")]
-    pub storage: Option<i64>,
+    pub(crate) storage: Option<i64>,
     /// The most it may store, such as "500 GB"
     #[arg(long, value_name = "SIZE")]
-    pub quota: Option<Size>,
+    pub(crate) quota: Option<Size>,
     /// Let the source read its own recovery points back
     #[arg(long)]
-    pub allow_restore: bool,
+    pub(crate) allow_restore: bool,
     /// Accept only this agent, by name or id; may be repeated [default: all]
     #[arg(long = "agent", value_name = "NAME")]
-    pub agents: Vec<String>,
+    pub(crate) agents: Vec<String>,
     /// A word to the source's operator
     #[arg(long)]
-    pub message: Option<String>,
+    pub(crate) message: Option<String>,
 }
 
 /// Verbs about sources.
 #[derive(Debug, Subcommand)]
-pub enum Sources {
+pub(crate) enum Sources {
     /// List the sources
     List,
     /// Show one source
@@ -181,7 +187,7 @@ pub enum Sources {
 
 /// Verbs about tenants.
 #[derive(Debug, Subcommand)]
-pub enum Tenants {
+pub(crate) enum Tenants {
     /// List the tenants
     List,
     /// Make a tenant
@@ -209,7 +215,7 @@ pub enum Tenants {
 
 /// Verbs about agents.
 #[derive(Debug, Subcommand)]
-pub enum Agents {
+pub(crate) enum Agents {
     /// List the agents
     List,
     /// Show one agent
@@ -226,7 +232,7 @@ pub enum Agents {
 
 /// Verbs about storage.
 #[derive(Debug, Subcommand)]
-pub enum Storage {
+pub(crate) enum Storage {
     /// List the storages
     List,
     /// Add a storage
@@ -248,7 +254,7 @@ pub enum Storage {
 
 /// Verbs about accounts.
 #[derive(Debug, Subcommand)]
-pub enum Users {
+pub(crate) enum Users {
     /// Make an account
     Add {
         /// Its name
@@ -297,7 +303,7 @@ pub enum Users {
 
 /// Verbs about tokens.
 #[derive(Debug, Subcommand)]
-pub enum Tokens {
+pub(crate) enum Tokens {
     /// Make a token; it is shown once
     Add {
         /// The account
@@ -321,7 +327,7 @@ pub enum Tokens {
 
 /// Verbs about the audit log.
 #[derive(Debug, Subcommand)]
-pub enum Audit {
+pub(crate) enum Audit {
     /// Check that no entry was changed or removed
     Verify,
     /// List the newest entries
@@ -334,7 +340,7 @@ pub enum Audit {
 
 /// Verbs about enrolment codes.
 #[derive(Debug, Subcommand)]
-pub enum Enrolment {
+pub(crate) enum Enrolment {
     /// Make a code; it is shown once
     Add {
         /// The tenant whose operators see what comes with it
@@ -353,7 +359,7 @@ pub enum Enrolment {
 
 /// Verbs about the door.
 #[derive(Debug, Subcommand)]
-pub enum Pairing {
+pub(crate) enum Pairing {
     /// Show whether newcomers are let in
     Show,
     /// Let newcomers in
@@ -368,7 +374,7 @@ pub enum Pairing {
 
 /// Verbs about approvals.
 #[derive(Debug, Subcommand)]
-pub enum Approvals {
+pub(crate) enum Approvals {
     /// List what waits for a second person
     List,
     /// Agree, as the second person
@@ -386,7 +392,7 @@ pub enum Approvals {
 /// Words of later releases: known, so that a script learns what is the matter.
 #[derive(Debug, Subcommand)]
 #[command(hide = true)]
-pub enum Later {
+pub(crate) enum Later {
     /// Not built yet
     #[command(hide = true)]
     Points(Rest),
@@ -415,7 +421,7 @@ pub enum Later {
 
 impl Later {
     /// The word.
-    pub const fn word(&self) -> &'static str {
+    pub(crate) const fn word(&self) -> &'static str {
         match self {
             Self::Points(_) => "points",
             Self::Retention(_) => "retention",
@@ -431,7 +437,7 @@ impl Later {
 
 /// Whatever follows.
 #[derive(Debug, Args)]
-pub struct Rest {
+pub(crate) struct Rest {
     /// Not looked at.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
     _rest: Vec<String>,

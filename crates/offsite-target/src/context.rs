@@ -15,16 +15,16 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 
 /// What every command is given.
 #[derive(Clone, Debug)]
-pub struct Context {
+pub(crate) struct Context {
     /// The data directory.
-    pub data: PathBuf,
+    pub(crate) data: PathBuf,
     /// Where results go.
-    pub out: Output,
+    pub(crate) out: Output,
 }
 
 impl Context {
     /// Asks the daemon.
-    pub async fn ask<E: Endpoint>(
+    pub(crate) async fn ask<E: Endpoint>(
         &self,
         params: &E::Params,
         body: &E::Request,

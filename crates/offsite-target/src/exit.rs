@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 /// The exit codes that scripts rely on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Exit {
+pub(crate) enum Exit {
     /// Done.
     Done = 0,
     /// Failed.
@@ -35,35 +35,40 @@ impl From<Exit> for ExitCode {
 
 /// Why a command did not succeed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
+pub(crate) struct Failure {
     /// The exit code.
-    pub exit: Exit,
+    pub(crate) exit: Exit,
     /// The stable word.
-    pub code: String,
+    pub(crate) code: String,
     /// What was being done, and what happened.
-    pub message: String,
+    pub(crate) message: String,
     /// What to do next; empty where there is nothing to say.
-    pub hint: String,
+    pub(crate) hint: String,
 }
 
 impl Failure {
     /// A failure with these words.
-    pub fn new(exit: Exit, code: &str, message: impl Into<String>, hint: impl Into<String>) -> Self {
+    pub(crate) fn new(
+        exit: Exit,
+        code: &str,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Self {
         Self { exit, code: code.to_owned(), message: message.into(), hint: hint.into() }
     }
 
     /// Something in or around this program failed.
-    pub fn failed(message: impl Into<String>) -> Self {
+    pub(crate) fn failed(message: impl Into<String>) -> Self {
         Self::new(Exit::Failed, "failed", message, "")
     }
 
     /// The command line was wrong.
-    pub fn usage(message: impl Into<String>, hint: impl Into<String>) -> Self {
+    pub(crate) fn usage(message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self::new(Exit::Usage, "usage", message, hint)
     }
 
     /// What this build does not do.
-    pub fn not_built(what: &str) -> Self {
+    pub(crate) fn not_built(what: &str) -> Self {
         Self::new(
             Exit::Failed,
             ErrorCode::NotImplemented.as_str(),
@@ -73,7 +78,7 @@ impl Failure {
     }
 
     /// The document that `--json` prints.
-    pub fn document(&self) -> Value {
+    pub(crate) fn document(&self) -> Value {
         json!({ "error": { "code": self.code, "message": self.message, "hint": self.hint } })
     }
 }

@@ -12,14 +12,14 @@ use crate::exit::{Exit, Failure};
 
 /// Prints for people or for scripts.
 #[derive(Clone, Copy, Debug)]
-pub struct Output {
+pub(crate) struct Output {
     /// Whether scripts read it.
-    pub json: bool,
+    pub(crate) json: bool,
 }
 
 impl Output {
     /// Prints a result: its JSON, or the text for people.
-    pub fn result<T: Serialize>(
+    pub(crate) fn result<T: Serialize>(
         self,
         value: &T,
         text: impl FnOnce(&T) -> String,
@@ -34,14 +34,14 @@ impl Output {
     }
 
     /// Says something to people who watch; scripts are not told.
-    pub fn note(self, text: &str) {
+    pub(crate) fn note(self, text: &str) {
         if !self.json {
             diagnose(text);
         }
     }
 
     /// Prints why a command failed, and gives its exit code.
-    pub fn failure(self, failure: &Failure) -> Exit {
+    pub(crate) fn failure(self, failure: &Failure) -> Exit {
         if self.json {
             // Nobody is left to tell when even this cannot be printed.
             drop(print(&failure.document().to_string()));
@@ -56,7 +56,7 @@ impl Output {
 }
 
 /// A table of rows under these headings; every cell is made visible.
-pub fn table<const N: usize>(
+pub(crate) fn table<const N: usize>(
     headings: [&str; N],
     rows: impl IntoIterator<Item = [String; N]>,
 ) -> String {
@@ -76,7 +76,7 @@ pub fn table<const N: usize>(
 }
 
 /// Lines of `name  value`, aligned; absent values are left out.
-pub fn facts(facts: &[(&str, Option<String>)]) -> String {
+pub(crate) fn facts(facts: &[(&str, Option<String>)]) -> String {
     let width = facts.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     let lines = facts.iter().filter_map(|(name, value)| {
         value.as_ref().map(|value| format!("{name:width$}  {}", visible(value)))
@@ -85,7 +85,7 @@ pub fn facts(facts: &[(&str, Option<String>)]) -> String {
 }
 
 /// Text from elsewhere, made safe for a terminal.
-pub fn visible(text: &str) -> String {
+pub(crate) fn visible(text: &str) -> String {
     let mut visible = String::with_capacity(text.len());
     for letter in text.chars() {
         if is_plain(letter) {
@@ -98,7 +98,7 @@ pub fn visible(text: &str) -> String {
 }
 
 /// Neither a control character, nor a line or paragraph end, nor a mark that turns or hides text.
-const fn is_plain(letter: char) -> bool {
+fn is_plain(letter: char) -> bool {
     !letter.is_control()
         && !matches!(
             letter,
@@ -116,7 +116,7 @@ const fn is_plain(letter: char) -> bool {
 }
 
 /// A size for people.
-pub fn size(bytes: u64) -> String {
+pub(crate) fn size(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     if bytes < 1_024 {
         return format!("{bytes} B");
@@ -133,12 +133,12 @@ pub fn size(bytes: u64) -> String {
 }
 
 /// Something that may be absent, for a cell.
-pub fn or_dash<T: ToString>(value: Option<&T>) -> String {
+pub(crate) fn or_dash<T: ToString>(value: Option<&T>) -> String {
     value.map_or_else(|| "–".to_owned(), ToString::to_string)
 }
 
 /// Prints a line to stdout. A reader that went away is no failure: it has seen what it wanted.
-pub fn print(line: &str) -> Result<(), Failure> {
+pub(crate) fn print(line: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     match writeln!(out, "{line}").and_then(|()| out.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
@@ -149,7 +149,7 @@ pub fn print(line: &str) -> Result<(), Failure> {
 }
 
 /// Prints to stderr; there is nobody to tell when that fails.
-pub fn diagnose(text: &str) {
+pub(crate) fn diagnose(text: &str) {
     drop(writeln!(io::stderr().lock(), "{text}"));
 }
 
@@ -159,7 +159,8 @@ mod tests {
 
     /// What a hostile source may call itself.
     fn payloads() -> Vec<String> {
-        let mut payloads: Vec<String> = (0..0x20_u8).map(|byte| format!("a{}b", byte as char)).collect();
+        let mut payloads: Vec<String> =
+            (0..0x20_u8).map(|byte| format!("a{}b", byte as char)).collect();
         payloads.extend(
             [
                 "\u{1b}[2J\u{1b}[H",

@@ -6,14 +6,13 @@ use std::path::PathBuf;
 use offsite_daemon::process;
 
 /// The name of this program, in messages and in its directory.
-pub const PROGRAM: &str = "offsite-target";
+pub(crate) const PROGRAM: &str = "offsite-target";
 /// The socket of the daemon, in the data directory.
-pub const SOCKET: &str = "run/offsite.sock";
+pub(crate) const SOCKET: &str = "run/offsite.sock";
 
 /// The system's usual place for state: `/var/lib` for root, the home directory for everybody else.
-pub fn usual() -> PathBuf {
-    let named =
-        |name: &str| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+pub(crate) fn usual() -> PathBuf {
+    let named = |name: &str| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     if process::owner() == 0 {
         return PathBuf::from("/var/lib").join(PROGRAM);
     }

@@ -189,7 +189,7 @@ fn calm_words(stage: &Stage, target: &str) -> (Option<String>, Option<String>) {
             format!("ended here; {target} has not heard of it yet and is told again until it has"),
             "to stop telling it: offsite-source pair reset".to_owned(),
         ),
-        Stage::Ended(ended) if ended.is_by_target => (
+        Stage::Ended(ended) if ended.before.is_some() => (
             "the target ended the pairing; nothing was deleted here".to_owned(),
             "talk to the target's operator, then ask again: offsite-source pair request".to_owned(),
         ),

@@ -27,6 +27,12 @@ pub(crate) struct Link {
     pub(crate) bytes: u64,
 }
 
+/// What stands behind a known link: the entries, and whether the link itself is there.
+pub(crate) struct Found {
+    pub(crate) entries: Vec<(Entry, Link)>,
+    pub(crate) is_known: bool,
+}
+
 /// The journal, open for appending.
 pub(crate) struct Journal {
     file: Arc<dyn File>,
@@ -61,20 +67,20 @@ impl Journal {
         place: &Place,
         store: [u8; 16],
         known: Link,
-    ) -> Result<(Self, Vec<(Entry, Link)>, bool), StoreError> {
+    ) -> Result<(Self, Found), StoreError> {
         let doing = || StoreError::io("read the journal");
         let file = place.files.open(&place.journal(), OpenMode::Write).map_err(doing())?;
         let is_known = has_head(&*file, store).map_err(doing())?
             && file.bytes().map_err(doing())? >= known.bytes;
         let mut journal = Self { file, last: known };
-        let mut after = Vec::new();
+        let mut entries = Vec::new();
         if is_known {
             while let Some((entry, link)) = journal.next(journal.last).map_err(doing())? {
                 journal.last = link;
-                after.push((entry, link));
+                entries.push((entry, link));
             }
         }
-        Ok((journal, after, is_known))
+        Ok((journal, Found { entries, is_known }))
     }
 
     /// The entry after a link; none at the end or where the bytes are no successor.

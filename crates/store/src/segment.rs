@@ -48,18 +48,22 @@ pub(crate) struct Segment {
     /// Bytes that the catalog knows to be durable; 0 before the first commit.
     committed: AtomicU64,
     is_closed: AtomicBool,
+    /// Whether we know that it ends with a footer. What merely looks like one may be a record of
+    /// somebody who wished it did.
+    has_footer: AtomicBool,
     file: Mutex<Option<Arc<dyn File>>>,
 }
 
 impl Segment {
     /// A segment that the catalog knows.
-    pub(crate) fn committed(number: u32, tenant: TenantId, bytes: u64) -> Self {
+    pub(crate) fn committed(number: u32, tenant: TenantId, bytes: u64, has_footer: bool) -> Self {
         Self {
             number,
             tenant,
             bytes: AtomicU64::new(bytes),
             committed: AtomicU64::new(bytes),
             is_closed: AtomicBool::new(true),
+            has_footer: AtomicBool::new(has_footer),
             file: Mutex::new(None),
         }
     }
@@ -74,6 +78,10 @@ impl Segment {
 
     pub(crate) fn set_committed(&self, bytes: u64) {
         self.committed.store(bytes, Ordering::Release);
+    }
+
+    fn has_footer(&self) -> bool {
+        self.has_footer.load(Ordering::Acquire)
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -213,9 +221,10 @@ pub(crate) fn read_stored(
     bytes: u64,
 ) -> io::Result<Option<StoredGroup>> {
     let Some(heading) = read_heading(file, segment, tenant, at, bytes)? else { return Ok(None) };
-    let mut payload = vec![0; heading.stored_bytes];
+    let mut payload = vec![0; (heading.bytes() - heading.payload_offset()) as usize];
     file.read_exact_at(&mut payload, u64::from(at) * PLACE_BYTES + heading.payload_offset())?;
-    if crc(&[&payload]) != heading.payload_crc {
+    let padding = payload.split_off(heading.stored_bytes);
+    if crc(&[&payload]) != heading.payload_crc || padding.iter().any(|byte| *byte != 0) {
         return Ok(None);
     }
     let Heading { form, codec, table, .. } = heading;
@@ -246,16 +255,27 @@ impl Segment {
     pub(crate) fn contents(&self, place: &Place) -> io::Result<Contents> {
         let file = self.file(place)?;
         let bytes = self.bytes_committed().min(file.bytes()?);
-        match read_footer(&*file, self.number, bytes)? {
-            Some(contents) => Ok(contents),
-            None => self.scan(&*file, bytes),
+        let from_footer = match self.has_footer() {
+            true => read_footer(&*file, self.number, bytes)?,
+            false => None,
+        };
+        from_footer.map_or_else(|| self.scan(&*file, bytes), Ok)
+    }
+
+    /// Whether the footer is as it was written; a segment that never had one has a good one.
+    pub(crate) fn has_good_footer(&self, place: &Place) -> io::Result<bool> {
+        if !self.has_footer() {
+            return Ok(true);
         }
+        let file = self.file(place)?;
+        Ok(read_footer(&*file, self.number, self.bytes_committed())?.is_some())
     }
 
     /// Reads every group's header; goes on behind a damaged one at the next good one.
     pub(crate) fn scan(&self, file: &dyn File, bytes: u64) -> io::Result<Contents> {
         let mut contents = Contents { is_whole: true, ..Contents::default() };
-        let end = footer_offset(file, bytes)?.unwrap_or(bytes);
+        let footer = if self.has_footer() { footer_offset(file, bytes)? } else { None };
+        let end = footer.unwrap_or(bytes);
         let mut offset = HEAD_BYTES;
         while offset < end {
             let Ok(at) = u32::try_from(offset / PLACE_BYTES) else { break };
@@ -356,6 +376,7 @@ impl SegmentWriter {
             bytes: AtomicU64::new(HEAD_BYTES),
             committed: AtomicU64::new(0),
             is_closed: AtomicBool::new(false),
+            has_footer: AtomicBool::new(false),
             file: Mutex::new(Some(Arc::clone(&file))),
         };
         Ok(Self {
@@ -442,6 +463,7 @@ impl SegmentWriter {
         self.file.write_all_at(&footer, self.end)?;
         self.end += footer.len() as u64;
         self.segment.bytes.store(self.end, Ordering::Release);
+        self.segment.has_footer.store(true, Ordering::Release);
         self.segment.is_closed.store(true, Ordering::Release);
         Ok(())
     }

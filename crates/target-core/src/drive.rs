@@ -31,6 +31,13 @@ pub(crate) struct Outcome {
     withdrawn: Vec<PublicKey>,
 }
 
+impl Outcome {
+    /// Takes out the keys whose connections are to end, for whoever has an answer to send first.
+    pub(crate) fn take_closes(&mut self) -> Vec<PublicKey> {
+        std::mem::take(&mut self.closes)
+    }
+}
+
 impl Target {
     /// A moment for the machine.
     pub(crate) fn moment(&self) -> Moment {
@@ -56,11 +63,7 @@ impl Target {
     ) -> Result<Reply, Refusal> {
         self.advance_with(by, |step| {
             let (row, input) = find(step)?;
-            let turned = row
-                .machine
-                .step(input, self.moment(), &self.settings().rules())
-                .map_err(illegal)?;
-            Ok((row, turned))
+            self.stepped(row, input)
         })
     }
 
@@ -73,11 +76,32 @@ impl Target {
         by: &Principal,
         turn: impl FnOnce(&mut Step<'_>) -> Result<(PeerRow, Turned), Failure>,
     ) -> Result<Reply, Refusal> {
-        let outcome = self.register().step(|step| {
+        let outcome = self.turn(by, turn)?;
+        self.carry_out(outcome)
+    }
+
+    /// Keeps what a step leads to and leaves the rest to [`Target::carry_out`].
+    ///
+    /// # Errors
+    /// What `turn` says, or the catalog.
+    pub(crate) fn turn(
+        &self,
+        by: &Principal,
+        turn: impl FnOnce(&mut Step<'_>) -> Result<(PeerRow, Turned), Failure>,
+    ) -> Result<Outcome, Failure> {
+        self.register().step(|step| {
             let (row, turned) = turn(step)?;
             self.keep(step, by, row, turned)
-        })?;
-        self.carry_out(outcome)
+        })
+    }
+
+    /// Steps a row with one input, inside a transaction.
+    ///
+    /// # Errors
+    /// `internal` where the driver told the machine something that cannot have happened.
+    pub(crate) fn stepped(&self, row: PeerRow, input: Input) -> Result<(PeerRow, Turned), Failure> {
+        let turned = row.machine.step(input, self.moment(), &self.settings().rules());
+        Ok((row, turned.map_err(illegal)?))
     }
 
     /// Keeps what a step leads to, inside the transaction.
@@ -226,7 +250,10 @@ impl Target {
     }
 
     /// Does what is left once a step is kept.
-    fn carry_out(&self, outcome: Outcome) -> Result<Reply, Refusal> {
+    ///
+    /// # Errors
+    /// What the machine replies.
+    pub(crate) fn carry_out(&self, outcome: Outcome) -> Result<Reply, Refusal> {
         for key in &outcome.withdrawn {
             self.register().remember_withdrawn(thumbprint_of(key));
         }

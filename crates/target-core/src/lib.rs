@@ -17,10 +17,12 @@ pub mod names;
 pub mod peers;
 pub mod principal;
 pub mod rows;
+pub mod setup;
 pub mod storage_list;
 pub mod tenants;
 
 mod accept;
+mod door;
 mod drive;
 mod housekeeping;
 mod issue;
@@ -28,4 +30,8 @@ mod routes;
 mod submit;
 mod target;
 
+pub use routes::admin::{OperatorRouter, Operators};
 pub use target::{Identity, Target, World};
+
+#[cfg(test)]
+mod tests;

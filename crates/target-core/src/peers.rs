@@ -38,7 +38,7 @@ const DOOR: &[u8] = b"door";
 /// Rows read at a time.
 const PAGE: usize = 256;
 
-/// Called with each key that has just lost its pairing.
+/// Called with each key whose connections must end at once.
 pub type OnEnd = Box<dyn Fn(&KeyThumbprint) + Send + Sync>;
 
 /// The pairing register.
@@ -84,7 +84,7 @@ impl Register {
         })
     }
 
-    /// Says what to do with a key that loses its pairing: close its connections. Only the first call counts.
+    /// Says how the connections of a key are closed. Only the first call counts.
     pub fn on_end(&self, act: OnEnd) {
         if self.on_end.set(act).is_err() {
             tracing::warn!("the register already knows how to close connections");
@@ -230,19 +230,12 @@ impl Register {
                 .collect();
             Ok::<_, Failure>((value, changes?))
         })?;
-        let mut ended = Vec::new();
-        {
-            let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
-            for (thumbprint, standing) in changes {
-                if index.set(thumbprint, standing) {
-                    ended.push(thumbprint);
-                }
-            }
+        let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+        for (thumbprint, entry) in changes {
+            index.set(thumbprint, entry);
         }
+        drop(index);
         drop(alone);
-        if let Some(act) = self.on_end.get() {
-            ended.iter().for_each(act);
-        }
         Ok(value)
     }
 

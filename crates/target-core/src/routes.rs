@@ -2,6 +2,7 @@
 //!
 //! **Absent:** who may call (`gate`), what comes of a call (`submit`, `accept`, `drive`).
 
+pub(crate) mod admin;
 mod health;
 mod list_a;
 mod pairing;

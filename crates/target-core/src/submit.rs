@@ -159,11 +159,7 @@ impl Target {
                 // Lapsed, and not swept away yet: as if it had never been.
                 if !self.has_lapsed(&row) {
                     let input = Input::Submit { asked: submission.asked.clone(), fresh };
-                    let turned = row
-                        .machine
-                        .step(input, self.moment(), &rules)
-                        .map_err(crate::drive::illegal)?;
-                    return Ok((row, turned));
+                    return self.stepped(row, input);
                 }
                 step.remove_peer(&row)?;
             }

@@ -19,7 +19,7 @@ use crate::config::Settings;
 use crate::peers::Register;
 
 /// The catalog's file name inside the data directory.
-const CATALOG_FILE: &str = "catalog.redb";
+pub(crate) const CATALOG_FILE: &str = "catalog.redb";
 /// Strangers' submits that are worked on at once: their signatures and transactions must not take the threads that
 /// paired sources need.
 const N_STRANGERS_AT_ONCE: usize = 4;

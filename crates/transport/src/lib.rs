@@ -32,6 +32,7 @@ mod framing;
 mod gate;
 mod handler;
 mod handshakes;
+mod head;
 mod local;
 mod mutation;
 mod path;

@@ -12,13 +12,12 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
-use http::header::{CONTENT_ENCODING, HOST, HeaderMap, HeaderValue};
+use http::header::HeaderValue;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use offsite_model::Luck;
 use offsite_proto::endpoint::{Endpoint, Listener, Method, Row, Values};
 use offsite_proto::error::{ErrorCode, Refusal};
-use offsite_proto::limits::{HEADERS_MAX, URI_BYTES_MAX};
 use offsite_proto::version::ProtocolVersion;
 use tokio::time::Instant;
 use tracing::Instrument;
@@ -26,6 +25,7 @@ use tracing::Instrument;
 use crate::body::{BodyStream, Outgoing, Pace};
 use crate::gate::{AnyGate, Gate};
 use crate::handler::{AnyHandler, Handler, Raw, RawCall, RawHandler, Typed};
+use crate::head;
 use crate::mutation::Mutations;
 use crate::path;
 use crate::peer::{Origin, PeerKey, Place};
@@ -188,7 +188,7 @@ pub struct Router<S, P> {
 
 /// Where a refusal was made, which decides how it looks.
 struct Refused {
-    refusal: Refusal,
+    refusal: Box<Refusal>,
     allow: Vec<Method>,
     challenge: Option<HeaderValue>,
     approved: bool,
@@ -197,6 +197,7 @@ struct Refused {
 
 impl Refused {
     fn early(refusal: Refusal) -> Self {
+        let refusal = Box::new(refusal);
         Self { refusal, allow: Vec::new(), challenge: None, approved: false, close: false }
     }
 }
@@ -277,7 +278,7 @@ impl<S: Send + Sync + 'static, P: Send + 'static> Router<S, P> {
                 let Refused { refusal, allow, challenge, approved, close } = refused;
                 manner.stranger &= !approved;
                 tracing::debug!(code = %refusal.code, cause = %refusal.message, "refused");
-                respond::refuse(refusal, &allow, challenge, close, manner)
+                respond::refuse(*refusal, &allow, challenge, close, manner)
             }
         }
     }
@@ -290,10 +291,11 @@ impl<S: Send + Sync + 'static, P: Send + 'static> Router<S, P> {
         open: &OpenRequest,
     ) -> Result<Answer, Refused> {
         let (head, body) = request.into_parts();
-        check_head(&head)?;
+        head::check(&head)?;
         let (index, row, values) = self.route(&head)?;
         tracing::Span::current().record("row", row.id);
-        let version = if manner.versioned { version(&head.headers)? } else { ProtocolVersion::V1 };
+        let version =
+            if manner.versioned { head::version(&head.headers)? } else { ProtocolVersion::V1 };
 
         let admitted = self.gate.admit(row, &values, &origin, &head.headers).await;
         let principal = admitted.map_err(|refusal| {
@@ -311,7 +313,7 @@ impl<S: Send + Sync + 'static, P: Send + 'static> Router<S, P> {
         let handler = self.handlers.get(&index).ok_or_else(|| {
             late(Refusal::new(ErrorCode::NotImplemented, "this call is not part of this build"))
         })?;
-        check_encoding(&head.headers).map_err(late)?;
+        head::check_encoding(&head.headers).map_err(late)?;
         // What is left of a body that was refused is not worth reading.
         let body = BodyStream::new(body, row.request_bytes_max, self.pace)
             .map_err(|refusal| Refused { close: true, ..late(refusal) })?;
@@ -367,51 +369,4 @@ impl<S: Send + Sync + 'static, P: Send + 'static> Router<S, P> {
             versioned: path.starts_with("/replicationcomms/"),
         }
     }
-}
-
-/// What the libraries below let through although two readers could disagree about it.
-fn check_head(head: &http::request::Parts) -> Result<(), Refusal> {
-    if head.headers.len() > HEADERS_MAX {
-        return Err(Refusal::new(ErrorCode::TooLarge, "the request has too many headers"));
-    }
-    if head.uri.to_string().len() > URI_BYTES_MAX {
-        return Err(Refusal::new(ErrorCode::TooLarge, "the request's address is too long"));
-    }
-    let n_hosts = head.headers.get_all(HOST).iter().count();
-    let needs_host = head.version == http::Version::HTTP_11;
-    if n_hosts > 1 || (needs_host && n_hosts == 0) {
-        return Err(Refusal::new(ErrorCode::BadRequest, "the request must name one host"));
-    }
-    Ok(())
-}
-
-fn version(headers: &HeaderMap) -> Result<ProtocolVersion, Refusal> {
-    let mut given = headers.get_all(ProtocolVersion::HEADER).iter();
-    let (first, second) = (given.next(), given.next());
-    let Some(value) = first else { return Ok(ProtocolVersion::V1) };
-    let number = value.to_str().ok().and_then(|text| text.parse::<u32>().ok());
-    let (Some(number), None) = (number, second) else {
-        return Err(Refusal::new(
-            ErrorCode::BadRequest,
-            "the version of the protocol is malformed",
-        ));
-    };
-    ProtocolVersion::from_number(number).ok_or_else(|| {
-        Refusal::new(
-            ErrorCode::VersionUnsupported,
-            "both sides speak no common version of the protocol",
-        )
-        .with("min", ProtocolVersion::OLDEST.number())
-        .with("max", ProtocolVersion::NEWEST.number())
-    })
-}
-
-fn check_encoding(headers: &HeaderMap) -> Result<(), Refusal> {
-    if headers.contains_key(CONTENT_ENCODING) {
-        return Err(Refusal::new(
-            ErrorCode::MediaTypeUnsupported,
-            "a body with a content encoding is not taken",
-        ));
-    }
-    Ok(())
 }

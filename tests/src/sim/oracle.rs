@@ -82,7 +82,7 @@ impl World {
             let is_same = old.target_key == new.target_key;
             self.oracle.must(is_same, || format!("A-05: source {index} pins another key"));
         }
-        let is_ended = matches!(after, SourceStage::Ended(ended) if ended.is_by_target);
+        let is_ended = matches!(after, SourceStage::Ended(ended) if ended.before.is_some());
         if is_ended && !matches!(before, SourceStage::Ended(_)) {
             // Locked out: the pairing lives, and its owner believes that it has ended.
             let keys = before.keys();

@@ -7,7 +7,7 @@ use offsite_exchange::pairing::source::{
     Ticket,
 };
 use offsite_exchange::pairing::{Moment, PublicKey};
-use offsite_model::{Luck, Span, Timestamp};
+use offsite_model::{Span, Timestamp};
 
 use super::network::{TIMEOUT, fate, jitter};
 use super::world::{Event, World};

@@ -40,15 +40,16 @@ impl Plan {
         Self {
             seed,
             n_sources: 2,
-            storm: Span::from_days(9),
-            calm: Span::from_days(9),
+            storm: Span::from_days(4),
+            calm: Span::from_days(4),
             hazards: Hazards::STORM,
             crash_at: None,
             rules: Rules {
+                request_life: Span::from_days(2),
                 poll_pause_max: Span::from_secs(1_800),
-                certificate_life: Span::from_days(6),
-                renew_after_expiry: Span::from_days(12),
-                sync_pause: Span::from_hours(1),
+                certificate_life: Span::from_days(3),
+                renew_after_expiry: Span::from_days(6),
+                sync_pause: Span::from_hours(2),
                 ..Rules::shipped()
             },
         }
@@ -74,7 +75,7 @@ pub struct Outcome {
     pub trace: Digest,
     /// Events.
     pub n_events: u64,
-    /// Effects performed by either program.
+    /// Effects performed by either program, those of the last hour not counted.
     pub n_effects: u64,
     /// Programs killed.
     pub n_crashes: u64,
@@ -126,7 +127,8 @@ pub struct World {
     pub(super) sources: Vec<SourceNode>,
     pub(super) target: TargetNode,
     pub(super) oracle: Oracle,
-    pub(super) n_effects: u64,
+    n_effects: u64,
+    n_effects_early: u64,
     pub(super) n_crashes: u64,
     queue: BTreeMap<(Timestamp, u64), Event>,
     n_scheduled: u64,
@@ -136,6 +138,9 @@ pub struct World {
 }
 
 const LINES_KEPT: usize = 60;
+
+/// Who dies later than this before the end may still be down in the end.
+const LAST_HOUR: Span = Span::from_hours(1);
 
 impl World {
     /// The world of a plan, before anything happened.
@@ -151,6 +156,7 @@ impl World {
             target: TargetNode::new(),
             oracle: Oracle::default(),
             n_effects: 0,
+            n_effects_early: 0,
             n_crashes: 0,
             queue: BTreeMap::new(),
             n_scheduled: 0,
@@ -185,6 +191,9 @@ impl World {
             self.now = at;
             self.n_events += 1;
             self.happen(event);
+            if at < ends - LAST_HOUR {
+                self.n_effects_early = self.n_effects;
+            }
             if let Some(broken) = self.oracle.broken() {
                 return Err(self.report(&broken));
             }
@@ -196,7 +205,7 @@ impl World {
         Ok(Outcome {
             trace: self.trace,
             n_events: self.n_events,
-            n_effects: self.n_effects,
+            n_effects: self.n_effects_early,
             n_crashes: self.n_crashes,
             n_active: self.oracle.n_active,
             n_renewals: self.oracle.n_renewals,

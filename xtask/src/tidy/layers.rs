@@ -49,7 +49,8 @@ const TABLE: &[Line] = &[
         "http", "serde", "thiserror", "tokio", "tokio-util", "tracing", "zeroize",
     ]),
     line("offsite-target-core", 4, &[
-        "argon2", "aws-lc-rs", "serde", "thiserror", "tokio", "tokio-util", "tower", "tracing", "zeroize",
+        "argon2", "aws-lc-rs", "http", "serde", "thiserror", "tokio", "tokio-util", "tower", "tracing",
+        "unicode-normalization", "zeroize",
     ]),
     line("offsite-source", 5, PROGRAM),
     line("offsite-target", 5, PROGRAM),

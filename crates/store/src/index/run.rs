@@ -288,11 +288,10 @@ pub(crate) fn merge(
                 None => {}
                 // An error ends the merge, whatever stands before it.
                 Some(Err(_)) => return head.next(),
-                Some(Ok((key, _))) => {
-                    if smallest.is_none_or(|(_, least)| *key < least) {
-                        smallest = Some((index, *key));
-                    }
+                Some(Ok((key, _))) if smallest.is_none_or(|(_, least)| *key < least) => {
+                    smallest = Some((index, *key));
                 }
+                Some(Ok(_)) => {}
             }
         }
         let (index, _) = smallest?;

@@ -9,7 +9,9 @@ use zerocopy::FromBytes;
 use super::page::{self, Page};
 use super::{ListEntry, PAGE_POSITIONS, ZERO_RUN_BYTES, length_at, n_positions};
 use crate::error::StoreError;
-use crate::format::{FILE_VERSION, PageRef, ROOT_MAGIC, RootHead, split};
+use crate::format::{
+    FILE_VERSION, ManifestTail, PageRef, ROOT_MAGIC, RootHead, TRAILER_MAGIC, crc, split,
+};
 use crate::group::Form;
 use crate::layout::{Folder, Place};
 use crate::rows::ImageRow;
@@ -188,6 +190,25 @@ impl Image {
         Ok(Some(ListEntry { offset, length, key }))
     }
 
+    /// Whether the end of the manifest file says where the root lies, as it was written.
+    pub(crate) fn has_good_tail(&self) -> Result<bool, StoreError> {
+        let file = self.manifest(self.row.manifest)?;
+        let mut bytes = [0; size_of::<ManifestTail>()];
+        let offset = self.row.root_offset + u64::from(self.row.root_bytes);
+        let doing = || StoreError::io(format!("read manifest {:08x}", self.row.manifest));
+        if file.bytes().map_err(doing())? != offset + bytes.len() as u64 {
+            return Ok(false);
+        }
+        file.read_exact_at(&mut bytes, offset).map_err(doing())?;
+        let (checked, stated) = bytes.split_at(size_of::<ManifestTail>() - 4);
+        let Some((tail, _)) = split::<ManifestTail>(&bytes) else { return Ok(false) };
+        Ok(tail.magic == TRAILER_MAGIC
+            && tail.version == FILE_VERSION
+            && tail.number.get() == self.row.manifest
+            && tail.root_offset.get() == self.row.root_offset
+            && crc(&[checked]).to_le_bytes() == stated)
+    }
+
     pub(crate) fn refs(&self, page: u32) -> PageRefs {
         self.refs.get(page as usize).copied().unwrap_or(NO_REFS)
     }
@@ -203,17 +224,19 @@ impl Image {
     }
 
     /// The keys of a page, and those of its full page alone: what a further patch is made against.
+    /// The latter may be more than the volume has positions, since a volume that was made smaller
+    /// shares its parent's full page; whoever makes it larger again has to patch them away.
     pub(crate) fn load(&self, page: u32) -> Result<(Vec<Key>, Vec<Key>), StoreError> {
         let [full, patch] = self.refs(page);
-        let n_keys = self.n_keys(page);
-        let mut base = vec![Key::ZERO; n_keys];
+        let mut base = Vec::new();
         if !is_none(&full) {
             let Page::Full(keys) = self.read_page(page, &full)? else {
                 return Err(self.page_damaged(page));
             };
-            base.iter_mut().zip(keys).for_each(|(place, key)| *place = key);
+            base = keys;
         }
         let mut keys = base.clone();
+        keys.resize(self.n_keys(page), Key::ZERO);
         if !is_none(&patch) {
             let Page::Patch(changes) = self.read_page(page, &patch)? else {
                 return Err(self.page_damaged(page));

@@ -113,17 +113,14 @@ impl Index {
         self.keys.iter()
     }
 
-    /// Sets what a key stands for; says whether it just lost a pairing.
-    pub(super) fn set(&mut self, thumbprint: KeyThumbprint, entry: Option<Entry>) -> bool {
-        let is_paired = |entry: &Entry| matches!(entry.standing, Standing::Paired(_));
-        let stays = entry.as_ref().is_some_and(is_paired);
+    /// Sets what a key stands for.
+    pub(super) fn set(&mut self, thumbprint: KeyThumbprint, entry: Option<Entry>) {
         self.count(entry.as_ref(), true);
         let before = match entry {
             Some(entry) => self.keys.insert(thumbprint, entry),
             None => self.keys.remove(&thumbprint),
         };
         self.count(before.as_ref(), false);
-        before.as_ref().is_some_and(is_paired) && !stays
     }
 
     fn count(&mut self, entry: Option<&Entry>, is_new: bool) {

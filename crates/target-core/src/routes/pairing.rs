@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use offsite_exchange::pairing::target::{Input, Issued, Reply as Told};
 use offsite_exchange::pairing::{AgentDecision, PublicKey};
-use offsite_model::RequestId;
+use offsite_model::{RequestId, Span};
 use offsite_proto::error::{ErrorCode, Refusal};
 use offsite_proto::json::{Json, Pem};
 use offsite_proto::pairing::{
@@ -18,10 +18,13 @@ use offsite_transport::{Call, Origin, PeerKey, Reply};
 
 use crate::Target;
 use crate::names::check_name;
-use crate::peers::tables::{PeerRow, Placement};
+use crate::peers::tables::{PeerRow, Placement, thumbprint_of};
 use crate::principal::Principal;
 use crate::submit::{Submission, busy, not_paired};
 use crate::target::off_runtime;
+
+/// What a source that goes has to read its last answer.
+const FAREWELL: Span = Span::from_secs(1);
 
 /// Row 44. The connection ends with the answer, so that the next one is judged anew.
 pub(super) async fn submit(
@@ -110,15 +113,26 @@ pub(super) async fn unpair(
     if target.register().is_withdrawn(peer.thumbprint.as_bytes()) {
         return Ok(().into());
     }
-    off_runtime(move || {
-        target.advance(&principal, |step| {
+    let worker = Arc::clone(&target);
+    let closes = off_runtime(move || {
+        let mut outcome = worker.turn(&principal, |step| {
             let row = step.peer_of_key(peer.thumbprint.as_bytes())?.ok_or_else(not_paired)?;
             let key = PublicKey::from_der(peer.spki.as_der());
-            Ok((row, Input::Leave { key, delete_points: params.0 }))
-        })
+            worker.stepped(row, Input::Leave { key, delete_points: params.0 })
+        })?;
+        let closes = outcome.take_closes();
+        worker.carry_out(outcome)?;
+        Ok(closes)
     })
     .await?;
-    Ok(().into())
+    let owner = Arc::clone(&target);
+    // The gate refuses these keys already; what is cut here is what they have under way, once this answer is out.
+    let cut = target.mutations().spawn(async move {
+        tokio::time::sleep(FAREWELL.to_std()).await;
+        closes.iter().for_each(|key| owner.register().close(&thumbprint_of(key)));
+    });
+    drop(cut);
+    Ok(Reply::new(()).close())
 }
 
 /// P1.

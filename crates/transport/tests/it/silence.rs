@@ -128,3 +128,25 @@ async fn a_paired_source_may_pause_between_calls() {
     assert!(!connection.is_closed());
     assert!(connection.call::<Read>(&agent(), &()).await.is_ok());
 }
+
+#[tokio::test]
+async fn e_02_a_paired_source_must_finish_its_heads_too() {
+    let scene = scene(short()).await;
+    let source = scene.paired();
+    let mut stream = scene.raw(Some(&source), b"http/1.1").await;
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: a\r\nX: ").await.unwrap();
+    let (mut reader, mut writer) = tokio::io::split(stream);
+    let reading = tokio::spawn(async move { read_all(&mut reader).await });
+    let since = Instant::now();
+    let mut ticks = tokio::time::interval(Duration::from_millis(50));
+    let dripping = async {
+        // Never silent, and never done.
+        while writer.write_all(b"a").await.is_ok() && writer.flush().await.is_ok() {
+            ticks.tick().await;
+        }
+    };
+    within(10, "the end", dripping).await;
+    assert!(since.elapsed() < Duration::from_secs(4));
+    assert_eq!(reading.await.unwrap().matches("200 OK").count(), 1);
+}

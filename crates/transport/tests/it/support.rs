@@ -84,6 +84,7 @@ params! {
 }
 
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[expect(unreachable_pub, reason = "the macro that declares calls makes public types")]
 pub struct Said {
     pub text: String,
 }
@@ -92,9 +93,10 @@ pub(crate) fn said(text: &str) -> Json<Said> {
     Json(Said { text: text.to_owned() })
 }
 
+#[expect(unreachable_pub, reason = "the macro that declares calls makes public types")]
 pub struct Name(pub String);
 
-impl offsite_proto::endpoint::Params for Name {
+impl endpoint::Params for Name {
     fn read(values: &Values) -> Result<Self, Refusal> {
         values.parse("fileName").map(Self)
     }

@@ -27,7 +27,7 @@ impl Turn<'_> {
         };
         self.compare_clocks(status.server_time);
         if status.state == PairingState::Ended {
-            return Ok(self.ended_by_target(&Stage::AwaitFirstSync(active)));
+            return Ok(self.ended_by_target(Stage::AwaitFirstSync(active)));
         }
         self.effects.push(Effect::Persist);
         self.tell(Event::Active);
@@ -140,7 +140,7 @@ impl Turn<'_> {
                 Answer::Synced(Status { request: Some(request), .. }),
             ) => self.enter_renewal(active, Renewal::AwaitDecision { key, request }),
             (Renewal::AwaitSubmitted { .. }, Answer::Synced(_)) => {
-                self.ended_by_target(&Stage::Active(active))
+                self.ended_by_target(Stage::Active(active))
             }
             (Renewal::AwaitDecision { .. }, Answer::Pending { retry_after_secs }) => {
                 self.pause(Span::ZERO, retry_after_secs);
@@ -179,7 +179,7 @@ impl Turn<'_> {
             self.tell(Event::ClocksDiffer { skew_secs: self.line.skew_secs.unwrap_or(0) });
         }
         if status.state == PairingState::Ended {
-            return self.ended_by_target(&Stage::Active(active));
+            return self.ended_by_target(Stage::Active(active));
         }
         // Judged by the target's clock, which dated the certificate: ours may be anywhere.
         if active.renewal.is_none() && status.server_time >= active.identity.renew_at {
@@ -215,7 +215,7 @@ impl Turn<'_> {
                 self.pursue_renewal(Active { is_key_refused: true, ..active })
             }
             _ if active.is_syncing || active.is_key_refused => {
-                self.ended_by_target(&Stage::Active(active))
+                self.ended_by_target(Stage::Active(active))
             }
             // The target does not know the new key, while the old one is good: the renewal begins again. A certificate
             // that was installed and then refused needs a key of its own; one never issued keeps its key.

@@ -27,7 +27,7 @@ impl Turn<'_> {
         let note = Stage::AwaitForgotten(note);
         let stage = self.enter(match is_withdrawn {
             true => Stage::Withdrawn,
-            false => Stage::Ended(Ended { keys: Vec::new(), is_by_target: false }),
+            false => Stage::Ended(Ended { before: None }),
         });
         self.forget(&note);
         self.tell(Event::Left);

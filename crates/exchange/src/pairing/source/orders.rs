@@ -20,6 +20,7 @@ impl Turn<'_> {
             },
             Order::Resume => match stage {
                 Stage::Alarmed(alarmed) => Ok(self.enter(*alarmed.before)),
+                Stage::Ended(super::Ended { before: Some(before) }) => Ok(self.enter(*before)),
                 stage => Err(IllegalMove { state: stage.name(), input: "Resume" }),
             },
             Order::Forget => self.clear_away(stage),

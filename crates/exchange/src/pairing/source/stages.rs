@@ -290,10 +290,9 @@ pub struct Alarmed {
 /// See [`Stage::Ended`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ended {
-    /// The keys that served it, until the operator clears them away.
-    pub keys: Vec<PublicKey>,
-    /// Whether the target ended it.
-    pub is_by_target: bool,
+    /// The stage in which the target said that it has ended, kept with its keys until the operator clears them
+    /// away: the target may have been mistaken. `None` when this side has left.
+    pub before: Option<Box<Stage>>,
 }
 
 impl Stage {
@@ -344,7 +343,7 @@ impl Stage {
                 std::iter::once(&note.link.key).chain(&note.other_key).collect()
             }
             Self::Alarmed(alarmed) => alarmed.before.keys(),
-            Self::Ended(ended) => ended.keys.iter().collect(),
+            Self::Ended(ended) => ended.before.as_ref().map_or_else(Vec::new, |stage| stage.keys()),
         }
     }
 

@@ -31,7 +31,7 @@ impl<'a> Turn<'a> {
         match &stage {
             // An alarm or an end that was kept but not told yet must be told.
             Stage::Alarmed(alarmed) => self.tell(Event::Alarm(alarmed.cause.clone())),
-            Stage::Ended(Ended { is_by_target: true, .. }) => self.tell(Event::EndedByTarget),
+            Stage::Ended(Ended { before: Some(_) }) => self.tell(Event::EndedByTarget),
             Stage::Rejected(rejected) => {
                 self.tell(Event::Rejected { message: rejected.message.clone() });
             }
@@ -180,10 +180,13 @@ impl<'a> Turn<'a> {
     }
 
     /// The target has ended it, or does not know us any more. Nothing is deleted.
-    pub(super) fn ended_by_target(&mut self, stage: &Stage) -> Stage {
+    pub(super) fn ended_by_target(&mut self, before: Stage) -> Stage {
         self.clear();
-        let keys = stage.keys().into_iter().cloned().collect();
-        let stage = self.enter(Stage::Ended(Ended { keys, is_by_target: true }));
+        let before = match before {
+            Stage::Active(active) => Stage::Active(Active { is_key_refused: false, ..active }),
+            before => before,
+        };
+        let stage = self.enter(Stage::Ended(Ended { before: Some(Box::new(before)) }));
         self.tell(Event::EndedByTarget);
         stage
     }
@@ -287,7 +290,7 @@ impl<'a> Turn<'a> {
                 ErrorCode::RequestUnknown | ErrorCode::NotPaired,
             )
             | (stage @ Stage::AwaitFirstSync(_), ErrorCode::NotPaired) => {
-                self.ended_by_target(&stage)
+                self.ended_by_target(stage)
             }
             (Stage::Active(active), code) => {
                 self.active_refused(active, code, message, retry_after_secs)

@@ -44,7 +44,8 @@ pub enum Order {
     },
     /// Renew the certificate now, with a new key, instead of when its time comes.
     Renew,
-    /// Try again after an alarm, with the key that was pinned: the other one was seen by mistake.
+    /// Try again after an alarm, with the key that was pinned: the other one was seen by mistake. Also after the target
+    /// said that the pairing has ended, when its operator says that it has not.
     Resume,
     /// Clear away what has ended, keys included. The answer to a note that can never be delivered, too.
     Forget,

@@ -29,10 +29,9 @@ impl Target {
             if serial != Some(&order.serial) {
                 return Standing::Enrolling { is_rejected: false };
             }
-            // Authority is the pin, so validity is judged with the tolerance for clocks; the end of it is exclusive.
-            if now + rules.skew < order.not_before {
-                Standing::None
-            } else if now < order.not_after + rules.skew {
+            // Authority is the pin. The first moment is not judged at all: our own clock set it, and were it set back
+            // by days, every source would be turned away, and would believe that its pairing has ended.
+            if now < order.not_after + rules.skew {
                 Standing::Source { is_first_use }
             } else if now <= order.not_after + rules.renew_after_expiry {
                 Standing::Expired { is_first_use }

@@ -1,0 +1,43 @@
+//! The verbs of the command line, one file each; this one says which file a word leads to.
+
+mod agents;
+mod approvals;
+mod audit;
+mod enrolment;
+mod init;
+mod pairing;
+mod requests;
+mod serve;
+mod sources;
+mod status;
+mod storage;
+mod tenants;
+mod tokens;
+mod users;
+
+use crate::cli::Command;
+use crate::context::Context;
+use crate::exit::{Exit, Failure};
+
+/// Does what the command line says.
+pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Failure> {
+    match command {
+        Command::Init(told) => init::run(context, &told),
+        Command::Serve => serve::run(context).await,
+        Command::Status => status::status(context).await,
+        Command::Fingerprint => status::fingerprint(context).await,
+        Command::Doctor => status::doctor(context).await,
+        Command::Requests(verb) => requests::run(context, verb).await,
+        Command::Sources(verb) => sources::run(context, verb).await,
+        Command::Tenants(verb) => tenants::run(context, verb).await,
+        Command::Agents(verb) => agents::run(context, verb).await,
+        Command::Storage(verb) => storage::run(context, verb).await,
+        Command::Users(verb) => users::run(context, verb).await,
+        Command::Tokens(verb) => tokens::run(context, verb).await,
+        Command::Audit(verb) => audit::run(context, verb).await,
+        Command::Enrolment(verb) => enrolment::run(context, verb).await,
+        Command::Pairing(verb) => pairing::run(context, verb).await,
+        Command::Approvals(verb) => approvals::run(context, verb).await,
+        Command::Later(later) => Err(Failure::not_built(later.word())),
+    }
+}

@@ -1,0 +1,108 @@
+//! Verbs about accounts.
+
+use std::io::Read;
+use std::path::Path;
+
+use offsite_daemon::SystemFiles;
+use offsite_model::FileSystem;
+use offsite_proto::admin::target::{
+    AddUser, ChangeUser, ListUsers, MakeUser, OfUser, RemoveUser, SetUser, User,
+};
+use offsite_proto::json::Json;
+
+use super::approvals;
+use crate::cli::Users;
+use crate::context::Context;
+use crate::exit::{Exit, Failure};
+use crate::output::{facts, table};
+
+/// Bytes of a password file; more than a password can have.
+const PASSWORD_FILE_BYTES_MAX: u64 = 4 << 10;
+
+/// Runs them.
+pub(crate) async fn run(context: &Context, verb: Users) -> Result<Exit, Failure> {
+    match verb {
+        Users::Add { ntlm: true, .. } => Err(Failure::not_built("users add --ntlm")),
+        Users::Add { name, role, password_file, tenants, allow_restore, ntlm: false } => {
+            let password = password_file.as_deref().map(read_password).transpose()?;
+            let body = AddUser {
+                name,
+                role,
+                tenants: (!tenants.is_empty()).then_some(tenants),
+                restore_grant: allow_restore,
+                password,
+            };
+            let Json(user) = context.ask::<MakeUser>(&(), &Json(body)).await?;
+            context.out.result(&user, text)
+        }
+        Users::Set { name, role, tenants, all_tenants, allow_restore } => {
+            let body = ChangeUser {
+                role,
+                tenants: (!tenants.is_empty()).then_some(tenants),
+                all_tenants,
+                restore_grant: allow_restore,
+            };
+            let Json(changed) = context.ask::<SetUser>(&OfUser(name), &Json(body)).await?;
+            context.out.result(&changed, |changed| {
+                changed.approval.as_ref().map_or_else(|| text(&changed.user), approvals::waiting)
+            })
+        }
+        Users::List => list(context).await,
+        Users::Remove { name } => {
+            let Json(user) = context.ask::<RemoveUser>(&OfUser(name), &()).await?;
+            context
+                .out
+                .result(&user, |user| format!("removed {}", crate::output::visible(&user.name)))
+        }
+    }
+}
+
+/// The first line of the file. It is opened by this command, with the caller's rights.
+fn read_password(path: &Path) -> Result<String, Failure> {
+    let shown = path.display();
+    let bytes = if path.as_os_str() == "-" {
+        let mut bytes = Vec::new();
+        std::io::stdin().lock().take(PASSWORD_FILE_BYTES_MAX).read_to_end(&mut bytes).map(|_| bytes)
+    } else {
+        SystemFiles.read(path, PASSWORD_FILE_BYTES_MAX)
+    };
+    let bytes =
+        bytes.map_err(|error| Failure::usage(format!("cannot read {shown}: {error}"), ""))?;
+    let text = String::from_utf8(bytes)
+        .map_err(|_| Failure::usage(format!("the password in {shown} is not UTF-8"), ""))?;
+    match text.lines().next() {
+        Some(line) if !line.is_empty() => Ok(line.to_owned()),
+        _ => Err(Failure::usage(format!("the first line of {shown} holds no password"), "")),
+    }
+}
+
+async fn list(context: &Context) -> Result<Exit, Failure> {
+    let Json(users) = context.ask::<ListUsers>(&(), &()).await?;
+    context.out.result(&users, |users| {
+        table(
+            ["NAME", "ROLE", "TENANTS", "PASSWORD", "MADE AT"],
+            users.iter().map(|user| {
+                [
+                    user.name.clone(),
+                    user.role.to_string(),
+                    tenants(user),
+                    if user.password { "yes" } else { "no" }.to_owned(),
+                    user.created_at.to_string(),
+                ]
+            }),
+        )
+    })
+}
+
+fn tenants(user: &User) -> String {
+    user.tenants.as_ref().map_or_else(|| "all".to_owned(), |tenants| tenants.join(", "))
+}
+
+fn text(user: &User) -> String {
+    facts(&[
+        ("user", Some(user.name.clone())),
+        ("id", Some(user.user_id.to_string())),
+        ("role", Some(user.role.to_string())),
+        ("tenants", Some(tenants(user))),
+    ])
+}

@@ -1,0 +1,320 @@
+//! What opening does: from whatever a crash left to the last acknowledged commit.
+//!
+//! Every case is in docs/store-format.md, section 11. Nothing here is written that opening again
+//! would not write, so a second crash in the middle is another first.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, RwLock};
+
+use offsite_model::{Digest, OpenMode, TenantId};
+
+use crate::catalog::{
+    CatalogError, Order, RedbCatalog, Table, Transactions, TypedRows, TypedRowsMut, Value,
+    decode_value,
+};
+use crate::commit::Queue;
+use crate::error::StoreError;
+use crate::index::TenantIndex;
+use crate::index::run::{Run, RunError};
+use crate::journal::{Journal, Link};
+use crate::layout::{Folder, Place};
+use crate::rows::{
+    self, ENTRIES, Entry, MANIFESTS, ManifestRow, SEGMENTS, STATE, STATE_KEY, SegmentRow, StateRow,
+};
+use crate::segment::{Segment, has_head};
+use crate::store::{Alarm, Core, NUMBERS_BLOCK, SCAN_ROWS, Settings};
+
+pub(crate) fn open(place: Place, settings: Settings) -> Result<Core, StoreError> {
+    place.check_is_store()?;
+    // Before the lock, so that an unknown version is named even where we may not write.
+    place.read_root()?;
+    let lock = place.lock()?;
+    remove_temporary_files(&place)?;
+    let (id, root_fence) = place.read_root()?;
+    // The fence goes up before anything else is written: an older writer stops here.
+    let mut fence = root_fence + 1;
+    place.write_root(id, fence)?;
+    let catalog = RedbCatalog::open(&*place.files, &place.catalog())?;
+    let state = read_state(&catalog)?;
+    if state.fence >= fence {
+        fence = state.fence + 1;
+        place.write_root(id, fence)?;
+    }
+    let numbers = raise_fence(&catalog, fence)?;
+    let mut alarms = Vec::new();
+    let journal = open_journal(&place, id, &catalog, &state, &mut alarms)?;
+    let segments = open_segments(&place, id, &catalog, &mut alarms)?;
+    remove_strangers(&place, Folder::Manifests, &numbers_in::<ManifestRow>(&catalog, MANIFESTS)?)?;
+    let index = open_index(&place, id, &segments, &mut alarms)?;
+    Ok(Core {
+        place,
+        id,
+        fence,
+        settings,
+        catalog,
+        numbers: Mutex::new(numbers),
+        index: RwLock::new(index),
+        segments: RwLock::new(segments),
+        journal: Mutex::new(journal),
+        queue: Queue::default(),
+        upkeep: Mutex::new(()),
+        is_poisoned: AtomicBool::new(false),
+        alarms: Mutex::new(alarms),
+        _lock: lock,
+    })
+}
+
+fn remove_temporary_files(place: &Place) -> Result<(), StoreError> {
+    let directory = place.directory();
+    let names = place.files.list(directory).map_err(StoreError::io("list the store"))?;
+    for name in names.iter().filter(|name| name.ends_with(".tmp")) {
+        place.remove(&directory.join(name))?;
+    }
+    Ok(())
+}
+
+fn read_state(catalog: &RedbCatalog) -> Result<StateRow, StoreError> {
+    let state =
+        catalog.read::<_, StoreError>(|rows| Ok(rows.value::<StateRow>(STATE, STATE_KEY)?))?;
+    state.ok_or_else(|| StoreError::Damaged("the catalog does not belong to a store".to_owned()))
+}
+
+/// Takes the catalog over and reserves file numbers, in one transaction.
+fn raise_fence(catalog: &RedbCatalog, fence: u64) -> Result<std::ops::Range<u32>, StoreError> {
+    catalog.write::<_, StoreError>(|rows| {
+        let state = rows.value::<StateRow>(STATE, STATE_KEY)?.unwrap_or_default();
+        let start = state.next_number;
+        let end = start.checked_add(NUMBERS_BLOCK).ok_or_else(|| {
+            StoreError::OutOfBounds("the store has used all its file numbers".to_owned())
+        })?;
+        rows.put_value(STATE, STATE_KEY, &StateRow { fence, next_number: end, ..state })?;
+        Ok(start..end)
+    })
+}
+
+/// Brings journal and catalog together again.
+fn open_journal(
+    place: &Place,
+    id: [u8; 16],
+    catalog: &RedbCatalog,
+    state: &StateRow,
+    alarms: &mut Vec<Alarm>,
+) -> Result<Journal, StoreError> {
+    let known = Link {
+        entry: state.synced_entry,
+        digest: Digest::from_bytes(state.synced_digest),
+        bytes: state.synced_bytes,
+    };
+    if let Err(error) = place.files.metadata(&place.journal())
+        && error.kind() == io::ErrorKind::NotFound
+    {
+        Journal::create(place, id).map_err(StoreError::io("make the journal again"))?;
+    }
+    let (mut journal, found) = Journal::open(place, id, known)?;
+    let is_forked = found.entries.iter().any(|(entry, link)| {
+        entry.number == state.entry && *link.digest.as_bytes() != state.entry_digest
+    });
+    if !found.is_known || is_forked {
+        // The catalog stands; what the journal says beyond it is not believed.
+        alarms.push(Alarm::JournalDamaged);
+        journal.last = known;
+    } else {
+        let lost: Vec<Entry> = found
+            .entries
+            .into_iter()
+            .map(|(entry, _)| entry)
+            .filter(|entry| entry.number > state.entry)
+            .collect();
+        restore_commits(catalog, &journal, &lost, alarms)?;
+    }
+    journal.cut_tail().map_err(StoreError::io("cut the journal's torn tail"))?;
+    let missing = entries_after(catalog, journal.last.entry)?;
+    if !missing.is_empty() {
+        journal.append(&missing).map_err(StoreError::io("complete the journal"))?;
+    }
+    Ok(journal)
+}
+
+/// Applies entries that the catalog lost.
+fn restore_commits(
+    catalog: &RedbCatalog,
+    journal: &Journal,
+    lost: &[Entry],
+    alarms: &mut Vec<Alarm>,
+) -> Result<(), StoreError> {
+    if lost.is_empty() {
+        return Ok(());
+    }
+    catalog.write::<_, StoreError>(|rows| {
+        let state = rows.value::<StateRow>(STATE, STATE_KEY)?.unwrap_or_default();
+        for entry in lost {
+            rows::apply(rows, entry)?;
+        }
+        let state = StateRow {
+            entry: journal.last.entry,
+            entry_digest: *journal.last.digest.as_bytes(),
+            ..state
+        };
+        Ok(rows.put_value(STATE, STATE_KEY, &state)?)
+    })?;
+    alarms.push(Alarm::CommitsRestored { n_entries: lost.len() as u64 });
+    Ok(())
+}
+
+/// Entries that the catalog has and the journal has not: number, payload, digest.
+fn entries_after(
+    catalog: &RedbCatalog,
+    last: u64,
+) -> Result<Vec<(u64, Vec<u8>, Digest)>, StoreError> {
+    let rows = catalog.read::<_, StoreError>(|rows| {
+        let after = last.to_be_bytes();
+        Ok(rows.scan_prefix(ENTRIES, b"", Some(&after), Order::Ascending, usize::MAX)?)
+    })?;
+    let entries = rows.into_iter().map(|(_, payload)| {
+        let entry = decode_value::<Entry>(ENTRIES, &payload)?;
+        let digest = Digest::of(&payload);
+        Ok((entry.number, payload, digest))
+    });
+    entries.collect()
+}
+
+/// All rows of a table whose keys are numbers.
+fn rows_in<T: Value>(catalog: &RedbCatalog, table: Table) -> Result<Vec<(u32, T)>, StoreError> {
+    let mut found = Vec::new();
+    let mut after: Option<Vec<u8>> = None;
+    loop {
+        let rows = catalog.read::<_, CatalogError>(|rows| {
+            rows.scan_values::<T>(table, b"", after.as_deref(), Order::Ascending, SCAN_ROWS)
+        })?;
+        let Some((last, _)) = rows.last() else { return Ok(found) };
+        after = Some(last.clone());
+        for (key, row) in rows {
+            let number = key.try_into().map(u32::from_be_bytes).map_err(|_| {
+                StoreError::Damaged(format!("a key of table {} in the catalog", table.name()))
+            })?;
+            found.push((number, row));
+        }
+    }
+}
+
+fn numbers_in<T: Value>(catalog: &RedbCatalog, table: Table) -> Result<BTreeSet<u32>, StoreError> {
+    Ok(rows_in::<T>(catalog, table)?.into_iter().map(|(number, _)| number).collect())
+}
+
+/// Removes numbered files that no row names: work of sessions that never committed.
+fn remove_strangers(
+    place: &Place,
+    folder: Folder,
+    known: &BTreeSet<u32>,
+) -> Result<BTreeSet<u32>, StoreError> {
+    let mut there = BTreeSet::new();
+    for number in place.numbers(folder)? {
+        if known.contains(&number) {
+            there.insert(number);
+        } else {
+            place.remove(&place.file(folder, number))?;
+        }
+    }
+    Ok(there)
+}
+
+fn open_segments(
+    place: &Place,
+    id: [u8; 16],
+    catalog: &RedbCatalog,
+    alarms: &mut Vec<Alarm>,
+) -> Result<BTreeMap<u32, Arc<Segment>>, StoreError> {
+    let rows = rows_in::<SegmentRow>(catalog, SEGMENTS)?;
+    let known = rows.iter().map(|(number, _)| *number).collect();
+    let there = remove_strangers(place, Folder::Segments, &known)?;
+    let mut segments = BTreeMap::new();
+    for (number, row) in rows {
+        let tenant = TenantId::from_bytes(row.tenant);
+        let is_good = there.contains(&number) && trim(place, id, number, tenant, row.bytes)?;
+        if !is_good {
+            alarms.push(Alarm::SegmentDamaged { segment: number });
+        }
+        segments
+            .insert(number, Arc::new(Segment::committed(number, tenant, row.bytes, row.is_closed)));
+    }
+    Ok(segments)
+}
+
+/// Cuts what stands behind a segment's committed bytes; whether those are all there.
+fn trim(
+    place: &Place,
+    id: [u8; 16],
+    number: u32,
+    tenant: TenantId,
+    bytes: u64,
+) -> Result<bool, StoreError> {
+    let doing = || StoreError::io(format!("open segment {number:08x}"));
+    let path = place.file(Folder::Segments, number);
+    let found = place.files.metadata(&path).map_err(doing())?.bytes;
+    let mode = if found > bytes { OpenMode::Write } else { OpenMode::Read };
+    let file = place.files.open(&path, mode).map_err(doing())?;
+    if found > bytes {
+        file.set_bytes(bytes).map_err(doing())?;
+        file.sync().map_err(doing())?;
+    }
+    Ok(found >= bytes && has_head(&*file, number, id, tenant).map_err(doing())?)
+}
+
+/// Opens the runs that can be believed and reads the segments that none of them covers.
+fn open_index(
+    place: &Place,
+    id: [u8; 16],
+    segments: &BTreeMap<u32, Arc<Segment>>,
+    alarms: &mut Vec<Alarm>,
+) -> Result<BTreeMap<TenantId, TenantIndex>, StoreError> {
+    let mut index: BTreeMap<TenantId, TenantIndex> = BTreeMap::new();
+    let mut covered = BTreeSet::new();
+    for number in place.numbers(Folder::Runs)? {
+        match Run::open(place, number, id) {
+            Ok((tenant, run)) if is_of(&run, tenant, segments) => {
+                covered.extend(run.covered.iter().copied());
+                let tenant = index.entry(tenant).or_default();
+                Arc::make_mut(&mut tenant.runs).push(Arc::new(run));
+            }
+            Ok(_) | Err(RunError::Damaged) => {
+                alarms.push(Alarm::RunDropped { run: number });
+                place.remove(&place.file(Folder::Runs, number))?;
+            }
+            Err(error) => return Err(crate::upkeep::run_error(number, error)),
+        }
+    }
+    for (number, segment) in segments.iter().filter(|(number, _)| !covered.contains(number)) {
+        let contents = match segment.contents(place) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            other => other.map_err(StoreError::io(format!("read segment {number:08x}")))?,
+        };
+        if !contents.is_whole && !alarms.contains(&Alarm::SegmentDamaged { segment: *number }) {
+            alarms.push(Alarm::SegmentDamaged { segment: *number });
+        }
+        let tenant = index.entry(segment.tenant).or_default();
+        for (key, form, place) in contents.records {
+            tenant.add((key, form), place);
+        }
+        segment.let_go();
+    }
+    Ok(index)
+}
+
+/// Whether a run speaks only of committed segments of its tenant. An old copy that was put back
+/// may name segments that are gone, and a "have" from it would be a lie.
+fn is_of(run: &Run, tenant: TenantId, segments: &BTreeMap<u32, Arc<Segment>>) -> bool {
+    run.covered
+        .iter()
+        .all(|number| segments.get(number).is_some_and(|segment| segment.tenant == tenant))
+}
+
+#[cfg(test)]
+pub(crate) fn count_rows(catalog: &RedbCatalog) -> (u32, u32) {
+    let count = |n: usize| u32::try_from(n).unwrap();
+    (
+        count(numbers_in::<SegmentRow>(catalog, SEGMENTS).unwrap().len()),
+        count(numbers_in::<ManifestRow>(catalog, MANIFESTS).unwrap().len()),
+    )
+}

@@ -1,0 +1,359 @@
+//! A session: what one writer adds to the store, invisible as recovery points until its commit.
+//!
+//! Its groups go to segments of its own, so that what is protected together lies together and
+//! writers do not wait for each other. Its records can be found by the tenant's other sessions at
+//! once; a commit that refers to them makes them durable, whoever wrote them.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, PoisonError};
+
+use offsite_model::{AgentId, Digest, Key, PointId, TenantId, Timestamp};
+
+use crate::commit::Request;
+use crate::error::StoreError;
+use crate::format::SEGMENT_BYTES_MAX;
+use crate::group::{CheckedGroup, Form};
+use crate::layout::Folder;
+use crate::manifest::{Image, ImageSpec, ImageWriter};
+use crate::rows::{IMAGES_MAX, NOTE_BYTES_MAX, PointRow};
+use crate::segment::{RecordPlace, SegmentWriter};
+use crate::store::{Committed, Core, Store};
+
+/// Free space is asked for again after so many bytes.
+const SPACE_CHECK_BYTES: u64 = 16 << 20;
+
+/// What a commit says of its point.
+#[derive(Clone, Debug)]
+pub struct PointSpec {
+    /// Its id.
+    pub point: PointId,
+    /// The machine it shows.
+    pub agent: AgentId,
+    /// When it was taken, by the source's clock.
+    pub taken_at: Timestamp,
+    /// Now, by this core's clock.
+    pub committed_at: Timestamp,
+    /// Images the point will have; it is complete when all are committed, by this commit or later.
+    pub n_images: u32,
+    /// Drawn by the committer; asking again under the same token gives the same answer.
+    pub token: [u8; 16],
+    /// Bytes of the caller's, returned as they are given; at most [`NOTE_BYTES_MAX`].
+    pub note: Vec<u8>,
+}
+
+/// One writer's work for one tenant. Dropped without a commit, it leaves nothing behind.
+pub struct Session {
+    core: Arc<Core>,
+    tenant: TenantId,
+    writer: Option<SegmentWriter>,
+    /// Segments of this session, the open one included.
+    segments: Vec<u32>,
+    unchecked_bytes: u64,
+    is_ended: bool,
+}
+
+impl Store {
+    /// Begins a session for a tenant.
+    ///
+    /// # Errors
+    /// [`StoreError::Poisoned`].
+    pub fn session(&self, tenant: TenantId) -> Result<Session, StoreError> {
+        self.core.check_writable()?;
+        let mut index = self.core.index.write().unwrap_or_else(PoisonError::into_inner);
+        index.entry(tenant).or_default().n_sessions += 1;
+        Ok(Session {
+            core: Arc::clone(&self.core),
+            tenant,
+            writer: None,
+            segments: Vec::new(),
+            unchecked_bytes: SPACE_CHECK_BYTES,
+            is_ended: false,
+        })
+    }
+}
+
+impl Session {
+    /// The tenant it writes for.
+    #[must_use]
+    pub const fn tenant(&self) -> TenantId {
+        self.tenant
+    }
+
+    /// Where a record lies; see [`Store::find`].
+    ///
+    /// # Errors
+    /// As [`Store::find`].
+    pub fn find(&self, form: Form, key: &Key) -> Result<Option<RecordPlace>, StoreError> {
+        self.core.find(self.tenant, form, key)
+    }
+
+    /// Appends a group. Its records can be found from now on; they are durable after
+    /// [`Session::barrier`] or a commit. A group whose records are all stored already is not
+    /// written again.
+    ///
+    /// # Errors
+    /// [`StoreError::KeyCollision`], or [`StoreError::NoSpace`] when only the reserve is left: the
+    /// session goes on. Errors of the write itself end it.
+    pub fn append(&mut self, group: &CheckedGroup) -> Result<(), StoreError> {
+        self.check_alive()?;
+        if self.is_stored(group)? {
+            return Ok(());
+        }
+        self.check_space(group.payload().len() as u64)?;
+        let appended = self.append_new(group);
+        // A write that failed may have left anything behind it (I11).
+        self.is_ended = appended.is_err();
+        appended
+    }
+
+    fn check_alive(&self) -> Result<(), StoreError> {
+        self.core.check_writable()?;
+        if self.is_ended { Err(StoreError::SessionEnded) } else { Ok(()) }
+    }
+
+    /// Whether every record is stored already, its bytes compared; another content under a key is
+    /// refused.
+    fn is_stored(&self, group: &CheckedGroup) -> Result<bool, StoreError> {
+        let mut decoded = None;
+        let mut n_stored = 0;
+        let mut seen = BTreeSet::new();
+        for (slot, row) in (0_u8..=255).zip(group.table()) {
+            let is_twice = !seen.insert(row.key);
+            let found = self.core.find(self.tenant, group.form(), &row.key)?;
+            if !is_twice && found.is_none() {
+                continue;
+            }
+            let ours = match &mut decoded {
+                Some(decoded) => decoded,
+                none => none.insert(group.decoded()?),
+            };
+            let ours = ours.record(slot).unwrap_or_default();
+            if let Some(place) = found {
+                n_stored += 1;
+                let theirs = Store { core: Arc::clone(&self.core) }.group(self.tenant, place)?;
+                if theirs.record(place.slot) != Some(ours) {
+                    return Err(StoreError::KeyCollision(row.key));
+                }
+            } else if twin_differs(group, row.key, ours)? {
+                return Err(StoreError::KeyCollision(row.key));
+            }
+        }
+        Ok(n_stored == group.table().len())
+    }
+
+    fn append_new(&mut self, group: &CheckedGroup) -> Result<(), StoreError> {
+        if self.writer.as_ref().is_some_and(|writer| writer.bytes() >= SEGMENT_BYTES_MAX) {
+            self.close_writer()?;
+        }
+        let place = &self.core.place;
+        let writer = match &mut self.writer {
+            Some(writer) => writer,
+            none => {
+                let number = self.core.number()?;
+                let made = SegmentWriter::create(place, number, self.core.id, self.tenant);
+                let made = made.map_err(StoreError::io(format!("make segment {number:08x}")))?;
+                self.segments.push(number);
+                let mut segments =
+                    self.core.segments.write().unwrap_or_else(PoisonError::into_inner);
+                segments.insert(number, Arc::clone(&made.segment));
+                none.insert(made)
+            }
+        };
+        let segment = writer.segment.number;
+        let at = writer
+            .append(group)
+            .map_err(StoreError::io(format!("append to segment {segment:08x}")))?;
+        let mut index = self.core.index.write().unwrap_or_else(PoisonError::into_inner);
+        let index = index.entry(self.tenant).or_default();
+        for (slot, row) in (0_u8..=255).zip(group.table()) {
+            let place = RecordPlace { segment, place: at, slot, raw_bytes: row.raw_bytes };
+            index.add((row.key, group.form()), place);
+        }
+        Ok(())
+    }
+
+    /// Refuses to eat the reserve that commits and deletions live on.
+    fn check_space(&mut self, bytes: u64) -> Result<(), StoreError> {
+        self.unchecked_bytes = self.unchecked_bytes.saturating_add(bytes);
+        if self.unchecked_bytes < SPACE_CHECK_BYTES {
+            return Ok(());
+        }
+        self.unchecked_bytes = 0;
+        let place = &self.core.place;
+        let free = place
+            .files
+            .bytes_free(place.directory())
+            .map_err(StoreError::io("ask for the free space of the store"))?;
+        if free < self.core.settings.reserve_bytes { Err(StoreError::NoSpace) } else { Ok(()) }
+    }
+
+    fn close_writer(&mut self) -> Result<(), StoreError> {
+        let Some(mut writer) = self.writer.take() else { return Ok(()) };
+        let number = writer.segment.number;
+        writer.close().map_err(StoreError::io(format!("close segment {number:08x}")))
+    }
+
+    /// Makes everything appended so far durable as bytes. A crash still takes it away unless a
+    /// commit refers to it.
+    ///
+    /// # Errors
+    /// The disk's; the session is then ended, and the store stops writing.
+    pub fn barrier(&mut self) -> Result<(), StoreError> {
+        self.check_alive()?;
+        let synced = self.core.sync_segments(&self.segments);
+        if synced.is_err() {
+            self.is_ended = true;
+            self.core.poison();
+        }
+        synced.map(|_| ())
+    }
+
+    /// Begins an image. With a parent point, whose image of the same volume is inherited, the list
+    /// holds the changed positions only; `parent_list` is compared with the parent's list digest.
+    ///
+    /// # Errors
+    /// [`StoreError::BaseMissing`] without such a parent image or with another list.
+    pub fn image(
+        &self,
+        spec: ImageSpec,
+        parent: Option<PointId>,
+        parent_list: Option<Digest>,
+    ) -> Result<ImageWriter, StoreError> {
+        self.check_alive()?;
+        let parent =
+            parent.map(|point| self.parent_image(point, &spec, parent_list)).transpose()?;
+        ImageWriter::create(&self.core.place, self.core.number()?, self.tenant, spec, parent)
+    }
+
+    fn parent_image(
+        &self,
+        point: PointId,
+        spec: &ImageSpec,
+        list: Option<Digest>,
+    ) -> Result<Image, StoreError> {
+        let row = match self.core.point_row(self.tenant, point) {
+            Err(StoreError::PointUnknown(_)) => return Err(StoreError::BaseMissing),
+            other => other?,
+        };
+        let image = row.images.into_iter().find(|image| image.volume() == spec.volume);
+        let image = Image::open(&self.core.place, image.ok_or(StoreError::BaseMissing)?)?;
+        if list.is_some_and(|list| list != image.list_digest()) {
+            return Err(StoreError::BaseMissing);
+        }
+        Ok(image)
+    }
+
+    /// Commits images to a point, all or none (D-01). `Ok` means durable: the point survives
+    /// anything but the loss of the disk. Each image comes with the list digest that was announced
+    /// for it, if one was; it is compared with the list that was pushed.
+    ///
+    /// The same token again repeats the first answer. The session may go on and commit again.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownRecord`], [`StoreError::BadList`], [`StoreError::ListMismatch`],
+    /// [`StoreError::AlreadyExists`], [`StoreError::OutOfBounds`]: nothing happened. After an error
+    /// of the disk the store is poisoned and opening it again says whether the commit happened.
+    pub fn commit(
+        &mut self,
+        spec: PointSpec,
+        images: Vec<(ImageWriter, Option<Digest>)>,
+    ) -> Result<Committed, StoreError> {
+        self.check_alive()?;
+        check_spec(&spec, images.len())?;
+        if images.iter().any(|(image, _)| image.tenant != self.tenant) {
+            return Err(StoreError::OutOfBounds("an image of another tenant".to_owned()));
+        }
+        self.close_writer()?;
+        let images: Vec<_> = images
+            .into_iter()
+            .map(|(image, announced)| image.finish(announced))
+            .collect::<Result<_, _>>()?;
+        let mut segments = BTreeSet::new();
+        for image in &images {
+            let form = if image.row.is_encrypted { Form::Encrypted } else { Form::Plain };
+            image.references(|entry| {
+                let place = self.core.find(self.tenant, form, &entry.key)?;
+                let unknown = StoreError::UnknownRecord { key: entry.key, offset: entry.offset };
+                let place = place.ok_or(unknown)?;
+                if place.raw_bytes != entry.length {
+                    return Err(StoreError::BadList(format!(
+                        "the record at {} has {} bytes, the list says {}",
+                        entry.offset, place.raw_bytes, entry.length
+                    )));
+                }
+                segments.insert(place.segment);
+                Ok(())
+            })?;
+        }
+        let row = PointRow {
+            agent: spec.agent.to_bytes(),
+            taken_at: spec.taken_at.as_micros(),
+            committed_at: spec.committed_at.as_micros(),
+            n_images: spec.n_images,
+            images: images.iter().map(|image| image.row.clone()).collect(),
+            note: spec.note,
+            deleted_at: None,
+        };
+        let request = Request {
+            tenant: self.tenant,
+            point: spec.point,
+            token: spec.token,
+            row,
+            images,
+            segments: segments.into_iter().collect(),
+        };
+        let committed = self.core.commit(request)?;
+        self.core.write_runs(self.tenant);
+        Ok(committed)
+    }
+}
+
+fn check_spec(spec: &PointSpec, n_images: usize) -> Result<(), StoreError> {
+    let bound = |what: &str| Err(StoreError::OutOfBounds(what.to_owned()));
+    if n_images == 0 || n_images > IMAGES_MAX || spec.n_images as usize > IMAGES_MAX {
+        return bound("number of images of a point");
+    }
+    if spec.note.len() > NOTE_BYTES_MAX {
+        return bound("length of a point's note");
+    }
+    Ok(())
+}
+
+/// Whether a key stands twice in one group for different records.
+fn twin_differs(group: &CheckedGroup, key: Key, ours: &[u8]) -> Result<bool, StoreError> {
+    let decoded = group.decoded()?;
+    let mut twins = (0_u8..=255).zip(group.table()).filter(|(_, row)| row.key == key);
+    Ok(twins.any(|(slot, _)| decoded.record(slot) != Some(ours)))
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.writer = None;
+        // A commit that failed half-way may have happened: opening decides what is an orphan.
+        if self.core.check_writable().is_err() {
+            return;
+        }
+        let orphans = {
+            let mut index = self.core.index.write().unwrap_or_else(PoisonError::into_inner);
+            let index = index.entry(self.tenant).or_default();
+            index.n_sessions = index.n_sessions.saturating_sub(1);
+            index.orphans.append(&mut self.segments);
+            // Another session may have been told that it need not send what lies in them.
+            if index.n_sessions > 0 {
+                return;
+            }
+            let mut orphans = std::mem::take(&mut index.orphans);
+            orphans.retain(|number| {
+                self.core.segment(*number).is_some_and(|segment| segment.bytes_committed() == 0)
+            });
+            index.forget(&orphans);
+            orphans
+        };
+        let mut segments = self.core.segments.write().unwrap_or_else(PoisonError::into_inner);
+        for number in orphans {
+            segments.remove(&number);
+            // Opening the store removes what this cannot.
+            drop(self.core.place.remove(&self.core.place.file(Folder::Segments, number)));
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! Reading everything: every group decoded, every record compared with its key, every page with
+//! its digest, the journal's chain walked; damage is named together with the points it hurts.
+//!
+//! Verify changes nothing but the cache: a damaged key run is dropped and made again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, PoisonError};
+
+use offsite_model::{Key, PointId, TenantId};
+
+use crate::catalog::{CatalogError, Order, Transactions, TypedRows};
+use crate::error::StoreError;
+use crate::group::Form;
+use crate::index::run::RunError;
+use crate::manifest::{Image, PAGE_POSITIONS, length_at};
+use crate::rows::{ImageRow, POINTS, PointRow};
+use crate::segment::{Segment, has_head};
+use crate::store::{SCAN_ROWS, Store, lock, point_in};
+
+/// Something that is not what was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// What, in words: `segment 0000002a, group at 4096`.
+    pub what: String,
+    /// The points that cannot be restored whole because of it.
+    pub points: Vec<(TenantId, PointId)>,
+}
+
+/// What verify read and found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct VerifyReport {
+    /// Segments read.
+    pub n_segments: u64,
+    /// Groups decoded.
+    pub n_groups: u64,
+    /// Records compared with their keys.
+    pub n_records: u64,
+    /// Points walked.
+    pub n_points: u64,
+    /// Bytes of segments read.
+    pub bytes: u64,
+    /// Everything that is wrong.
+    pub damage: Vec<Damage>,
+}
+
+/// A group, as verify names it: segment and place.
+type GroupAt = (u32, u32);
+/// What a page consists of, by digests: shared pages are walked once.
+type PageId = ([u8; 32], [u8; 32]);
+
+#[derive(Default)]
+struct Walk {
+    report: VerifyReport,
+    good: BTreeSet<GroupAt>,
+    /// What is wrong, and whom it hurts.
+    damage: BTreeMap<String, BTreeSet<(TenantId, PointId)>>,
+    /// Pages already walked, with what is wrong in them.
+    pages: BTreeMap<(TenantId, Form, PageId), Vec<String>>,
+}
+
+impl Store {
+    /// Reads the whole store. `progress` is told the bytes of segments read so far and in all.
+    ///
+    /// # Errors
+    /// Only what keeps verify from going on: the catalog's errors. What is damaged is in the report.
+    pub fn verify(&self, progress: &mut dyn FnMut(u64, u64)) -> Result<VerifyReport, StoreError> {
+        let mut walk = Walk::default();
+        let segments: Vec<Arc<Segment>> = {
+            let all = self.core.segments.read().unwrap_or_else(PoisonError::into_inner);
+            let all = all.values().filter(|segment| segment.bytes_committed() > 0);
+            all.map(Arc::clone).collect()
+        };
+        let bytes_in_all = segments.iter().map(|segment| segment.bytes_committed()).sum();
+        for segment in segments {
+            self.verify_segment(&segment, &mut walk);
+            progress(walk.report.bytes, bytes_in_all);
+        }
+        self.verify_runs(&mut walk)?;
+        self.verify_points(&mut walk)?;
+        self.verify_journal(&mut walk);
+        let damage = walk.damage.into_iter();
+        walk.report.damage = damage
+            .map(|(what, points)| Damage { what, points: points.into_iter().collect() })
+            .collect();
+        Ok(walk.report)
+    }
+
+    fn verify_segment(&self, segment: &Segment, walk: &mut Walk) {
+        let name = format!("segment {:08x}", segment.number);
+        let bytes = segment.bytes_committed();
+        walk.report.n_segments += 1;
+        walk.report.bytes += bytes;
+        let place = &self.core.place;
+        let Ok(file) = segment.file(place) else {
+            walk.damage.entry(format!("{name}: missing")).or_default();
+            return;
+        };
+        let has_head = has_head(&*file, segment.number, self.core.id, segment.tenant);
+        if !has_head.unwrap_or(false) {
+            walk.damage.entry(format!("{name}: header")).or_default();
+        }
+        if !segment.has_good_footer(place).unwrap_or(false) {
+            walk.damage.entry(format!("{name}: footer")).or_default();
+        }
+        let there = file.bytes().unwrap_or(0).min(bytes);
+        if there < bytes {
+            walk.damage.entry(format!("{name}: cut at {there}")).or_default();
+        }
+        let contents = match segment.scan(&*file, there) {
+            Ok(contents) => contents,
+            Err(error) => {
+                walk.damage.entry(format!("{name}: {error}")).or_default();
+                return;
+            }
+        };
+        if !contents.is_whole {
+            walk.damage.entry(format!("{name}: a group's header or table")).or_default();
+        }
+        for at in contents.groups {
+            walk.report.n_groups += 1;
+            match segment.read_group(place, at) {
+                Ok(group) => {
+                    walk.report.n_records += group.table().len() as u64;
+                    walk.good.insert((segment.number, at));
+                }
+                Err(_) => {
+                    walk.damage.entry(group_name((segment.number, at))).or_default();
+                }
+            }
+        }
+    }
+
+    /// Reads every page of every run; one that is damaged is made again by the next look-up.
+    fn verify_runs(&self, walk: &mut Walk) -> Result<(), StoreError> {
+        let runs: Vec<_> = {
+            let index = self.core.index.read().unwrap_or_else(PoisonError::into_inner);
+            let runs = index.iter().flat_map(|(tenant, index)| {
+                index.runs.iter().map(|run| (*tenant, Arc::clone(run)))
+            });
+            runs.collect()
+        };
+        for (tenant, run) in runs {
+            if run.entries().any(|entry| matches!(entry, Err(RunError::Damaged))) {
+                let what = format!("key run {:08x}: damaged, made again", run.number);
+                walk.damage.entry(what).or_default();
+                self.core.drop_run(tenant, run.number)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn verify_points(&self, walk: &mut Walk) -> Result<(), StoreError> {
+        let mut after: Option<Vec<u8>> = None;
+        loop {
+            let rows = self.core.catalog.read::<_, CatalogError>(|rows| {
+                let order = Order::Ascending;
+                rows.scan_values::<PointRow>(POINTS, b"", after.as_deref(), order, SCAN_ROWS)
+            })?;
+            let Some((last, _)) = rows.last() else { return Ok(()) };
+            after = Some(last.clone());
+            for (key, row) in rows {
+                let point = point_in(&key)?;
+                let tenant = key.first_chunk().map(|id| TenantId::from_bytes(*id));
+                let Some(tenant) = tenant else { continue };
+                walk.report.n_points += 1;
+                for image in row.images {
+                    for what in self.verify_image(tenant, image, walk) {
+                        walk.damage.entry(what).or_default().insert((tenant, point));
+                    }
+                }
+            }
+        }
+    }
+
+    /// What is wrong with an image, in words.
+    fn verify_image(&self, tenant: TenantId, row: ImageRow, walk: &mut Walk) -> Vec<String> {
+        let image = match Image::open(&self.core.place, row) {
+            Ok(image) => image,
+            Err(error) => return vec![error.to_string()],
+        };
+        let mut wrong = Vec::new();
+        if !image.has_good_tail().unwrap_or(false) {
+            // It repeats what the catalog says, so it hurts nobody.
+            let what = format!("manifest of image {}: its end", image.image());
+            walk.damage.entry(what).or_default();
+        }
+        for page in 0..image.n_pages() {
+            let [full, patch] = image.refs(page);
+            let id = (tenant, image.form(), (full.digest, patch.digest));
+            if let Some(known) = walk.pages.get(&id) {
+                wrong.extend(known.iter().cloned());
+                continue;
+            }
+            let found = self.verify_page(tenant, &image, page, walk);
+            wrong.extend(found.iter().cloned());
+            walk.pages.insert(id, found);
+        }
+        wrong
+    }
+
+    fn verify_page(&self, tenant: TenantId, image: &Image, page: u32, walk: &Walk) -> Vec<String> {
+        let keys = match image.load(page) {
+            Ok((keys, _)) => keys,
+            Err(error) => return vec![error.to_string()],
+        };
+        let mut wrong = BTreeSet::new();
+        for (within, key) in (0_u64..).zip(keys).filter(|(_, key)| *key != Key::ZERO) {
+            let position = u64::from(page) * PAGE_POSITIONS + within;
+            let length = length_at(position, image.bytes(), image.record_bytes());
+            match self.find(tenant, image.form(), &key) {
+                Err(error) => drop(wrong.insert(error.to_string())),
+                Ok(None) => drop(wrong.insert(format!("record {key}: missing"))),
+                Ok(Some(place)) => {
+                    let at = (place.segment, place.place);
+                    if !walk.good.contains(&at) {
+                        wrong.insert(group_name(at));
+                    } else if place.raw_bytes != length {
+                        wrong.insert(format!("record {key}: length"));
+                    }
+                }
+            }
+        }
+        wrong.into_iter().collect()
+    }
+
+    fn verify_journal(&self, walk: &mut Walk) {
+        let journal = lock(&self.core.journal);
+        match journal.walk(self.core.id) {
+            Ok(link) if link == journal.last => {}
+            Ok(link) => {
+                walk.damage.entry(format!("journal: after entry {}", link.entry)).or_default();
+            }
+            Err(error) => drop(walk.damage.entry(format!("journal: {error}")).or_default()),
+        }
+    }
+}
+
+fn group_name((segment, place): GroupAt) -> String {
+    format!("segment {segment:08x}, group at {}", u64::from(place) * crate::format::PLACE_BYTES)
+}

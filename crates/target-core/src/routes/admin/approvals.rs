@@ -1,0 +1,127 @@
+//! What waits for a second person, and his answer.
+
+use std::sync::Arc;
+
+use offsite_model::{CoreId, Digest, JobId, RequestId, TenantId};
+use offsite_proto::admin::target::{Approval, ApproveApproval, ListApprovals, RejectApproval};
+use offsite_proto::endpoint::Action;
+use offsite_proto::error::{ErrorCode, Refusal};
+use offsite_proto::json::Json;
+use offsite_store::catalog::RowsMut;
+use offsite_transport::{Call, Reply};
+
+use super::show;
+use super::{Operators, answer as answer_with};
+use crate::approvals::{self, Act, Answer, Register, Seen};
+use crate::authority::{Object, sees};
+use crate::deed::Deed;
+use crate::failure::Failure;
+use crate::principal::Principal;
+
+/// What waits, and what ended.
+pub(super) async fn list(
+    state: Arc<Operators>,
+    call: Call<ListApprovals, Principal>,
+) -> Result<Reply<Json<Vec<Approval>>>, Refusal> {
+    answer_with(state, move |state| {
+        let now = state.target.now();
+        let rows = state.read(|rows| approvals::list(rows))?;
+        // What is about one tenant is not shown to those who are bound to others.
+        let shown = rows.iter().filter(|row| match row.act {
+            Act::DeleteTenant { tenant } => sees(&call.principal, &Object::Tenant(tenant)),
+            Act::AdoptIdentity { .. } | Act::WidenRole { .. } => {
+                call.principal.tenants().is_unbounded()
+                    || call.principal.person() == Some(row.initiator)
+            }
+        });
+        Ok(shown.map(|row| show::approval(row, now)).collect())
+    })
+    .await
+}
+
+/// Agrees; the act is done before this is answered.
+pub(super) async fn approve(
+    state: Arc<Operators>,
+    call: Call<ApproveApproval, Principal>,
+) -> Result<Reply<Json<Approval>>, Refusal> {
+    answer_with(state, move |state| {
+        let digest: Digest = call.body.0.digest.parse().map_err(|_| {
+            Refusal::new(ErrorCode::BadRequest, "the digest is not one of 64 digits")
+        })?;
+        answer(state, &call.principal, &call.params.0, *digest.as_bytes(), Answer::Agree)
+    })
+    .await
+}
+
+/// Refuses.
+pub(super) async fn reject(
+    state: Arc<Operators>,
+    call: Call<RejectApproval, Principal>,
+) -> Result<Reply<Json<Approval>>, Refusal> {
+    answer_with(state, move |state| {
+        answer(state, &call.principal, &call.params.0, [0; 32], Answer::Refuse)
+    })
+    .await
+}
+
+fn answer(
+    state: &Operators,
+    by: &Principal,
+    id: &str,
+    digest: [u8; 32],
+    said: Answer,
+) -> Result<Approval, Refusal> {
+    let id: JobId = id
+        .parse()
+        .map_err(|_| Refusal::new(ErrorCode::RequestUnknown, "there is no such approval"))?;
+    let row = state.write(by, |rows, deed| {
+        approvals::answer(rows, deed, &Peers, id.to_bytes(), digest, said)
+    })?;
+    Ok(show::approval(&row, state.target.now()))
+}
+
+/// Begins an act. That the caller may, about this object, was asked before.
+pub(super) fn ask(state: &Operators, by: &Principal, act: Act) -> Result<Approval, Refusal> {
+    let row = state.write(by, |rows, deed| approvals::ask(rows, deed, &Peers, act))?;
+    Ok(show::approval(&row, state.target.now()))
+}
+
+/// May this caller begin an act about this object.
+pub(super) fn may_begin(
+    by: &Principal,
+    object: &Object,
+    unknown: ErrorCode,
+    sentence: &str,
+) -> Result<(), Failure> {
+    super::require(by, Action::FourEyes, object, unknown, sentence).map(drop)
+}
+
+/// The register of sources, as four-eyes acts need it.
+pub(super) struct Peers;
+
+impl Register for Peers {
+    fn describe_adoption(&self, _: &dyn RowsMut, _: CoreId, _: RequestId) -> Result<Seen, Failure> {
+        Err(adoption_not_built())
+    }
+
+    fn adopt(
+        &self,
+        _: &mut dyn RowsMut,
+        _: &Deed<'_>,
+        _: CoreId,
+        _: RequestId,
+    ) -> Result<(), Failure> {
+        Err(adoption_not_built())
+    }
+
+    fn sources_of(&self, rows: &dyn RowsMut, tenant: TenantId) -> Result<Vec<String>, Failure> {
+        super::tenants::sources_of(rows, tenant)
+    }
+}
+
+fn adoption_not_built() -> Failure {
+    Failure::refused(
+        ErrorCode::NotImplemented,
+        "adopting an identity is not built yet in this release",
+    )
+}

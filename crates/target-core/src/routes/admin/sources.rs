@@ -1,0 +1,245 @@
+//! Sources and their agents: what is paired here, and its end.
+
+use std::sync::Arc;
+
+use offsite_exchange::pairing::target::{Acceptance, EndedBy, Stage};
+use offsite_model::{CoreId, Span};
+use offsite_proto::admin::target::{
+    Adopt, AdoptSource, Agent, Approval, ListAgents, ListSources, RevokeSource, ShowAgent,
+    ShowSource, Source, SourceAgent,
+};
+use offsite_proto::endpoint::Action;
+use offsite_proto::error::{ErrorCode, Refusal};
+use offsite_proto::json::Json;
+use offsite_proto::text::{Big, Text, Time};
+use offsite_transport::{Call, Reply};
+
+use super::show::tenant_name;
+use super::{Operators, answer, approvals, requests};
+use crate::accept::source_object;
+use crate::approvals::Act;
+use crate::authority::permits;
+use crate::peers::tables::{PeerRow, thumbprint_of};
+use crate::principal::Principal;
+
+const UNKNOWN: &str = "no such source";
+/// A source that was heard of within this time is online: it synchronises every minute.
+const ONLINE_WITHIN: Span = Span::from_secs(180);
+
+/// Sources.
+pub(super) async fn list(
+    state: Arc<Operators>,
+    call: Call<ListSources, Principal>,
+) -> Result<Reply<Json<Vec<Source>>>, Refusal> {
+    answer(state, move |state| {
+        let rows = visible(state, &call.principal, Action::ReadStatus)?;
+        rows.iter().map(|row| source(state, row)).collect()
+    })
+    .await
+}
+
+/// One source.
+pub(super) async fn show(
+    state: Arc<Operators>,
+    call: Call<ShowSource, Principal>,
+) -> Result<Reply<Json<Source>>, Refusal> {
+    answer(state, move |state| {
+        let row = find(state, &call.principal, Action::ReadStatus, &call.params.0)?;
+        source(state, &row)
+    })
+    .await
+}
+
+/// Ends a pairing at once.
+pub(super) async fn revoke(
+    state: Arc<Operators>,
+    call: Call<RevokeSource, Principal>,
+) -> Result<Reply<Json<Source>>, Refusal> {
+    answer(state, move |state| {
+        let row = find(state, &call.principal, Action::RevokeSource, &call.params.0)?;
+        let subject = subject(&row)?;
+        state.target.revoke(&call.principal, subject)?;
+        let row = state.target.register().of_subject(subject)?;
+        let row = row.ok_or_else(|| Refusal::new(ErrorCode::SystemUnknown, UNKNOWN))?;
+        source(state, &row)
+    })
+    .await
+}
+
+/// Begins the adoption of a source's identity by the key of a request.
+pub(super) async fn adopt(
+    state: Arc<Operators>,
+    call: Call<AdoptSource, Principal>,
+) -> Result<Reply<Json<Approval>>, Refusal> {
+    answer(state, move |state| {
+        let Json(Adopt { request }) = call.body;
+        let row = find(state, &call.principal, Action::FourEyes, &call.params.0)?;
+        let asking = requests::find(state, &call.principal, &request)?;
+        let act = Act::AdoptIdentity { source: subject(&row)?, request: asking.pending().request };
+        approvals::ask(state, &call.principal, act)
+    })
+    .await
+}
+
+/// Agents.
+pub(super) async fn agents(
+    state: Arc<Operators>,
+    call: Call<ListAgents, Principal>,
+) -> Result<Reply<Json<Vec<Agent>>>, Refusal> {
+    answer(state, move |state| visible_agents(state, &call.principal)).await
+}
+
+/// One agent.
+pub(super) async fn agent(
+    state: Arc<Operators>,
+    call: Call<ShowAgent, Principal>,
+) -> Result<Reply<Json<Agent>>, Refusal> {
+    answer(state, move |state| {
+        let name = call.params.0;
+        let mut found = visible_agents(state, &call.principal)?;
+        found.retain(|agent| is_named(agent, &name));
+        match found.len() {
+            1 => Ok(found.swap_remove(0)),
+            0 => Err(Refusal::new(ErrorCode::AgentUnknown, format!("no such agent {name}"))),
+            _ => {
+                let candidates: Vec<_> = found
+                    .iter()
+                    .map(|agent| format!("{}/{}", agent.source_name, agent.name))
+                    .collect();
+                let sentence =
+                    format!("several agents are called {name}: {}", candidates.join(", "));
+                Err(Refusal::new(ErrorCode::BadRequest, sentence).with("candidates", candidates))
+            }
+        }
+    })
+    .await
+}
+
+/// By id, by `SOURCE/NAME`, or by name.
+fn is_named(agent: &Agent, name: &str) -> bool {
+    let both = || format!("{}/{}", agent.source_name, agent.name);
+    let id = name.parse().ok();
+    id == Some(agent.agent_id.0) || agent.name == name || both() == name
+}
+
+/// Rows that are or were a pairing, as far as the caller may do this to them.
+fn visible(state: &Operators, by: &Principal, action: Action) -> Result<Vec<PeerRow>, Refusal> {
+    let mut rows = state.target.register().peers()?;
+    rows.retain(|row| row.place.is_some() && permits(by, action, &source_object(row)).is_granted());
+    Ok(rows)
+}
+
+/// The source that somebody names by id or by a name that only one has.
+fn find(state: &Operators, by: &Principal, action: Action, name: &str) -> Result<PeerRow, Refusal> {
+    let mut rows = visible(state, by, action)?;
+    match name.parse::<CoreId>() {
+        Ok(id) => rows.retain(|row| subject(row).is_ok_and(|subject| subject == id)),
+        Err(_) => rows.retain(|row| row.asked().host_name == name),
+    }
+    match rows.len() {
+        1 => Ok(rows.swap_remove(0)),
+        0 => Err(Refusal::new(ErrorCode::SystemUnknown, UNKNOWN)),
+        _ => Err(Refusal::new(
+            ErrorCode::BadRequest,
+            format!("several sources are called {name}: give the id"),
+        )),
+    }
+}
+
+fn subject(row: &PeerRow) -> Result<CoreId, Refusal> {
+    let place = row.place.as_ref();
+    place
+        .map(|place| place.subject.0)
+        .ok_or_else(|| Refusal::new(ErrorCode::SystemUnknown, UNKNOWN))
+}
+
+fn acceptance(row: &PeerRow) -> Option<&Acceptance> {
+    match row.machine.stage() {
+        Stage::AwaitIssued(waiting) => Some(&waiting.acceptance),
+        Stage::AwaitFirstUse(paired) | Stage::Active(paired) => Some(&paired.acceptance),
+        Stage::Ended(ended) => Some(&ended.acceptance),
+        Stage::Pending(_) | Stage::Rejected(_) | Stage::Expired(_) | Stage::Withdrawn(_) => None,
+    }
+}
+
+fn state_word(row: &PeerRow) -> &'static str {
+    match row.machine.stage() {
+        Stage::AwaitIssued(_) | Stage::AwaitFirstUse(_) => "accepted",
+        Stage::Active(_) => "active",
+        Stage::Ended(ended) => match ended.by {
+            EndedBy::Operator(_) => "revoked",
+            EndedBy::Source { .. } => "ended",
+        },
+        Stage::Pending(_) | Stage::Rejected(_) | Stage::Expired(_) | Stage::Withdrawn(_) => {
+            "pending"
+        }
+    }
+}
+
+fn source(state: &Operators, row: &PeerRow) -> Result<Source, Refusal> {
+    let unknown = || Refusal::new(ErrorCode::SystemUnknown, UNKNOWN);
+    let place = row.place.as_ref().ok_or_else(unknown)?;
+    let acceptance = acceptance(row).ok_or_else(unknown)?;
+    let last_seen = state.target.last_seen(row);
+    let online = last_seen.is_some_and(|at| state.target.now().since(at) < ONLINE_WITHIN);
+    let live = row.paired().map(|paired| &paired.live);
+    let key = live.map_or_else(|| row.machine.key(), |live| &live.order.key);
+    let fingerprint: String = thumbprint_of(key).iter().map(|byte| format!("{byte:02x}")).collect();
+    let agents = row.asked().wish.agents.iter().map(|agent| SourceAgent {
+        agent_id: Text(agent.id),
+        name: agent.display_name.clone(),
+        state: agent_state(acceptance, agent.id).to_owned(),
+    });
+    Ok(Source {
+        source_id: Text(place.subject.0),
+        name: row.asked().host_name.clone(),
+        tenant: state.read(|rows| tenant_name(rows, place.tenant.0))?,
+        role: state.target.role(place.sid)?.unwrap_or_default(),
+        state: state_word(row).to_owned(),
+        connection: if online { "online" } else { "unreachable" }.to_owned(),
+        last_seen: last_seen.map(Time),
+        sid: place.sid,
+        storage_id: place.storage,
+        fingerprint,
+        certificate_not_after: live.map(|live| Time(live.order.not_after)),
+        quota_bytes: acceptance.grants.quota_bytes.map(Big),
+        allow_restore: acceptance.grants.allow_restore,
+        lock_days: acceptance.grants.lock_days,
+        agents: agents.collect(),
+    })
+}
+
+fn agent_state(acceptance: &Acceptance, id: offsite_model::AgentId) -> &'static str {
+    let decided = acceptance.grants.agents.iter().find(|agent| agent.id == id);
+    if decided.is_some_and(|agent| agent.is_accepted) { "approved" } else { "denied" }
+}
+
+/// Accepted agents of pairings; what is stored of them is nothing until records arrive.
+fn visible_agents(state: &Operators, by: &Principal) -> Result<Vec<Agent>, Refusal> {
+    let mut found = Vec::new();
+    for row in visible(state, by, Action::ListPoints)? {
+        let (Some(place), Some(acceptance)) = (&row.place, acceptance(&row)) else { continue };
+        let tenant = state.read(|rows| tenant_name(rows, place.tenant.0))?;
+        let is_ended = matches!(row.machine.stage(), Stage::Ended(_));
+        for agent in &row.asked().wish.agents {
+            let state = agent_state(acceptance, agent.id);
+            if state == "denied" {
+                continue;
+            }
+            found.push(Agent {
+                agent_id: Text(agent.id),
+                name: agent.display_name.clone(),
+                source_id: Text(place.subject.0),
+                source_name: row.asked().host_name.clone(),
+                tenant: tenant.clone(),
+                state: if is_ended { "deleted" } else { state }.to_owned(),
+                volumes: 0,
+                recovery_points: 0,
+                logical_bytes: Big(agent.logical_bytes),
+                stored_bytes: Big(0),
+                latest_point_at: None,
+            });
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,140 @@
+//! State, fingerprint, and a look at everything that commonly goes wrong.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use offsite_proto::admin::target::{
+    Check, Fingerprint, ReadFingerprint, ReadStatus, RunDoctor, Status,
+};
+use offsite_proto::error::Refusal;
+use offsite_proto::json::Json;
+use offsite_proto::text::{Text, Time};
+use offsite_transport::{Call, Reply};
+
+use super::{Operators, answer};
+use crate::accept::source_object;
+use crate::authority::sees;
+use crate::principal::Principal;
+use crate::{audit, storage_list};
+
+/// Less free space than this in a storage is told.
+const BYTES_FREE_MIN: u64 = 10 << 30;
+/// A certificate of ours that ends sooner than this is told, in days.
+const CERTIFICATE_DAYS_MIN: u64 = 30;
+
+/// The daemon, at a glance.
+pub(super) async fn status(
+    state: Arc<Operators>,
+    call: Call<ReadStatus, Principal>,
+) -> Result<Reply<Json<Status>>, Refusal> {
+    answer(state, move |state| {
+        let target = &state.target;
+        let peers = target.register().peers()?;
+        let sources = peers.iter().filter(|row| row.place.is_some());
+        Ok(Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_seconds: uptime(state),
+            state: "serving".to_owned(),
+            target_id: Text(target.identity().core),
+            name: target.settings().name.clone(),
+            pairing_open: target.register().is_open(target.now()),
+            requests_waiting: target.pending_for(&call.principal)?.len(),
+            sources: sources.filter(|row| sees(&call.principal, &source_object(row))).count(),
+        })
+    })
+    .await
+}
+
+fn uptime(state: &Operators) -> u64 {
+    let now = state.target.world().clock.uptime();
+    now.as_secs().saturating_sub(state.started.as_secs())
+}
+
+/// How a source's operator recognises this target.
+pub(super) async fn fingerprint(
+    state: Arc<Operators>,
+    _: Call<ReadFingerprint, Principal>,
+) -> Result<Reply<Json<Fingerprint>>, Refusal> {
+    let identity = state.target.identity();
+    Ok(Reply::new(Json(Fingerprint {
+        target_id: Text(identity.core),
+        name: state.target.settings().name.clone(),
+        fingerprint: identity.certificate.thumbprint().to_string(),
+    })))
+}
+
+/// A look at everything that commonly goes wrong.
+pub(super) async fn doctor(
+    state: Arc<Operators>,
+    _: Call<RunDoctor, Principal>,
+) -> Result<Reply<Json<Vec<Check>>>, Refusal> {
+    answer(state, |state| {
+        let mut checks = vec![clock(state), certificate(state), chain(state)];
+        checks.extend(storages(state)?);
+        let target = &state.target;
+        let open = target.register().is_open(target.now());
+        checks.push(Check {
+            name: "pairing".to_owned(),
+            ok: true,
+            finding: if open { "newcomers may ask" } else { "closed for newcomers" }.to_owned(),
+        });
+        Ok(checks)
+    })
+    .await
+}
+
+fn check(name: &str, wrong: Option<String>, well: impl Into<String>) -> Check {
+    let ok = wrong.is_none();
+    Check { name: name.to_owned(), ok, finding: wrong.unwrap_or_else(|| well.into()) }
+}
+
+/// Our own certificate was made in the past, so a clock before it is wrong for certain.
+fn clock(state: &Operators) -> Check {
+    let now = state.target.now();
+    let made = state.target.identity().authority.certificate().not_before();
+    let wrong = (now < made).then(|| {
+        format!("the clock says {}, before this target was made: set the clock", Time(now))
+    });
+    check("clock", wrong, Time(now).to_string())
+}
+
+fn certificate(state: &Operators) -> Check {
+    let ends = state.target.identity().certificate.not_after();
+    let left = ends.since(state.target.now()).as_secs() / 86_400;
+    let wrong = (left < CERTIFICATE_DAYS_MIN).then(|| {
+        format!("the target's certificate ends in {left} days: restart the daemon, which renews it")
+    });
+    check("certificate", wrong, format!("good until {}", Time(ends)))
+}
+
+fn chain(state: &Operators) -> Check {
+    let (wrong, well) = match audit::verify(&**state.target.catalog()) {
+        Ok(audit::Verified { n_entries, first_bad: None }) => {
+            (None, format!("{n_entries} entries"))
+        }
+        Ok(audit::Verified { first_bad: Some(number), .. }) => {
+            (Some(format!("entry {number} was changed or removed")), String::new())
+        }
+        Err(cause) => (Some(cause.to_string()), String::new()),
+    };
+    check("audit log", wrong, well)
+}
+
+fn storages(state: &Operators) -> Result<Vec<Check>, Refusal> {
+    let storages = state.read(|rows| storage_list::list(rows))?;
+    let files = &state.target.world().files;
+    Ok(storages
+        .iter()
+        .map(|storage| {
+            let name = format!("storage {}", storage.name);
+            match files.bytes_free(Path::new(&storage.path)) {
+                Ok(free) => {
+                    let low = free < BYTES_FREE_MIN;
+                    let wrong = low.then(|| format!("only {} MiB are free", free >> 20));
+                    check(&name, wrong, format!("{} GiB free", free >> 30))
+                }
+                Err(cause) => check(&name, Some(format!("{}: {cause}", storage.path)), ""),
+            }
+        })
+        .collect())
+}

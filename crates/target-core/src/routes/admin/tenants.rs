@@ -1,0 +1,130 @@
+//! Tenants: made, bounded, listed, ended.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use offsite_model::TenantId;
+use offsite_proto::admin::target::{
+    Approval, DeleteTenant, ListTenants, MakeTenant, SetTenant, Tenant,
+};
+use offsite_proto::endpoint::Action;
+use offsite_proto::error::{ErrorCode, Refusal};
+use offsite_proto::json::Json;
+use offsite_store::catalog::{Order, Rows, TypedRows};
+use offsite_transport::{Call, Reply};
+
+use super::{Operators, answer, approvals, require, show};
+use crate::approvals::Act;
+use crate::authority::{Object, sees};
+use crate::failure::Failure;
+use crate::peers::tables::{PEERS, PeerRow};
+use crate::principal::Principal;
+use crate::tenants::{self, TenantRow};
+
+const PAGE: usize = 500;
+
+/// Tenants, as far as the caller sees them.
+pub(super) async fn list(
+    state: Arc<Operators>,
+    call: Call<ListTenants, Principal>,
+) -> Result<Reply<Json<Vec<Tenant>>>, Refusal> {
+    answer(state, move |state| {
+        let counts = n_sources(state)?;
+        let tenants = state.read(|rows| tenants::list(rows))?;
+        let shown = tenants.iter().filter(|row| sees(&call.principal, &Object::Tenant(row.id)));
+        Ok(shown
+            .map(|row| show::tenant(row, counts.get(&row.id).copied().unwrap_or_default()))
+            .collect())
+    })
+    .await
+}
+
+/// Makes a tenant.
+pub(super) async fn add(
+    state: Arc<Operators>,
+    call: Call<MakeTenant, Principal>,
+) -> Result<Reply<Json<Tenant>>, Refusal> {
+    let reply = answer(state, move |state| {
+        let name = call.body.0.name;
+        let row = state.write(&call.principal, |rows, deed| tenants::add(rows, deed, &name))?;
+        Ok(show::tenant(&row, 0))
+    })
+    .await?;
+    Ok(reply.status(201))
+}
+
+/// Sets quota and lock.
+pub(super) async fn set(
+    state: Arc<Operators>,
+    call: Call<SetTenant, Principal>,
+) -> Result<Reply<Json<Tenant>>, Refusal> {
+    answer(state, move |state| {
+        let Json(change) = call.body;
+        let quota = change.quota_bytes.map(|bytes| bytes.0);
+        let row = state.write(&call.principal, |rows, deed| {
+            let found = named(rows, &call.principal, Action::SetPolicy, &call.params.0)?;
+            tenants::set(rows, deed, found.id, quota, change.lock_days)
+        })?;
+        Ok(show::tenant(&row, n_sources(state)?.get(&row.id).copied().unwrap_or_default()))
+    })
+    .await
+}
+
+/// Begins the deletion of a tenant.
+pub(super) async fn delete(
+    state: Arc<Operators>,
+    call: Call<DeleteTenant, Principal>,
+) -> Result<Reply<Json<Approval>>, Refusal> {
+    let reply = answer(state, move |state| {
+        let found =
+            state.read(|rows| named(rows, &call.principal, Action::FourEyes, &call.params.0))?;
+        approvals::ask(state, &call.principal, Act::DeleteTenant { tenant: found.id })
+    })
+    .await?;
+    Ok(reply.status(202))
+}
+
+/// The tenant that somebody names, where he may do this to it. Not his and not there are one answer.
+pub(super) fn named<R: Rows + ?Sized>(
+    rows: &R,
+    by: &Principal,
+    action: Action,
+    name: &str,
+) -> Result<TenantRow, Failure> {
+    let row = tenants::find(rows, name)?;
+    let sentence = format!("there is no tenant {name}");
+    require(by, action, &Object::Tenant(row.id), ErrorCode::TenantUnknown, &sentence)?;
+    Ok(row)
+}
+
+fn n_sources(state: &Operators) -> Result<HashMap<TenantId, usize>, Refusal> {
+    let mut counts = HashMap::new();
+    for row in state.target.register().peers()? {
+        if let (Some(place), Some(_)) = (&row.place, row.paired()) {
+            *counts.entry(place.tenant.0).or_default() += 1;
+        }
+    }
+    Ok(counts)
+}
+
+/// Names of the sources that still belong to a tenant.
+pub(super) fn sources_of<R: Rows + ?Sized>(
+    rows: &R,
+    tenant: TenantId,
+) -> Result<Vec<String>, Failure> {
+    let mut names = Vec::new();
+    let mut after: Option<Vec<u8>> = None;
+    loop {
+        let page =
+            rows.scan_values::<PeerRow>(PEERS, b"", after.as_deref(), Order::Ascending, PAGE)?;
+        let Some((last, _)) = page.last() else { return Ok(names) };
+        after = Some(last.clone());
+        for (_, row) in page {
+            let is_its = row.place.as_ref().is_some_and(|place| place.tenant.0 == tenant);
+            // An ended pairing's points may still be there, so it counts until it is forgotten.
+            if is_its {
+                names.push(row.asked().host_name.clone());
+            }
+        }
+    }
+}
