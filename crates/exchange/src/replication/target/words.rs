@@ -18,7 +18,7 @@ pub struct Rules {
     pub credit_bytes: u64,
     /// Record streams at once.
     pub parallel_streams_max: u32,
-    /// Staged bytes after which a barrier is due.
+    /// Staged bytes that may be not yet durable; a barrier is due at half of them.
     pub barrier_bytes: u64,
     /// Time after which a barrier is due.
     pub barrier_after: Span,
