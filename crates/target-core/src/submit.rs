@@ -1,8 +1,9 @@
 //! Row 44: a source asks to be paired, asks again, or renews its certificate.
 //!
-//! Everything is checked before anything is stored: the TLS key is the key of the certificate request (or, for a renewal,
-//! that of the pairing, which the gate has judged), the request is signed by its own key, every text is within bounds. A
-//! full table refuses newcomers and evicts nobody.
+//! Everything is checked before anything is stored: the TLS key is the key of the certificate
+//! request (or, for a renewal, that of the pairing, which the gate has judged), the request is
+//! signed by its own key, every text is within bounds. A full table refuses newcomers and evicts
+//! nobody.
 //!
 //! **Absent:** the decision (`accept`), rates per address (transport).
 
@@ -138,8 +139,8 @@ impl Target {
     /// A stranger's or an enrolling source's submission.
     ///
     /// # Errors
-    /// `unauthenticated` where the handshake's key is not the request's, `already_exists` for a key that is used up,
-    /// `busy` where the budget for newcomers is used up.
+    /// `unauthenticated` where the handshake's key is not the request's, `already_exists` for a key
+    /// that is used up, `busy` where the budget for newcomers is used up.
     pub(crate) fn submit(
         &self,
         principal: &Principal,
@@ -212,7 +213,8 @@ impl Target {
         })
     }
 
-    /// Whether there is room for one more newcomer. All of them together have a fixed budget; nobody is ever put out.
+    /// Whether there is room for one more newcomer. All of them together have a fixed budget;
+    /// nobody is ever put out.
     ///
     /// # Errors
     /// `busy` where there is none.
@@ -243,7 +245,8 @@ impl Target {
     ) -> Result<Reply, Refusal> {
         let reply = self.advance(principal, |step| {
             let row = step.peer_of_subject(subject)?.ok_or_else(not_paired)?;
-            // The machine knows its own keys; that no other row knows this one is the register's word.
+            // The machine knows its own keys; that no other row knows this one is the register's
+            // word.
             let other = step.peer_of_key(&submission.thumbprint())?;
             if other.is_some_and(|other| other.number != row.number) {
                 return Err(Failure::refused(

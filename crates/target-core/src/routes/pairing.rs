@@ -1,6 +1,7 @@
 //! Rows 44, 45, 46 and P1 to P3: from the request to the certificate, and to the end.
 //!
-//! Polls are answered from the key alone. Whoever has no row, or asks for another's, goes the same way to the same 404.
+//! Polls are answered from the key alone. Whoever has no row, or asks for another's, goes the same
+//! way to the same 404.
 
 use std::sync::Arc;
 
@@ -124,7 +125,8 @@ pub(super) async fn unpair(
     })
     .await?;
     let owner = Arc::clone(&target);
-    // The gate refuses these keys already; what is cut here is what they have under way, once this answer is out.
+    // The gate refuses these keys already; what is cut here is what they have under way, once this
+    // answer is out.
     let cut = target.mutations().spawn(async move {
         tokio::time::sleep(FAREWELL.to_std()).await;
         closes.iter().for_each(|key| owner.register().close(&thumbprint_of(key)));
@@ -253,7 +255,8 @@ fn resolved(agent: &AgentDecision, place: Option<&Placement>) -> AgentResolution
 }
 
 impl Target {
-    /// Asks the row of this key something that as a rule changes nothing; a change that time alone makes is kept.
+    /// Asks the row of this key something that as a rule changes nothing; a change that time alone
+    /// makes is kept.
     fn ask(&self, by: &Principal, peer: &PeerKey, input: Input) -> Result<Told, Refusal> {
         let is_poll = matches!(input, Input::Poll { .. } | Input::Fetch { .. });
         let absent = || if is_poll { request_unknown() } else { Refusal::from(not_paired()) };
