@@ -82,10 +82,7 @@ impl Submission {
         };
         let asked =
             Asked { core_id: core.id.0, host_name: core.host_name, version: core.version, wish };
-        let address = match origin.address {
-            Place::Network(address) => address.to_canonical(),
-            Place::Local { .. } => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        };
+        let address = address_of(origin);
         let network = network_of(address);
         Ok(Self { spki, asked, code: body.enrolment_code, address: address.to_string(), network })
     }
@@ -97,6 +94,18 @@ impl Submission {
     fn thumbprint(&self) -> KeyThumbprint {
         *self.spki.thumbprint().as_bytes()
     }
+}
+
+fn address_of(origin: &Origin) -> IpAddr {
+    match origin.address {
+        Place::Network(address) => address.to_canonical(),
+        Place::Local { .. } => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+    }
+}
+
+/// The network a caller is counted under.
+pub(crate) fn network_of_origin(origin: &Origin) -> Vec<u8> {
+    network_of(address_of(origin))
 }
 
 /// Checks the agents of a request or of a dry run.

@@ -21,7 +21,7 @@ use crate::Target;
 use crate::names::check_name;
 use crate::peers::tables::{PeerRow, Placement, thumbprint_of};
 use crate::principal::Principal;
-use crate::submit::{Submission, busy, not_paired};
+use crate::submit::{Submission, busy, network_of_origin, not_paired};
 use crate::target::off_runtime;
 
 /// What a source that goes has to read its last answer.
@@ -40,6 +40,10 @@ pub(super) async fn submit(
         (_, Some(_)) => None,
         _ => Some(target.strangers().try_acquire().map_err(|_| busy())?),
     };
+    // A full table costs a flood of strangers no signature and no transaction of ours.
+    if principal == Principal::Anon && body.enrolment_code.is_none() {
+        target.budget(&network_of_origin(&from), false)?;
+    }
     let worker = Arc::clone(&target);
     let told = off_runtime(move || {
         let submission = Submission::read(body, &from)?;
