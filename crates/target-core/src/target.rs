@@ -20,8 +20,8 @@ use crate::peers::Register;
 
 /// The catalog's file name inside the data directory.
 pub(crate) const CATALOG_FILE: &str = "catalog.redb";
-/// Strangers' submits that are worked on at once: their signatures and transactions must not take the threads that
-/// paired sources need.
+/// Strangers' submits that are worked on at once: their signatures and transactions must not take
+/// the threads that paired sources need.
 const N_STRANGERS_AT_ONCE: usize = 4;
 
 /// Who this target is. Made once, kept in files of mode 0600 by the program.
@@ -134,7 +134,8 @@ impl Target {
         self.world.clock.now()
     }
 
-    /// Changes under way, which a stop waits for. Both listeners and the local socket share the list.
+    /// Changes under way, which a stop waits for. Both listeners and the local socket share the
+    /// list.
     #[must_use]
     pub const fn mutations(&self) -> &Mutations {
         &self.mutations

@@ -82,8 +82,11 @@ impl Target {
     pub fn pending_for(&self, principal: &Principal) -> Result<Vec<PendingRequest>, Refusal> {
         let rows = self.register().peers()?;
         let shown = rows.iter().filter(|row| {
-            matches!(row.machine.stage(), Stage::Pending(pending) if self.now() < pending.expires_at)
-                && permits(principal, Action::ListRequests, &request_object(row)).is_granted()
+            let waits = match row.machine.stage() {
+                Stage::Pending(pending) => self.now() < pending.expires_at,
+                _ => false,
+            };
+            waits && permits(principal, Action::ListRequests, &request_object(row)).is_granted()
         });
         Ok(shown.map(|row| self.shown_request(row)).collect())
     }

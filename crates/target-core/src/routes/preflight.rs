@@ -1,5 +1,5 @@
-//! Rows 59, 37, 49 and 51: what anybody may learn before a request is filed. Nothing here depends on what this target
-//! holds, so nothing about it can leak.
+//! Rows 59, 37, 49 and 51: what anybody may learn before a request is filed. Nothing here depends
+//! on what this target holds, so nothing about it can leak.
 
 use std::sync::Arc;
 

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use offsite_exchange::pairing::target::Stage;
-use offsite_model::{CoreId, Luck};
+use offsite_model::{CoreId, Luck, RequestId};
 use offsite_pki::{Authority, Certificate, Presented, PrivateKey, Validity};
 use offsite_proto::error::ErrorCode;
 use offsite_store::catalog::{CatalogError, Transactions};
@@ -54,16 +54,14 @@ fn n_told(target: &Target, event: &str) -> usize {
     told.unwrap().iter().filter(|kept| kept.event == event).count()
 }
 
-#[test]
-fn a_22_a_decision_takes_effect_exactly_once() {
-    let luck = Arc::new(SeededLuck::from_env_or(22));
-    let keys = keys(&luck);
+/// A disk on which one request waits for its decision.
+fn waiting(keys: &Keys, luck: &Arc<SeededLuck>) -> (Disk, RequestId) {
     let golden = Disk::new(luck.next());
     golden.files().create_dir(Path::new(DIRECTORY)).unwrap();
     golden.files().sync_dir(Path::new("/")).unwrap();
-    let source = Source::new(&*luck, NOON);
+    let source = Source::new(&**luck, NOON);
     let request = {
-        let target = open(&golden, &keys, &luck).unwrap();
+        let target = open(&golden, keys, luck).unwrap();
         let deed = target.deed(&ROOT);
         target
             .catalog()
@@ -83,6 +81,14 @@ fn a_22_a_decision_takes_effect_exactly_once() {
         target.pending_for(&ROOT).unwrap()[0].request_guid.0
     };
     golden.kill();
+    (golden, request)
+}
+
+#[test]
+fn a_22_a_decision_takes_effect_exactly_once() {
+    let luck = Arc::new(SeededLuck::from_env_or(22));
+    let keys = keys(&luck);
+    let (golden, request) = waiting(&keys, &luck);
     let (mut n_before, mut n_between, mut n_after) = (0, 0, 0);
     for _ in 0..2_000 {
         let disk = golden.fork(luck.next());

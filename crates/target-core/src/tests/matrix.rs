@@ -1,6 +1,7 @@
 //! Every kind of certificate against every row of the replication listener.
 //!
-//! What is expected is worked out here from the published words of the table, not from the gate's code.
+//! What is expected is worked out here from the published words of the table, not from the gate's
+//! code.
 
 use offsite_model::{CoreId, RequestId, Span};
 use offsite_pki::tls::ClientIdentity;

@@ -130,7 +130,8 @@ async fn g_11_an_operator_sees_and_decides_within_his_tenants() {
         decide.tenant = tenant;
         scene.target.decide(&operator, &decide).map(|_| ())
     };
-    // Another tenant's request, one of nobody's, and one that never was are one answer, by id and by number.
+    // Another tenant's request, one of nobody's, and one that never was are one answer, by id and
+    // by number.
     let absent = decide(RequestId::random(&*scene.luck), None).unwrap_err();
     assert_eq!(absent.code, ErrorCode::RequestUnknown);
     for request in [theirs, nobodys] {
@@ -161,8 +162,9 @@ async fn g_11_an_operator_sees_and_decides_within_his_tenants() {
     scene.target.revoke(&operator, subject(mine)).unwrap();
 }
 
-/// Section 4 of the authorisation table against the table of calls: whoever's class opens a row has the right in some
-/// cell, and a caller that no class of the row names has none that reaches an object.
+/// Section 4 of the authorisation table against the table of calls: whoever's class opens a row has
+/// the right in some cell, and a caller that no class of the row names has none that reaches an
+/// object.
 #[test]
 fn every_row_agrees_with_the_table_of_rights() {
     let peer = crate::principal::PairedPeer::vouched_by_gate(
