@@ -101,8 +101,8 @@ impl Daemon {
 impl Drop for Daemon {
     fn drop(&mut self) {
         // Gone already when it was stopped.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        drop(self.child.kill());
+        drop(self.child.wait());
     }
 }
 
@@ -332,7 +332,7 @@ fn g_07_no_secret_is_seen_outside() {
         let mut bytes = Vec::new();
         // What the kernel will not show to us is not seen either.
         if let Ok(mut file) = fs::File::open(process.join(file)) {
-            let _ = file.read_to_end(&mut bytes);
+            drop(file.read_to_end(&mut bytes));
         }
         unseen(&canaries, &bytes, file);
     }
