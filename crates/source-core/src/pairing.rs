@@ -1,9 +1,11 @@
 //! One pairing of this source: its machine, and the effects that the machine asks for.
 //!
-//! The machine decides and the driver here obeys, in order: what must be durable is durable before the next effect.
-//! A call and a pause are tasks of their own; each is owned by the pairing and replaced, never doubled.
+//! The machine decides and the driver here obeys, in order: what must be durable is durable before
+//! the next effect. A call and a pause are tasks of their own; each is owned by the pairing and
+//! replaced, never doubled.
 //!
-//! **Absent:** rules (`exchange::pairing::source`), TLS ([`crate::calls`]), words for people ([`crate::view`]).
+//! **Absent:** rules (`exchange::pairing::source`), TLS ([`crate::calls`]), words for people
+//! ([`crate::view`]).
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -175,8 +177,8 @@ impl Slot {
                 match installed.await {
                     Ok(()) => Ok(Some(Input::Installed(named))),
                     Err(trouble) if trouble.blame == Blame::Disk => Err(trouble),
-                    // Certificates that installing judges more sternly than the machine did: nothing is in place, a
-                    // person is told, and they are fetched again later.
+                    // Certificates that installing judges more sternly than the machine did:
+                    // nothing is in place, a person is told, and they are fetched again later.
                     Err(trouble) => {
                         let (pairing, target) = (self.number.0, self.row.target.as_str());
                         tracing::error!(pairing, target, cause = %trouble, "cannot install");
