@@ -124,8 +124,8 @@ pub(crate) fn text(name: &str) -> String {
     TEXT.replace("@NAME@", &name)
 }
 
-const TEXT: &str = r#"# Settings of this Offsite source. A line that begins with # and a key shows the
-# value that is used while the line stays commented out. Restart the daemon after a change.
+const TEXT: &str = r#"# Settings of this Offsite source. A line that begins with # and a key
+# shows the value that is used while the line stays commented out. Restart the daemon after a change.
 
 # What this source is called at its targets.
 name = "@NAME@"
