@@ -121,11 +121,11 @@ fn or<const MIN: u64, const MAX: u64>(within: Option<Within<MIN, MAX>>, shipped:
 pub(crate) fn text(name: &str) -> String {
     // A checked name holds no control characters, so these two are all that TOML wants escaped.
     let name = name.replace('\\', "\\\\").replace('"', "\\\"");
-    format!("{}{}", TEXT.replace("@NAME@", &name), "")
+    TEXT.replace("@NAME@", &name)
 }
 
-const TEXT: &str = r#"# Settings of this Offsite source. A line that begins with # and a key shows the
-# value that is used while the line stays commented out. Restart the daemon after a change.
+const TEXT: &str = r#"# Settings of this Offsite source. A line that begins with # and a key
+# shows the value that is used while the line stays commented out. Restart the daemon after a change.
 
 # What this source is called at its targets.
 name = "@NAME@"
@@ -134,7 +134,8 @@ name = "@NAME@"
 #cacheLifetime = "60s"
 
 [pairing]
-# The first and the longest pause between two looks for the target's decision. The target may ask for longer ones.
+# The first and the longest pause between two looks for the target's decision. The target
+# may ask for longer ones.
 #poll_first = "5s"
 #poll_longest = "60s"
 # How long connecting may take, how long the handshake, and how long one call.

@@ -1,4 +1,5 @@
-//! The program as scripts see it: words, JSON keys, exit codes. Each test has a data directory and a daemon of its own.
+//! The program as scripts see it: words, JSON keys, exit codes. Each test has a data directory and
+//! a daemon of its own.
 
 #![allow(missing_docs, reason = "a test binary has no public interface")]
 #![allow(
@@ -63,7 +64,8 @@ impl Source {
     fn serve(&mut self) {
         let mut command = self.command(&["serve"]);
         let mut daemon = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
-        // The log says when it serves; what comes after is read away so that the daemon never blocks on it.
+        // The log says when it serves; what comes after is read away so that the daemon never
+        // blocks on it.
         let mut log = BufReader::new(daemon.stderr.take().unwrap());
         let mut line = String::new();
         while !line.contains("serving") {
@@ -248,7 +250,7 @@ fn a_broken_configuration_is_placed() {
     assert_eq!((exit, error_code(&document)), (1, "configuration_wrong"));
     let message = document["error"]["message"].as_str().unwrap();
     assert!(
-        message.contains("offsite.toml:12:1") && message.contains("`poll_first`?"),
+        message.contains("offsite.toml:13:1") && message.contains("`poll_first`?"),
         "{message}"
     );
 }

@@ -8,7 +8,8 @@ const HOST_BYTES_MAX: usize = 253;
 /// Where a target listens for sources unless it was told otherwise.
 const PORT: u16 = 8086;
 
-/// Reads `https://HOST[:PORT]` or `HOST:PORT` into `HOST:PORT`, the form in which a target is remembered.
+/// Reads `https://HOST[:PORT]` or `HOST:PORT` into `HOST:PORT`, the form in which a target is
+/// remembered.
 ///
 /// # Errors
 /// The operator's: another scheme, a path, a user, a host that is no name or address.

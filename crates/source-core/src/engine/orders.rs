@@ -97,8 +97,8 @@ impl Engine {
         Ok((target, agents))
     }
 
-    /// The pairing that a request to this target goes to: one that is being asked for already, or a new one. One that
-    /// has ended makes room.
+    /// The pairing that a request to this target goes to: one that is being asked for already, or a
+    /// new one. One that has ended makes room.
     async fn place_for(
         &mut self,
         target: &str,
@@ -204,7 +204,8 @@ impl Engine {
             let trouble = Trouble::operator(
                 ErrorCode::WrongState,
                 format!(
-                    "nothing is wrong with the pairing with {target}; a reset would leave it behind there"
+                    "nothing is wrong with the pairing with {target}; a reset would leave it \
+                        behind there"
                 ),
                 format!("end it on both sides with: offsite-source {instead} {target}"),
             );
@@ -259,8 +260,8 @@ impl Engine {
             }
             _ => None,
         };
-        // Whoever was refused or met nobody has filed nothing, so nothing is left behind by giving up. A key that the
-        // target says it knows already is not used again.
+        // Whoever was refused or met nobody has filed nothing, so nothing is left behind by giving
+        // up. A key that the target says it knows already is not used again.
         let gives_up = match slot.stage() {
             Stage::AwaitKey(_) | Stage::AwaitMeeting(_) => true,
             Stage::Refused(refused) => refused.code != ErrorCode::AlreadyExists,
@@ -293,7 +294,8 @@ impl Engine {
         }
     }
 
-    /// Keeps an answer until the views show what it tells of; whoever asked may have gone, which changes nothing.
+    /// Keeps an answer until the views show what it tells of; whoever asked may have gone, which
+    /// changes nothing.
     fn answer<T: Send + Sync + 'static>(
         &mut self,
         reply: ReplyTo<T>,
@@ -432,7 +434,8 @@ fn given_up(stage: &Stage, target: &str) -> Vec<String> {
         | Stage::AwaitInstalled(_) => vec![
             format!("the key and the certificate for {target}, and the memory of its key"),
             format!(
-                "the way to the recovery points at {target}, until this source is paired with it anew"
+                "the way to the recovery points at {target}, until this source is paired with it \
+                    anew"
             ),
             format!("{target} still counts this source as paired: ask its operator to revoke it"),
         ],
