@@ -602,3 +602,11 @@ impl Session {
         }
     }
 }
+
+#[cfg(test)]
+impl Session {
+    /// Whether a key is wanted, on its way, or staged and not yet durable.
+    pub(crate) fn owes(&self, key: &offsite_model::Key) -> bool {
+        self.ledger.owes(key)
+    }
+}

@@ -164,3 +164,10 @@ impl Ledger {
         }
     }
 }
+
+#[cfg(test)]
+impl Ledger {
+    pub(super) fn owes(&self, key: &Key) -> bool {
+        self.by_key.contains_key(key)
+    }
+}
