@@ -27,8 +27,7 @@ use crate::replication::source::{
     Parcel, Place, Preflight, Transfer,
 };
 use crate::replication::target::{
-    self, CommitFault, Ending, Known, Opening, ParentStanding, Session, Spec, Stage, StageFault,
-    Standing,
+    self, CommitFault, Ending, Known, Opening, ParentStanding, Session, Spec, StageFault, Standing,
 };
 
 pub(super) const RECORD: u32 = 4096;
@@ -138,7 +137,7 @@ struct Live {
     /// Streams of an earlier number are over.
     streams: u64,
     staged: BTreeSet<Key>,
-    /// Keys that were looked up as held, by window of the machine's tickets.
+    /// The group whose input the machine is being told.
     arriving: Option<(Vec<Key>, bool)>,
     answer: Option<Result<Ending, Refusal>>,
 }
@@ -265,6 +264,13 @@ impl World {
     pub(super) fn new(plan: Plan) -> Self {
         let luck = SeededLuck::new(plan.seed);
         let images = images(&plan, &luck.split("images"));
+        // What points that are deleted by now have left behind: it can be found, and nothing refers to it.
+        let mut store = BTreeMap::new();
+        if plan.collect > 0 {
+            let records = images.iter().flat_map(|image| &image.list).map(|listed| listed.entry);
+            let records = records.filter(|entry| !entry.is_zeros());
+            store.extend(records.filter(|_| luck.chance(1, 3)).map(|entry| (entry.key(), true)));
+        }
         Self {
             plan,
             luck,
@@ -273,7 +279,7 @@ impl World {
             queue: BTreeMap::new(),
             fifo: BTreeMap::new(),
             images,
-            store: BTreeMap::new(),
+            store,
             drafts: BTreeMap::new(),
             committed: BTreeMap::new(),
             boot: 0,
@@ -627,7 +633,7 @@ impl World {
                 });
                 self.n_windows += 1;
                 if self.cut_after_windows == Some(self.n_windows) {
-                    self.at(self.now + 2_500, Happens::Cut);
+                    self.at(self.now + 3_500, Happens::Cut);
                 }
                 self.send_up(sender, 0, Up::Keys { window, first_ordinal, entries });
             }
@@ -712,7 +718,7 @@ impl World {
     }
 
     fn fail_everything(&mut self) {
-        let awaited: Vec<Ask> = Ask_all(self.unfinished);
+        let awaited: Vec<Ask> = all_asks(self.unfinished);
         for ask in awaited {
             self.job_event(Event::Answered(ask, Err(Failure::Cut)));
         }
@@ -720,7 +726,7 @@ impl World {
             return;
         }
         for sender in 0..self.senders.len() {
-            let opening = self.senders[sender].opening;
+            let opening = self.senders[sender].machine.opening();
             // Whichever of these it waits for; it ignores the others.
             for input in [
                 source::Input::Cut { opening, failure: Failure::Cut },
@@ -765,6 +771,9 @@ impl World {
 
     /// Frees whatever no committed image, no draft and no live session refers to (what the collector may do).
     fn collect(&mut self) {
+        if self.sessions.values().any(|live| live.machine.is_deciding()) {
+            return;
+        }
         let mut roots: BTreeSet<Key> = BTreeSet::new();
         roots.extend(self.committed.values().flat_map(|(_, list)| list.iter().map(ListEntry::key)));
         for draft in self.drafts.values() {
@@ -1182,14 +1191,9 @@ impl World {
         self.drafts.remove(&name);
         Ok(())
     }
-
-    pub(super) fn stages(&self) -> Vec<(ImageName, Stage)> {
-        self.sessions.values().map(|live| (live.name, live.machine.stage().clone())).collect()
-    }
 }
 
-#[expect(non_snake_case, reason = "reads as the list of all asks")]
-fn Ask_all(unfinished: Option<ImageName>) -> Vec<Ask> {
+fn all_asks(unfinished: Option<ImageName>) -> Vec<Ask> {
     [
         Ask::Pairing,
         Ask::MayStart,
