@@ -15,3 +15,6 @@ pub mod source;
 pub mod target;
 
 pub use runs::Runs;
+
+#[cfg(test)]
+mod tests;

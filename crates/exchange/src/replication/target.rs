@@ -308,6 +308,7 @@ impl Session {
             return;
         }
         self.undecided.clear();
+        self.ledger.forget_wanted();
         self.drafting.iter_mut().for_each(|drafting| drafting.answer = None);
         self.received_bytes = 0;
         self.granted_bytes = self.rules.credit_bytes.saturating_sub(self.staging_bytes);
@@ -385,10 +386,17 @@ impl Session {
 
     fn look_up(&mut self, effects: &mut Vec<Effect>) {
         // A window waits while too much is owed, so that a source cannot make the ledger grow by offering.
-        if self.ledger.len() > self.rules.owed_keys_max {
+        if self.ledger.n_told() > self.rules.owed_keys_max {
             return;
         }
+        // What was lost with a stream is offered again before anything new, so this bound stops no honest source.
+        let is_full = self.ledger.len() > self.rules.owed_keys_max.saturating_mul(2);
+        let through = self.listed_through;
+        let is_new = |window: &Undecided| window.first_ordinal >= through;
         for window in self.undecided.iter_mut().filter(|window| !window.is_looked_up) {
+            if is_full && is_new(window) {
+                return;
+            }
             window.is_looked_up = true;
             let records = window.entries.iter().filter(|entry| !entry.is_zeros());
             let keys: Vec<_> = records.map(ListEntry::key).collect();
@@ -433,6 +441,8 @@ impl Session {
             }
             let is_settled = is_known && self.ledger.is_settled(ordinal);
             if is_settled {
+                // Decided in an earlier opening, whose draft may still be on its way to the disk.
+                is_awaited |= !entry.is_zeros() && !self.durable.covers(run);
                 wanted.push(false);
             } else if entry.is_zeros() {
                 runs.push(run);
@@ -496,11 +506,12 @@ impl Session {
         bytes: u64,
     ) -> Result<u64, Refusal> {
         self.stage.takes_data()?;
-        self.received_bytes = self.received_bytes.saturating_add(bytes);
-        if self.received_bytes > self.granted_bytes {
+        let received_bytes = self.received_bytes.saturating_add(bytes);
+        if received_bytes > self.granted_bytes {
             return Err(Refusal::new(ErrorCode::TooLarge, "more was sent than was granted")
                 .with("granted", self.granted_bytes));
         }
+        self.received_bytes = received_bytes;
         if is_encrypted != self.spec.is_encrypted() {
             return Err(Refusal::new(
                 ErrorCode::BadRequest,
@@ -566,8 +577,13 @@ impl Session {
             return;
         }
         let Some(barrier) = self.barrier.take() else { return };
-        for run in self.ledger.settle(&barrier.ordinals).into_iter().chain(barrier.runs) {
+        for run in
+            self.ledger.settle(&barrier.ordinals, barrier.listed).into_iter().chain(barrier.runs)
+        {
             self.durable.insert(run);
+        }
+        if self.ledger.has_staged() {
+            self.unflushed_since.get_or_insert(at);
         }
         self.flushed_bytes = self.flushed_bytes.saturating_add(barrier.bytes);
         if self.stage.is_live() {
@@ -600,5 +616,18 @@ impl Session {
             effects.push(Effect::EndStreams);
             effects.push(Effect::Suspend);
         }
+    }
+}
+
+#[cfg(test)]
+impl Session {
+    /// Whether a key is wanted, on its way, or staged and not yet durable.
+    pub(crate) fn owes(&self, key: &offsite_model::Key) -> bool {
+        self.ledger.owes(key)
+    }
+
+    /// Whether a window is between its look-up and its answer: it holds the collector's epoch.
+    pub(crate) fn is_deciding(&self) -> bool {
+        !self.drafting.is_empty() || self.undecided.iter().any(|window| window.is_looked_up)
     }
 }

@@ -389,6 +389,12 @@ impl Transfer {
         &self.progress
     }
 
+    /// The number of the opening now: what comes of streams and reads carries it.
+    #[must_use]
+    pub const fn opening(&self) -> u32 {
+        self.opening
+    }
+
     /// The session it was given last.
     #[must_use]
     pub const fn session(&self) -> Option<SessionId> {

@@ -36,11 +36,48 @@ pub(super) struct Ledger {
     by_key: BTreeMap<Key, (u64, Vec<u64>)>,
     groups: BTreeMap<u64, (Vec<u64>, u64)>,
     next_group: u64,
+    n_lost: usize,
 }
 
 impl Ledger {
+    /// All that is not settled.
     pub(super) fn len(&self) -> usize {
         self.owed.len()
+    }
+
+    /// What is not settled and not lost either: the source was told of it.
+    pub(super) fn n_told(&self) -> usize {
+        self.owed.len().saturating_sub(self.n_lost)
+    }
+
+    /// Whatever was wanted is to be offered again: its answer went with the streams.
+    pub(super) fn forget_wanted(&mut self) {
+        let mut forgotten = Vec::new();
+        for owed in self.owed.values_mut().filter(|owed| owed.state == State::Wanted) {
+            owed.state = State::Lost;
+            self.n_lost = self.n_lost.saturating_add(1);
+            forgotten.push(owed.key);
+        }
+        for key in forgotten {
+            let Some((_, twins)) = self.by_key.remove(&key) else { continue };
+            for twin in twins {
+                if let Some(owed) = self.owed.get_mut(&twin) {
+                    owed.state = State::Lost;
+                    self.n_lost = self.n_lost.saturating_add(1);
+                }
+            }
+        }
+    }
+
+    /// Changes what is owed under an ordinal, and keeps count.
+    fn put(&mut self, ordinal: u64, owed: Option<Owed>) {
+        let is_lost = |owed: &Owed| owed.state == State::Lost;
+        self.n_lost = self.n_lost.saturating_add(usize::from(owed.as_ref().is_some_and(is_lost)));
+        let before = match owed {
+            Some(owed) => self.owed.insert(ordinal, owed),
+            None => self.owed.remove(&ordinal),
+        };
+        self.n_lost = self.n_lost.saturating_sub(usize::from(before.as_ref().is_some_and(is_lost)));
     }
 
     pub(super) fn first(&self) -> Option<u64> {
@@ -54,7 +91,7 @@ impl Ledger {
     /// Notes an entry of a draft whose record is gone.
     pub(super) fn lose(&mut self, ordinal: u64, entry: &ListEntry, run: Run) {
         let owed = Owed { key: entry.key(), bytes: entry.bytes(), run, state: State::Lost };
-        self.owed.insert(ordinal, owed);
+        self.put(ordinal, Some(owed));
     }
 
     /// Whether the key is owed already, so that the store need not be believed about it; a new ordinal then waits for
@@ -64,7 +101,7 @@ impl Ledger {
         if *leader != ordinal && !twins.contains(&ordinal) {
             twins.push(ordinal);
             let owed = Owed { key: entry.key(), bytes: entry.bytes(), run, state: State::Twin };
-            self.owed.insert(ordinal, owed);
+            self.put(ordinal, Some(owed));
         }
         true
     }
@@ -75,12 +112,12 @@ impl Ledger {
     }
 
     pub(super) fn hold(&mut self, ordinal: u64) {
-        self.owed.remove(&ordinal);
+        self.put(ordinal, None);
     }
 
     pub(super) fn want(&mut self, ordinal: u64, entry: &ListEntry, run: Run) {
         let owed = Owed { key: entry.key(), bytes: entry.bytes(), run, state: State::Wanted };
-        self.owed.insert(ordinal, owed);
+        self.put(ordinal, Some(owed));
         self.by_key.insert(entry.key(), (ordinal, Vec::new()));
     }
 
@@ -128,18 +165,32 @@ impl Ledger {
         self.owed.iter().filter_map(is_staged).collect()
     }
 
-    /// These are durable now, and so is whatever waited for the same bytes.
-    pub(super) fn settle(&mut self, ordinals: &[u64]) -> Vec<Run> {
+    /// These are durable now, and so is whatever waited for the same bytes and stands in the draft below `listed`, as far as
+    /// the draft was durable too. What stands beyond waits for the next barrier: its bytes are safe, its entry is not.
+    pub(super) fn settle(&mut self, ordinals: &[u64], listed: u64) -> Vec<Run> {
         let mut runs = Vec::new();
         for ordinal in ordinals {
-            let Some(owed) = self.owed.remove(ordinal) else { continue };
+            let Some(owed) = self.owed.get(ordinal).copied() else { continue };
+            self.put(*ordinal, None);
             runs.push(owed.run);
             let Some((_, twins)) = self.by_key.remove(&owed.key) else { continue };
-            runs.extend(
-                twins.iter().filter_map(|twin| self.owed.remove(twin)).map(|twin| twin.run),
-            );
+            let (settled, later): (Vec<u64>, Vec<u64>) =
+                twins.into_iter().partition(|twin| *twin < listed);
+            for twin in settled {
+                runs.extend(self.owed.get(&twin).map(|twin| twin.run));
+                self.put(twin, None);
+            }
+            if let [first, rest @ ..] = later.as_slice() {
+                self.set(&[*first], State::Staged);
+                self.by_key.insert(owed.key, (*first, rest.to_vec()));
+            }
         }
         runs
+    }
+
+    /// Whether something is in the store and not yet durable with its entry.
+    pub(super) fn has_staged(&self) -> bool {
+        self.owed.values().any(|owed| owed.state == State::Staged)
     }
 
     /// Ordinals whose record is not in the store: lost, wanted, on the way, or twins of such.
@@ -162,5 +213,12 @@ impl Ledger {
                 owed.state = state;
             }
         }
+    }
+}
+
+#[cfg(test)]
+impl Ledger {
+    pub(super) fn owes(&self, key: &Key) -> bool {
+        self.by_key.contains_key(key)
     }
 }

@@ -144,12 +144,12 @@ impl Spec {
     pub(super) fn check_entry_alone(&self, ordinal: u64, entry: &ListEntry) -> Result<(), Refusal> {
         let size = u64::from(self.open.record_size);
         let end = entry.offset().saturating_add(entry.bytes().into());
-        let is_cut_right = end % size == 0 || end == self.open.size_bytes.0;
+        let is_cut_right = end.is_multiple_of(size) || end == self.open.size_bytes.0;
         let rule = if ordinal >= self.n_entries() && !self.is_heal() {
             "lies beyond recordCount"
         } else if end > self.open.size_bytes.0 {
             "lies beyond sizeBytes"
-        } else if entry.offset() % size != 0 || !is_cut_right {
+        } else if !entry.offset().is_multiple_of(size) || !is_cut_right {
             "does not lie on positions of recordSize"
         } else if !entry.is_zeros() && !self.is_encrypted() && u64::from(entry.bytes()) > size {
             "is longer than recordSize"
