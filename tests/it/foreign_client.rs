@@ -22,7 +22,9 @@ fn the_example_client_pairs() {
     let status = cargo(&["build", "--quiet"]).status().unwrap();
     assert!(status.success(), "the example client does not build");
     let directory = scene.path().join("client");
-    let mut client = cargo(&["run", "--quiet", "--", &target.address("replication"), "foreign"])
+    let address = target.address("replication");
+    let mut client = cargo(&["run", "--quiet"])
+        .args(["--", &address, "foreign"])
         .arg(&directory)
         .stdout(Stdio::piped())
         .spawn()
