@@ -36,8 +36,11 @@ const DOOR: &[u8] = b"door";
 /// Rows read at a time.
 const PAGE: usize = 256;
 
-/// Called with each key whose connections must end at once.
-pub type OnEnd = Box<dyn Fn(&KeyThumbprint) + Send + Sync>;
+/// Called with each key whose connections must end. It notes those that are open at this moment, and
+/// gives back what ends them and no others.
+pub type OnEnd = Box<dyn Fn(&KeyThumbprint) -> Farewell + Send + Sync>;
+/// Ends the connections that were noted.
+pub type Farewell = Box<dyn FnOnce() + Send>;
 
 /// The pairing register.
 pub struct Register {
@@ -91,9 +94,15 @@ impl Register {
 
     /// Closes every connection of this key.
     pub fn close(&self, thumbprint: &KeyThumbprint) {
-        if let Some(act) = self.on_end.get() {
-            act(thumbprint);
+        if let Some(end) = self.farewell(thumbprint) {
+            end();
         }
+    }
+
+    /// What closes the connections that this key has now, and none that it opens later.
+    #[must_use]
+    pub fn farewell(&self, thumbprint: &KeyThumbprint) -> Option<Farewell> {
+        self.on_end.get().map(|act| act(thumbprint))
     }
 
     /// What this key stands for now.

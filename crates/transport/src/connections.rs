@@ -108,6 +108,19 @@ struct Inner {
 #[derive(Clone, Debug)]
 pub struct Connections(Arc<Inner>);
 
+/// Connections that are to end, as they stood at one moment ([`Connections::open_of`]).
+#[derive(Debug)]
+#[must_use = "they stay open until they are cut"]
+pub struct Condemned(Vec<CancellationToken>);
+
+impl Condemned {
+    /// Ends them at once, open streams included. Returns how many there were; those that have ended
+    /// by themselves since count too.
+    pub fn cut(self) -> usize {
+        self.0.iter().inspect(|cut| cut.cancel()).count()
+    }
+}
+
 /// One connection's place; given back when dropped.
 #[derive(Debug)]
 pub(crate) struct Ticket {
@@ -134,9 +147,16 @@ impl Connections {
     /// A pairing that ended is refused by the gate on the next request anyway; this is for what is
     /// under way.
     pub fn close(&self, key: &Thumbprint) -> usize {
+        self.open_of(key).cut()
+    }
+
+    /// The connections of this key that are open now, to be ended later: whatever it opens from here
+    /// on is not among them.
+    #[must_use]
+    pub fn open_of(&self, key: &Thumbprint) -> Condemned {
         let state = self.state();
         let of_key = state.open.values().filter(|entry| entry.key.as_ref() == Some(key));
-        of_key.inspect(|entry| entry.cut.cancel()).count()
+        Condemned(of_key.map(|entry| entry.cut.clone()).collect())
     }
 
     /// How many connections are open, of whatever class.

@@ -16,7 +16,7 @@
 //!          Server::bind(address, tls, ConnectionPolicy).await -> io::Result<Listening>
 //!          listening.local_address(), .connections()
 //!          listening.serve(router, Arc<dyn Classify>, CancellationToken).await
-//!          Connections::close(&Thumbprint) -> usize
+//!          Connections::close(&Thumbprint) -> usize, .open_of(&Thumbprint) -> Condemned, .cut()
 //!          router.mutations().finish(within).await -> usize   after the listeners have stopped
 //!          LocalServer::bind(path, policy)?.serve(router, CancellationToken).await
 //! client   Connection::dial(&HostPort, &ClientTls, &Timeouts).await -> Result<Connection, DialError>
@@ -59,7 +59,7 @@ mod wire;
 pub use body::{BodySender, BodyStream, Cut, Outgoing, Pace};
 pub use caller::{Answer, CallError, Fault, StreamAnswer};
 pub use client::{Connection, Timeouts};
-pub use connections::{Classify, ConnectionClass, Connections};
+pub use connections::{Classify, Condemned, ConnectionClass, Connections};
 pub use dial::{DialError, HostPort, HostPortError};
 pub use gate::Gate;
 pub use handler::{Call, Handler, RawCall, RawHandler, RawReply};

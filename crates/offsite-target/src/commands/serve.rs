@@ -72,8 +72,11 @@ async fn serve(data: DataDir, file: &File, world: World) -> anyhow::Result<Exit>
     let local_router = operators.local_router()?;
     let connections = replication.connections();
     target.register().on_end(Box::new(move |key| {
-        let n_cut = connections.close(&Thumbprint::from_bytes(*key));
-        tracing::info!(connections = n_cut, "a pairing ended; its connections were cut");
+        let noted = connections.open_of(&Thumbprint::from_bytes(*key));
+        Box::new(move || {
+            let n_cut = noted.cut();
+            tracing::info!(connections = n_cut, "a pairing ended; its connections were cut");
+        })
     }));
     setup::record_turn(&target, process::owner(), true)?;
     let published = publish(&data, &replication, &operator)?;
