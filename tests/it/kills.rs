@@ -1,9 +1,11 @@
-//! kill -9 of either side at every durable step of pairing: the same end is reached by asking again.
+//! kill -9 of either side at every durable step of pairing: the same end is reached by asking
+//! again.
 
 use offsite_tests::pairing::{add_agent, id_of, pending, request, state};
 use offsite_tests::{Kill, Program, Scene, eventually};
 
-/// Drives one side's pairing through a kill at its n-th durable step; `false` when there was no n-th step.
+/// Drives one side's pairing through a kill at its n-th durable step; `false` when there was no
+/// n-th step.
 fn pairs_in_spite_of(nth: u32, killed: Side) -> bool {
     let scene = Scene::new();
     let target = scene.target("target");

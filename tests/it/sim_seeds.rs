@@ -1,5 +1,5 @@
-//! Worlds of the pairing rules, many seeds. Sizes are arguments: `OFFSITE_SIM_SEED` is the first seed, `OFFSITE_SIM_N`
-//! the number of worlds, crash points or renewals.
+//! Worlds of the pairing rules, many seeds. Sizes are arguments: `OFFSITE_SIM_SEED` is the first
+//! seed, `OFFSITE_SIM_N` the number of worlds, crash points or renewals.
 
 use std::env;
 use std::thread;
@@ -87,7 +87,8 @@ fn a_13_renewals_lock_nobody_out() {
     let n_wanted = size(200);
     let (mut n_renewals, mut n_crashes, mut seed) = (0, 0, first_seed());
     while n_renewals < n_wanted {
-        // Nobody revokes or leaves here: a pairing that ends was lost. Most calls go wrong in some way.
+        // Nobody revokes or leaves here: a pairing that ends was lost. Most calls go wrong in some
+        // way.
         let hazards =
             Hazards { lost: 200, cut: 250, crash: 30, folly: 0, tampered: 0, ..Hazards::STORM };
         let plan = Plan { storm: Span::from_days(40), hazards, ..Plan::storm(seed) };

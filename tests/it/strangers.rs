@@ -1,4 +1,5 @@
-//! curl and openssl alone carry out what the published interface promises: no client of ours is involved.
+//! curl and openssl alone carry out what the published interface promises: no client of ours is
+//! involved.
 
 use offsite_tests::{Program, Scene, curl, openssl};
 use serde_json::{Value, json};

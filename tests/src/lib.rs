@@ -1,8 +1,9 @@
 //! What whole-product tests stand on: real daemons in temporary folders, and worlds in a seed.
 //!
-//! A [`Scene`] holds one folder; in it live [`Program`]s, each a data directory with its command line and, once
-//! [`Program::serve`] was called, its daemon. Nothing there knows the inside of a core: what a test can do, a script
-//! of an administrator can do. A world of [`sim`] is the opposite: both halves of a conversation in one thread.
+//! A [`Scene`] holds one folder; in it live [`Program`]s, each a data directory with its command
+//! line and, once [`Program::serve`] was called, its daemon. Nothing there knows the inside of a
+//! core: what a test can do, a script of an administrator can do. A world of [`sim`] is the
+//! opposite: both halves of a conversation in one thread.
 //!
 //! **Absent:** assertions about one crate; those live beside its code.
 

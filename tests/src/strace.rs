@@ -1,7 +1,8 @@
-//! Killing a real program at its n-th durable step, from outside: no fault is compiled into what is tested.
+//! Killing a real program at its n-th durable step, from outside: no fault is compiled into what is
+//! tested.
 //!
-//! `strace` counts the calls that make something durable or visible (syncs, renames, answers on a socket) and
-//! sends SIGKILL instead of the n-th one, so enumerating n is enumerating every step.
+//! `strace` counts the calls that make something durable or visible (syncs, renames, answers on a
+//! socket) and sends SIGKILL instead of the n-th one, so enumerating n is enumerating every step.
 
 use std::process::Command;
 

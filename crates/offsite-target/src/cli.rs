@@ -1,6 +1,7 @@
 //! The grammar of the command line.
 //!
-//! **Absent:** what the words do (`commands`). Words of work that is not built are known and refused by name.
+//! **Absent:** what the words do (`commands`). Words of work that is not built are known and
+//! refused by name.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -262,7 +263,8 @@ pub(crate) enum Users {
         /// What it may do: viewer, operator, administrator or officer
         #[arg(long)]
         role: Role,
-        /// A file with its password in the first line; `-` is standard input [default: no password, tokens only]
+        /// A file with its password in the first line; `-` is standard input [default: no password,
+        /// tokens only]
         #[arg(long, value_name = "FILE")]
         password_file: Option<PathBuf>,
         /// A tenant it is bound to; may be repeated [default: all]

@@ -36,8 +36,8 @@ const DOOR: &[u8] = b"door";
 /// Rows read at a time.
 const PAGE: usize = 256;
 
-/// Called with each key whose connections must end. It notes those that are open at this moment, and
-/// gives back what ends them and no others.
+/// Called with each key whose connections must end. It notes those that are open at this moment,
+/// and gives back what ends them and no others.
 pub type OnEnd = Box<dyn Fn(&KeyThumbprint) -> Farewell + Send + Sync>;
 /// Ends the connections that were noted.
 pub type Farewell = Box<dyn FnOnce() + Send>;

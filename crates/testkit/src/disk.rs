@@ -1,12 +1,12 @@
 //! A disk in memory that misbehaves by a seed, and keeps a record of every call.
 //!
 //! [`Disk`] keeps what a program sees apart from what would survive a power cut. A cut keeps, drops
-//! or tears (at 512 bytes) every write since the last sync of its file, each piece for itself, which
-//! covers every order in which a cache may write back; names that were made, changed or removed
-//! since the last sync of their directory come back as they were or as they are, each for itself.
-//! Beyond cuts: the n-th call fails once or for good, a full disk, a read-only disk, short reads,
-//! bytes that rot. A failed sync loses part of what it should have saved although it still reads
-//! back, as kernels do.
+//! or tears (at 512 bytes) every write since the last sync of its file, each piece for itself,
+//! which covers every order in which a cache may write back; names that were made, changed or
+//! removed since the last sync of their directory come back as they were or as they are, each for
+//! itself. Beyond cuts: the n-th call fails once or for good, a full disk, a read-only disk, short
+//! reads, bytes that rot. A failed sync loses part of what it should have saved although it still
+//! reads back, as kernels do.
 //!
 //! Programs reach it through [`Disk::files`]; such a mount is dead after [`Disk::power_cut`] or
 //! [`Disk::kill`], as open files of a dead process are.

@@ -113,8 +113,8 @@ struct Lane {
     turn: Arc<Semaphore>,
 }
 
-/// The sender, lent to one exchange; given back when the answer has been read, or never, and then the
-/// connection is over.
+/// The sender, lent to one exchange; given back when the answer has been read, or never, and then
+/// the connection is over.
 #[derive(Debug)]
 struct Slot {
     lane: Arc<Lane>,

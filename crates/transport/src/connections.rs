@@ -8,8 +8,8 @@
 //!                      closed                                    ▼ Operator (reserved pool)
 //! ```
 //!
-//! Whoever shows no active row shares one small pool in which the oldest gives way, so strangers can
-//! push out strangers and nobody else.
+//! Whoever shows no active row shares one small pool in which the oldest gives way, so strangers
+//! can push out strangers and nobody else.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv6Addr};
@@ -150,8 +150,8 @@ impl Connections {
         self.open_of(key).cut()
     }
 
-    /// The connections of this key that are open now, to be ended later: whatever it opens from here
-    /// on is not among them.
+    /// The connections of this key that are open now, to be ended later: whatever it opens from
+    /// here on is not among them.
     #[must_use]
     pub fn open_of(&self, key: &Thumbprint) -> Condemned {
         let state = self.state();
@@ -181,8 +181,8 @@ impl Connections {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives a new connection a place among the strangers; the oldest stranger gives way when there is
-    /// none. `None` stands for the local socket, which has no address.
+    /// Gives a new connection a place among the strangers; the oldest stranger gives way when there
+    /// is none. `None` stands for the local socket, which has no address.
     pub(crate) fn admit(&self, address: Option<IpAddr>) -> Result<Ticket, Full> {
         let group = address.map(group_of);
         let policy = &self.0.policy;
@@ -211,8 +211,8 @@ impl Connections {
 }
 
 impl Ticket {
-    /// The peer's hello is there and the costly part begins. Where too many are at it, the oldest one
-    /// is ended: it waits for its peer, and an honest peer does not let us wait.
+    /// The peer's hello is there and the costly part begins. Where too many are at it, the oldest
+    /// one is ended: it waits for its peer, and an honest peer does not let us wait.
     pub(crate) fn handshake_begun(&self) {
         let mut state = self.connections.state();
         let shaking = || state.open.values().filter(|entry| entry.shaking);

@@ -19,7 +19,7 @@
 //!          Connections::close(&Thumbprint) -> usize, .open_of(&Thumbprint) -> Condemned, .cut()
 //!          router.mutations().finish(within).await -> usize   after the listeners have stopped
 //!          LocalServer::bind(path, policy)?.serve(router, CancellationToken).await
-//! client   Connection::dial(&HostPort, &ClientTls, &Timeouts).await -> Result<Connection, DialError>
+//! client Connection::dial(&HostPort, &ClientTls, &Timeouts).await -> Result<Connection, DialError>
 //!          connection.peer() -> &Spki, .is_closed(), .is_http2()
 //!          connection.call::<E>(&params, &body).await -> Result<Answer<E::Response>, CallError>
 //!          connection.stream(row, &values, media, Outgoing, answer_bytes_max).await

@@ -27,8 +27,8 @@ pub struct Chunks<'a> {
 
 // Here and not beside the other methods, so that a volume need not know how it is walked.
 impl Volume {
-    /// The parts that may hold data, ascending, each starting at a multiple of `record_bytes` and at most
-    /// `chunk_bytes` long.
+    /// The parts that may hold data, ascending, each starting at a multiple of `record_bytes` and
+    /// at most `chunk_bytes` long.
     #[must_use]
     pub fn chunks(&self, record_bytes: u32, chunk_bytes: u32) -> Chunks<'_> {
         Chunks::new(self, record_bytes, chunk_bytes)

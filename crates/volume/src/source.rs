@@ -46,7 +46,8 @@ impl Volume {
     /// Reads exactly this range.
     ///
     /// # Errors
-    /// [`VolumeError::Resized`] where the volume ends before, [`VolumeError::Io`] with the place otherwise.
+    /// [`VolumeError::Resized`] where the volume ends before, [`VolumeError::Io`] with the place
+    /// otherwise.
     pub fn read(&self, bytes: &mut [u8], offset: u64) -> Result<(), VolumeError> {
         match self.file.read_exact_at(bytes, offset) {
             Ok(()) => Ok(()),

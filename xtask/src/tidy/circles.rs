@@ -2,7 +2,8 @@
 //!
 //! A module is drawn for every file; an edge goes from the file that names something to the file
 //! that defines it. A name that a module only passes on (`pub use`) counts for the module that
-//! defines it, so a crate's front page may list what is inside. Tests and examples are not looked at.
+//! defines it, so a crate's front page may list what is inside. Tests and examples are not looked
+//! at.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -75,9 +75,9 @@ const PROGRAM: &[&str] = &[
     "zeroize",
 ];
 
-/// What any crate may use for its tests, wherever it is at home otherwise: none of these waits, opens
-/// sockets or holds keys. postcard is here because a machine that is kept as a value must come back
-/// from the encoding that keeps it.
+/// What any crate may use for its tests, wherever it is at home otherwise: none of these waits,
+/// opens sockets or holds keys. postcard is here because a machine that is kept as a value must
+/// come back from the encoding that keeps it.
 const FOR_TESTS: &[&str] = &["postcard", "proptest", "serde_json", "tempfile"];
 
 /// Families of crates with a home: the lowest layer that may name them, or the crates that may.
@@ -94,8 +94,8 @@ const POWERS: &[(&[&str], Home)] = &[
     ),
     // Libraries return errors that can be matched; only programs merely print them.
     (&["clap", "anyhow"], Home::From(5)),
-    // offsite-tests plays hostile peers, which needs certificates and handshakes that ours refuse to
-    // make.
+    // offsite-tests plays hostile peers, which needs certificates and handshakes that ours refuse
+    // to make.
     (
         &["rustls", "rustls-pki-types", "rcgen", "x509-parser", "tokio-rustls"],
         Home::Only(&["offsite-pki", "offsite-transport", "offsite-tests"]),

@@ -21,8 +21,9 @@
 //!       AwaitForgotten (a note, repeated until the target has heard it) ──► Withdrawn or Ended
 //! ```
 //!
-//! Each stage has one *pursuit*: the effect that it waits for. Entering a stage, starting again with it and being
-//! woken in it all do the same, which is why no crash point needs a rule of its own.
+//! Each stage has one *pursuit*: the effect that it waits for. Entering a stage, starting again
+//! with it and being woken in it all do the same, which is why no crash point needs a rule of its
+//! own.
 //!
 //! **Absent:** this module cannot wait, read a clock, open a connection or touch a disk.
 
@@ -84,8 +85,9 @@ impl Source {
     ///
     /// # Errors
     ///
-    /// [`IllegalMove`] for an order that the stage does not allow (to be told to the operator) and for an
-    /// input that cannot have happened (the driver's mistake). Whatever the target answers is no error.
+    /// [`IllegalMove`] for an order that the stage does not allow (to be told to the operator) and
+    /// for an input that cannot have happened (the driver's mistake). Whatever the target answers
+    /// is no error.
     pub fn step(&self, input: Input, at: Moment, rules: &Rules) -> Result<Step, IllegalMove> {
         let mut turn = Turn::new(self.line.clone(), at, rules);
         let stage = self.stage.clone();
@@ -125,8 +127,9 @@ impl Source {
         self.line.skew_secs
     }
 
-    /// The identity to replicate with and the target it belongs to, while the pairing is active. During a renewal
-    /// this stays the old one until the target has answered a call with the new one.
+    /// The identity to replicate with and the target it belongs to, while the pairing is active.
+    /// During a renewal this stays the old one until the target has answered a call with the new
+    /// one.
     #[must_use]
     pub fn identity(&self) -> Option<(&Identity, &Link)> {
         match &self.stage {

@@ -1,4 +1,5 @@
-//! `serve`: the daemon. Opens everything, binds early, serves last, and stops in the opposite order.
+//! `serve`: the daemon. Opens everything, binds early, serves last, and stops in the opposite
+//! order.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -114,7 +115,8 @@ fn bound(
     Ok(listening)
 }
 
-/// Nobody is known on the operator listener before his token is read, which is a matter of each request.
+/// Nobody is known on the operator listener before his token is read, which is a matter of each
+/// request.
 struct Strangers;
 
 impl Classify for Strangers {

@@ -1,7 +1,9 @@
-//! The admin API: what operators ask of this target, over the operator listener and over the local socket.
+//! The admin API: what operators ask of this target, over the operator listener and over the local
+//! socket.
 //!
-//! Both doors lead to the same handlers; they differ in how a caller is known: a token there, the kernel's word here. The
-//! gate asks the authority table whether this caller may do this at all, the handler asks again about the object.
+//! Both doors lead to the same handlers; they differ in how a caller is known: a token there, the
+//! kernel's word here. The gate asks the authority table whether this caller may do this at all,
+//! the handler asks again about the object.
 //!
 //! **Absent:** what the acts do (`accounts`, `tenants`, `approvals`, `accept`), list A (`list_a`).
 

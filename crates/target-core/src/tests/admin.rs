@@ -1,4 +1,5 @@
-//! The admin API over the operator listener, with tokens: tenants, locks, and adoption by two persons.
+//! The admin API over the operator listener, with tokens: tenants, locks, and adoption by two
+//! persons.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! What a disk is made of, below its two faces: the one for tests (`disk`) and the one for programs (`mount`).
+//! What a disk is made of, below its two faces: the one for tests (`disk`) and the one for programs
+//! (`mount`).
 
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -1,4 +1,5 @@
-//! Every request that passes, passes however it is cut; every doubtful one is refused however it is cut.
+//! Every request that passes, passes however it is cut; every doubtful one is refused however it is
+//! cut.
 
 use super::*;
 

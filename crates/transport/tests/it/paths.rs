@@ -1,5 +1,5 @@
-//! F-05 and the router's table over the wire: what a path means, and that a peer's text never becomes
-//! one of ours.
+//! F-05 and the router's table over the wire: what a path means, and that a peer's text never
+//! becomes one of ours.
 
 use std::sync::atomic::Ordering;
 

@@ -62,7 +62,8 @@ async fn a_15_the_row_is_asked_on_every_request_of_a_connection() {
         let source = scene.paired();
         let kept = scene.dial(Some(&source)).await.unwrap();
         assert!(kept.call::<Read>(&agent(), &()).await.is_ok());
-        // Without closing anything: the next request on the same connection is refused all the same.
+        // Without closing anything: the next request on the same connection is refused all the
+        // same.
         scene.pairings.remove(&source.thumbprint());
         assert!(is_refused(kept.call::<Read>(&agent(), &()).await));
     }

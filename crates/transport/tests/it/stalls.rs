@@ -1,5 +1,5 @@
-//! E-01: stalled peers of seven kinds beside honest callers. And E-03, the floods that the HTTP library
-//! must end.
+//! E-01: stalled peers of seven kinds beside honest callers. And E-03, the floods that the HTTP
+//! library must end.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! The state of one conversation with the target, beside the stage and below everything that takes steps.
+//! The state of one conversation with the target, beside the stage and below everything that takes
+//! steps.
 
 use serde::{Deserialize, Serialize};
 

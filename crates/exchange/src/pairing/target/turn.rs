@@ -6,7 +6,8 @@ use super::stages::{Pending, Renewal, Stage};
 use super::words::{Audit, Effect, Order, Reply};
 use crate::pairing::{Moment, PublicKey, Rules};
 
-/// The effects of one step, sorted into the order in which they are safe: keep, then act, then answer.
+/// The effects of one step, sorted into the order in which they are safe: keep, then act, then
+/// answer.
 pub(super) struct Turn<'a> {
     pub(super) at: Moment,
     pub(super) rules: &'a Rules,
@@ -45,8 +46,8 @@ impl<'a> Turn<'a> {
         self.reply = Some(Err(Refusal::new(code, message)));
     }
 
-    /// What time alone does: a request lapses, an old key dies. Done before each input, so that a late
-    /// timer cannot keep alive what is over.
+    /// What time alone does: a request lapses, an old key dies. Done before each input, so that a
+    /// late timer cannot keep alive what is over.
     pub(super) fn settle(&mut self, stage: Stage) -> Stage {
         match stage {
             Stage::Pending(pending) if self.at.now >= pending.expires_at => {

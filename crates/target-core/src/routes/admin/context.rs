@@ -1,4 +1,5 @@
-//! What every operators' call has at hand: the target, reads and writes of its register, the table of rights.
+//! What every operators' call has at hand: the target, reads and writes of its register, the table
+//! of rights.
 //!
 //! **Absent:** the calls themselves (the modules beside this one) and their routers (`admin`).
 

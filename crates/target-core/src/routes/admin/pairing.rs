@@ -1,4 +1,5 @@
-//! The door for newcomers. Closing it is the safe direction and any operator's; opening it is configuration.
+//! The door for newcomers. Closing it is the safe direction and any operator's; opening it
+//! is configuration.
 
 use std::sync::Arc;
 

@@ -129,7 +129,8 @@ pub(super) async fn accept(
     .await
 }
 
-/// Unlike row 60, this call takes no silence for a wish: the code, or the express word that there is none.
+/// Unlike row 60, this call takes no silence for a wish: the code, or the express word that there
+/// is none.
 fn decision(row: &PeerRow, accept: Accept) -> Result<operator::Decide, Refusal> {
     let refused = |why: &str| Err(Refusal::new(ErrorCode::BadRequest, why));
     match (&accept.check_code, accept.without_code) {
@@ -159,7 +160,8 @@ fn decision(row: &PeerRow, accept: Accept) -> Result<operator::Decide, Refusal> 
     })
 }
 
-/// The agent of a request that an operator names, by name or id. A name that two agents have says nothing.
+/// The agent of a request that an operator names, by name or id. A name that two agents have says
+/// nothing.
 fn agent(row: &PeerRow, name: &str) -> Result<Text<AgentId>, Refusal> {
     let by_id: Option<AgentId> = name.parse().ok();
     let named: Vec<_> = row

@@ -82,7 +82,8 @@ pub(super) async fn delete(
     Ok(reply.status(202))
 }
 
-/// The tenant that somebody names, where he may do this to it. Not his and not there are one answer.
+/// The tenant that somebody names, where he may do this to it. Not his and not there are one
+/// answer.
 pub(super) fn named<R: Rows + ?Sized>(
     rows: &R,
     by: &Principal,
