@@ -157,7 +157,9 @@ impl Session {
     }
 
     /// Takes the next entries of a draft that was found after a crash, or of an earlier session of the same image, with
-    /// what the store holds of them now. To be called in order, before the first step.
+    /// what the store holds of them now. To be called in order, before the first step, and after one barrier: draft and
+    /// segments are synced first, since after a kill (or within one life of the daemon) they may lie in the cache only. The
+    /// body of row 8 is made the same way, from the part that is durable without a sync.
     ///
     /// # Errors
     /// The broken rule, where the draft is not one of this image: it is to be dropped, and the session made anew.

@@ -44,7 +44,8 @@ pub struct Standing<'a> {
 pub enum Opening {
     /// The live session, told `Reopened`; 200, `resumed: true`.
     Live,
-    /// A new session that goes on from the draft (its entries go to [`Session::restore`]); 201, `resumed: true`.
+    /// A new session that goes on from the draft: it is synced with its segments, then its entries go to
+    /// [`Session::restore`]; 201, `resumed: true`.
     FromDraft,
     /// A new session; whatever draft there was is dropped. 201, `resumed: false`.
     Fresh,

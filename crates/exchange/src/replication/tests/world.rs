@@ -5,7 +5,6 @@
 //! wrong group is one that is marked so.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 
 use offsite_model::{
     AgentId, Digest, ImageId, JobId, Key, ListDigest, Luck as _, PointId, SessionId, Span,
@@ -251,6 +250,10 @@ pub(super) struct World {
     pub(super) tally: Tally,
     /// Scripted: cut when this many windows were sent.
     pub(super) cut_after_windows: Option<u64>,
+    /// Scripted: the target dies when this many windows were sent.
+    pub(super) kill_after_windows: Option<u64>,
+    /// Scripted: so many commits find that another writer took over.
+    pub(super) lease_lost_next: u64,
     pub(super) wrong_next: u64,
     n_windows: u64,
     pub(super) broken: Option<String>,
@@ -297,6 +300,8 @@ impl World {
             hash: Vec::new(),
             tally: Tally::default(),
             cut_after_windows: None,
+            kill_after_windows: None,
+            lease_lost_next: 0,
             wrong_next: 0,
             n_windows: 0,
             broken: None,
@@ -310,7 +315,8 @@ impl World {
             self.hash = Digest::of(&self.hash).as_bytes().to_vec();
         }
         if self.plan.trace {
-            let _ = writeln!(self.trace, "{line}");
+            self.trace.push_str(&line);
+            self.trace.push('\n');
         }
     }
 
@@ -635,6 +641,9 @@ impl World {
                 if self.cut_after_windows == Some(self.n_windows) {
                     self.at(self.now + 3_500, Happens::Cut);
                 }
+                if self.kill_after_windows == Some(self.n_windows) {
+                    self.at(self.now + 3_500, Happens::KillTarget);
+                }
                 self.send_up(sender, 0, Up::Keys { window, first_ordinal, entries });
             }
             source::Effect::EndKeys { .. } => self.send_up(sender, 0, Up::End(None)),
@@ -845,9 +854,9 @@ impl World {
     fn known(&self, draft: &Draft) -> Vec<Known> {
         let known = |entry: &ListEntry| Known {
             entry: *entry,
-            is_held: self.store.contains_key(&entry.key()),
+            is_held: self.store.get(&entry.key()) == Some(&true),
         };
-        draft.entries.iter().map(known).collect()
+        draft.entries.iter().take(draft.n_durable).map(known).collect()
     }
 
     fn serve(&mut self, sender: usize, call: Call) -> Option<CallAnswer> {
@@ -929,6 +938,14 @@ impl World {
                         machine = Session::committed(id, spec.clone(), target_rules(), at);
                     }
                     Opening::FromDraft => {
+                        // The barrier at session open.
+                        let draft = self.drafts.get_mut(&name).unwrap();
+                        draft.n_durable = draft.entries.len();
+                        for entry in &draft.entries {
+                            if let Some(is_durable) = self.store.get_mut(&entry.key()) {
+                                *is_durable = true;
+                            }
+                        }
                         let known = self.known(&self.drafts[&name]);
                         machine.restore(&known).unwrap();
                     }
@@ -1164,6 +1181,10 @@ impl World {
             && !spec.open().allow_orphan
         {
             return Err(CommitFault::BaseMissing);
+        }
+        if self.lease_lost_next > 0 {
+            self.lease_lost_next -= 1;
+            return Err(CommitFault::LeaseLost);
         }
         let draft = &self.drafts[&name];
         let mut digest = ListDigest::new();
