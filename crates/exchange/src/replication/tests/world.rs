@@ -210,6 +210,7 @@ pub(super) struct Tally {
     pub(super) n_target_kills: u64,
     pub(super) n_source_kills: u64,
     pub(super) n_wrong_groups: u64,
+    pub(super) n_lost_answers: u64,
     pub(super) n_collected: u64,
     pub(super) n_resumed: u64,
     pub(super) n_held: u64,
@@ -416,7 +417,11 @@ impl World {
         // E-09: a cut link or a killed source costs what was under way; a killed target also what was not durable.
         let rules = target_rules();
         let n_images = self.images.len() as u64;
-        let cuts = self.tally.n_cuts + self.tally.n_source_kills + self.tally.n_wrong_groups;
+        // A lost answer or a refused group ends streams as a cut does.
+        let cuts = self.tally.n_cuts
+            + self.tally.n_source_kills
+            + self.tally.n_wrong_groups
+            + self.tally.n_lost_answers;
         let bound = n_images.min(4)
             * ((cuts + self.tally.n_target_kills) * rules.credit_bytes
                 + self.tally.n_target_kills * (rules.barrier_bytes + rules.credit_bytes));
@@ -448,6 +453,7 @@ impl World {
             {
                 let answer = self.serve(sender, call);
                 let is_lost = self.strikes(self.plan.lost_answer);
+                self.tally.n_lost_answers += u64::from(is_lost);
                 if let Some(answer) = answer {
                     let answer = if is_lost { lost(&answer) } else { answer };
                     self.after(1_000, Happens::CallAnswered { sender, line, answer });
