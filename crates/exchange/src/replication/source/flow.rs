@@ -222,7 +222,7 @@ impl Transfer {
             return;
         };
         // The bound was charged; what compression saved is given back.
-        self.spent = self.spent.saturating_sub(most.saturating_sub(bytes));
+        self.spent = self.spent.saturating_add(bytes).saturating_sub(most);
         self.progress.bytes_sent = self.progress.bytes_sent.saturating_add(bytes);
         if let Some(stream) = self.streams.get_mut(&stream) {
             stream.n_ahead = stream.n_ahead.saturating_sub(1);

@@ -141,7 +141,7 @@ pub enum Input {
         /// What is durable.
         flushed: Flushed,
     },
-    /// A parcel was handed to the line.
+    /// A parcel was handed to the line; told once per `Send`, in their order on each stream.
     Sent {
         /// The opening of the effect.
         opening: u32,

@@ -63,10 +63,6 @@ fn resumes_after_cut_mid_window() {
           v1e0 group as it lies: [22, 23, 24]
           v1e0 group as it lies: [28]
           v1e0 group made anew: [18, 26]
-          v1e0 group as it lies: [32]
-          v1e0 group as it lies: [33]
-          v1e0 group as it lies: [34, 35]
-          v1e0 group made anew: [29, 31]
         --- the link is cut
           v1e0 rests after failure 1
           v1e0 Open
@@ -76,8 +72,11 @@ fn resumes_after_cut_mid_window() {
           v1e0 KEYS 1: 15 from 14
           v1e0 KEYS 2: 7 from 29
           v1e0 WANTED 0: 00000000000000
-          v1e0 WANTED 1: 000010000000100
+          v1e0 WANTED 1: 000010111110101
           v1e0 WANTED 2: 1011111
+          v1e0 group as it lies: [20, 21]
+          v1e0 group as it lies: [22, 23, 24]
+          v1e0 group as it lies: [28]
           v1e0 group made anew: [18, 26]
           v1e0 group as it lies: [32]
           v1e0 group as it lies: [33]
@@ -190,7 +189,7 @@ fn e_09_a_killed_target_costs_a_barrier_and_what_was_under_way() {
     let bound = rules.barrier_bytes + 2 * rules.credit_bytes;
     let mut most = 0;
     for seed in 1..=25 {
-        for n_windows in [4, 12, 20, 24] {
+        for n_windows in [4, 8, 12, 16] {
             let mut world = World::new(Plan { n_records: 450, jitter: 40, ..Plan::calm(seed) });
             world.kill_after_windows = Some(n_windows);
             let tally = world.run().unwrap();

@@ -27,6 +27,7 @@ fn e_17_replication_storms_lose_nothing_and_invent_nothing() {
         sum.n_source_kills += tally.n_source_kills;
         sum.n_wrong_groups += tally.n_wrong_groups;
         sum.n_collected += tally.n_collected;
+        sum.n_lost_answers += tally.n_lost_answers;
         sum.n_resumed += tally.n_resumed;
         sum.n_held += tally.n_held;
         sum.n_commit_asked_again += tally.n_commit_asked_again;
@@ -41,6 +42,7 @@ fn e_17_replication_storms_lose_nothing_and_invent_nothing() {
         sum.n_source_kills,
         sum.n_wrong_groups,
         sum.n_collected,
+        sum.n_lost_answers,
         sum.n_resumed,
         sum.n_held,
         sum.n_commit_asked_again,

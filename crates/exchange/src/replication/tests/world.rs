@@ -713,7 +713,8 @@ impl World {
         self.tally.bytes_sent += bytes;
         self.tally.bytes_sent_again += bytes * n_again / parcel.ordinals().len() as u64;
         self.send_up(sender, stream + 1, Up::Group { table, is_wrong, bytes });
-        self.after(200, Happens::Sent { sender, line, opening, stream, bytes });
+        let sent = Happens::Sent { sender, line, opening, stream, bytes };
+        self.in_order((true, sender, line, u32::MAX - stream), sent);
     }
 
     fn send_up(&mut self, sender: usize, lane: u32, up: Up) {
