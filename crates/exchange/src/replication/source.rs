@@ -18,7 +18,9 @@ mod flow;
 mod job;
 mod parcels;
 mod transfer;
+mod words;
 
 pub use job::{Answer, Ask, Event, Job, JobEffect, JobOutcome, JobRules, Preflight};
 pub use parcels::{Listed, Parcel, Place};
-pub use transfer::{Call, Effect, Failure, Given, Input, Outcome, Progress, Rules, Stop, Transfer};
+pub use transfer::Transfer;
+pub use words::{Call, Effect, Failure, Given, Input, Outcome, Progress, Rules, Stop};

@@ -6,7 +6,8 @@ use offsite_proto::limits::{WINDOW_ENTRY_BYTES, WINDOW_HEADER_BYTES};
 use offsite_proto::window::{ListEntry, Wanted};
 
 use super::parcels::{Listed, pack, window_length};
-use super::transfer::{Effect, Failure, Given, RecordStream, Stage, Transfer, Window};
+use super::transfer::{RecordStream, Stage, Transfer, Window};
+use super::words::{Effect, Failure, Given};
 
 impl Transfer {
     pub(super) fn start_opening(&mut self, given: Given) {

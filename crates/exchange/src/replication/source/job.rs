@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use offsite_model::Digest;
 use offsite_proto::error::{ErrorCode, Refusal};
 
-use super::transfer::{Failure, Outcome, Stop};
+use super::words::{Failure, Outcome, Stop};
 use crate::replication::Runs;
 use crate::replication::plan::{ImageName, Ours, Plan, Theirs, Work, plan};
 

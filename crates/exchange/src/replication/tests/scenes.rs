@@ -5,7 +5,8 @@ use offsite_proto::error::ErrorCode;
 use offsite_proto::window::ListEntry;
 use offsite_testkit::{SeededLuck, expect};
 
-use super::world::{Plan, World, target_rules};
+use super::storm::{Plan, target_rules};
+use super::world::World;
 use crate::replication::target::{
     Effect, Ending, Input, ParentStanding, Session, Spec, StageFault, Standing, decide,
 };

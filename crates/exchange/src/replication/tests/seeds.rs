@@ -2,7 +2,8 @@
 
 use std::env;
 
-use super::world::{Plan, Tally, World};
+use super::storm::Plan;
+use super::world::{Tally, World};
 
 fn argument(name: &str, otherwise: u64) -> u64 {
     match env::var(name) {
