@@ -11,11 +11,13 @@
 //!  one record:  wanted ─► group ─► Stage ─► staged ─► Barrier ─► durable: FLUSHED, bitmap
 //! ```
 //!
-//! Nothing is answered as held before the draft that holds it is durable (B-08). Entries of the list are
-//! kept by the driver in the draft, in order; this module keeps only what is not settled yet. A target that crashed builds
-//! the session anew from the draft: [`Session::restore`] with what a fresh look into the store finds.
+//! Nothing is answered as held before the draft that holds it is durable (B-08). Entries of the
+//! list are kept by the driver in the draft, in order; this module keeps only what is not settled
+//! yet. A target that crashed builds the session anew from the draft: [`Session::restore`] with
+//! what a fresh look into the store finds.
 //!
-//! **Absent:** this module cannot wait, read a clock, touch a disk, decode a group or hash a record.
+//! **Absent:** this module cannot wait, read a clock, touch a disk, decode a group or hash a
+//! record.
 
 mod end;
 mod ledger;
@@ -83,8 +85,8 @@ pub struct Session {
     undecided: VecDeque<Undecided>,
     drafting: Vec<Drafting>,
     next_ticket: u64,
-    /// Entries in the draft, the ordinal after the last one (the same, but for healing), their digest, and where
-    /// the last one ends.
+    /// Entries in the draft, the ordinal after the last one (the same, but for healing), their
+    /// digest, and where the last one ends.
     n_listed: u64,
     listed_through: u64,
     digest: ListDigest,
@@ -157,13 +159,15 @@ impl Session {
         session
     }
 
-    /// Takes the next entries of a draft that was found after a crash, or of an earlier session of the same image, with
-    /// what the store holds of them now. To be called in order, before the first step, and after one barrier: draft and
-    /// segments are synced first, since after a kill (or within one life of the daemon) they may lie in the cache only. The
-    /// body of row 8 is made the same way, from the part that is durable without a sync.
+    /// Takes the next entries of a draft that was found after a crash, or of an earlier session of
+    /// the same image, with what the store holds of them now. To be called in order, before the
+    /// first step, and after one barrier: draft and segments are synced first, since after a kill
+    /// (or within one life of the daemon) they may lie in the cache only. The body of row 8 is made
+    /// the same way, from the part that is durable without a sync.
     ///
     /// # Errors
-    /// The broken rule, where the draft is not one of this image: it is to be dropped, and the session made anew.
+    /// The broken rule, where the draft is not one of this image: it is to be dropped, and the
+    /// session made anew.
     pub fn restore(&mut self, entries: &[Known]) -> Result<(), Refusal> {
         for known in entries {
             let ordinal = self.n_listed;
@@ -204,7 +208,8 @@ impl Session {
         self.stage.state()
     }
 
-    /// Bytes of RECORDS payloads granted since the last opening: `initialCredit` of row 56, right after it.
+    /// Bytes of RECORDS payloads granted since the last opening: `initialCredit` of row 56, right
+    /// after it.
     #[must_use]
     pub const fn granted_bytes(&self) -> u64 {
         self.granted_bytes
@@ -304,7 +309,8 @@ impl Session {
         effects
     }
 
-    /// Row 56 asked again: earlier streams are over, what they brought stays, counting of credit starts anew.
+    /// Row 56 asked again: earlier streams are over, what they brought stays, counting of credit
+    /// starts anew.
     fn reopen(&mut self, at: Span, effects: &mut Vec<Effect>) {
         self.last_heard = at;
         if !self.stage.is_live() {

@@ -1,4 +1,5 @@
-//! The data phase of a transfer: windows out, answers in, parcels out, as far as credit and windows allow.
+//! The data phase of a transfer: windows out, answers in, parcels out, as far as credit and windows
+//! allow.
 
 use offsite_proto::bitmap::Run;
 use offsite_proto::error::{ErrorCode, Refusal};
@@ -74,7 +75,8 @@ impl Transfer {
                 }
                 continue;
             }
-            // Few known entries between two unknown ones are offered again: cheaper than another window.
+            // Few known entries between two unknown ones are offered again: cheaper than another
+            // window.
             match &mut window {
                 Some(window) => {
                     let from = window.first_ordinal.saturating_add(window.entries.len() as u64);

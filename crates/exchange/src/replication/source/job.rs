@@ -31,7 +31,8 @@ pub enum Ask {
     MayStart,
     /// Row 13: is there room.
     FreeSpace,
-    /// Row 1: which seed drives arrived. The driver closes those and marks the rest with [`Ours::is_seeded`].
+    /// Row 1: which seed drives arrived. The driver closes those and marks the rest with
+    /// [`Ours::is_seeded`].
     SeedDrives,
     /// Row 29: the mirror.
     Mirror,
@@ -259,7 +260,8 @@ impl Job {
         effects.push(JobEffect::Planned(self.plan.clone()));
     }
 
-    /// Begins what may begin: a child once its parent has a session, so that the target knows of it.
+    /// Begins what may begin: a child once its parent has a session, so that the target knows of
+    /// it.
     fn begin(&mut self, effects: &mut Vec<JobEffect>) {
         let is_on_its_way =
             |state: &&State| matches!(state, State::Begun | State::Opened | State::Stopping);
@@ -317,7 +319,8 @@ impl Job {
         self.drop_children(index, effects);
     }
 
-    /// What waits for a parent that did not arrive cannot be committed; what it sent stays for resume.
+    /// What waits for a parent that did not arrive cannot be committed; what it sent stays for
+    /// resume.
     fn drop_children(&mut self, parent: usize, effects: &mut Vec<JobEffect>) {
         // Parents stand before their children, so one pass reaches the end of every chain.
         let mut dropped = BTreeSet::from([parent]);

@@ -79,8 +79,8 @@ pub struct Transfer {
 }
 
 impl Transfer {
-    /// A transfer of an image of so many entries in records of so many bytes. `known` is what the bitmap of the preflight said, if
-    /// one was asked; it counts only if row 56 says so.
+    /// A transfer of an image of so many entries in records of so many bytes. `known` is what the
+    /// bitmap of the preflight said, if one was asked; it counts only if row 56 says so.
     #[must_use]
     pub fn new(record_bytes: u32, n_entries: u64, known: Runs, rules: Rules) -> Self {
         Self {
@@ -274,7 +274,8 @@ impl Transfer {
         self.stage = Stage::Offering;
     }
 
-    /// Stops where nothing is half said: never while a commit is asked for, whose outcome must be known.
+    /// Stops where nothing is half said: never while a commit is asked for, whose outcome must be
+    /// known.
     fn stop_now(&mut self, effects: &mut Vec<Effect>) -> bool {
         let Some(stop) = self.stop else { return false };
         if matches!(self.stage, Stage::BeginningCommit | Stage::Poking | Stage::Ended) {

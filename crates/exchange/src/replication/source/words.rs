@@ -97,16 +97,19 @@ pub enum Stop {
     Cancel,
 }
 
-/// What happened. Inputs of streams carry the number of the opening they belong to; those of an earlier one are ignored.
+/// What happened. Inputs of streams carry the number of the opening they belong to; those of an
+/// earlier one are ignored.
 #[derive(Clone, Debug)]
 pub enum Input {
     /// Begin.
     Start,
     /// Row 56 was answered.
     Opened(Result<Given, Failure>),
-    /// Row 52 or 8 was answered: positions that need not be sent. No such image is no failure but an empty set.
+    /// Row 52 or 8 was answered: positions that need not be sent. No such image is no failure but
+    /// an empty set.
     Transferred(Result<Runs, Failure>),
-    /// Entries of the list were read, from an ordinal on; as many as asked for, fewer only at the end.
+    /// Entries of the list were read, from an ordinal on; as many as asked for, fewer only at the
+    /// end.
     Listed {
         /// The opening of the effect.
         opening: u32,
@@ -204,7 +207,8 @@ pub enum Effect {
         /// The entries.
         entries: Vec<ListEntry>,
     },
-    /// End the stream of row 5; its answer ends in `Ended`. With `reopen` the next one is opened at once.
+    /// End the stream of row 5; its answer ends in `Ended`. With `reopen` the next one is opened at
+    /// once.
     EndKeys {
         /// Whether more keys follow on another stream.
         reopen: bool,
@@ -228,7 +232,8 @@ pub enum Effect {
         /// The stream.
         stream: u32,
     },
-    /// Drop all streams of this transfer, and all calls that were not answered: nothing of them is told any more.
+    /// Drop all streams of this transfer, and all calls that were not answered: nothing of them is
+    /// told any more.
     DropStreams,
     /// Wait before the next attempt, with full jitter; then `Rested`.
     Rest {

@@ -63,7 +63,8 @@ impl Session {
     pub(super) fn start_barrier(&mut self, at: Span, effects: &mut Vec<Effect>) {
         let Some(since) = self.unflushed_since else { return };
         let waited = at.as_micros().saturating_sub(since.as_micros());
-        // Half, since while one half is being synced the other one fills: both together are what a crash may cost.
+        // Half, since while one half is being synced the other one fills: both together are what a
+        // crash may cost.
         let is_due = self.unflushed_bytes >= self.rules.barrier_bytes / 2
             || waited >= self.rules.barrier_after.as_micros();
         if self.barrier.is_some() || !is_due {

@@ -23,7 +23,8 @@ impl Session {
             return Err(Refusal::new(ErrorCode::TooLarge, "a window has too many keys")
                 .with("windowKeys", self.rules.window_keys));
         }
-        // What is undecided has not been listed yet, so the chain to go on from is that of the last one.
+        // What is undecided has not been listed yet, so the chain to go on from is that of the last
+        // one.
         let after = |window: &Undecided| window.first_ordinal + window.entries.len() as u64;
         let offered = self.undecided.iter().map(after).max().unwrap_or(0).max(self.listed_through);
         if first_ordinal > offered && !self.spec.is_heal() {
@@ -50,7 +51,8 @@ impl Session {
         Ok(())
     }
 
-    /// Checks what can be checked of each entry alone; the chain is checked when it is listed, in order.
+    /// Checks what can be checked of each entry alone; the chain is checked when it is listed, in
+    /// order.
     pub(super) fn check_offsets(
         &self,
         first_ordinal: u64,
@@ -63,11 +65,13 @@ impl Session {
     }
 
     pub(super) fn look_up(&mut self, effects: &mut Vec<Effect>) {
-        // A window waits while too much is owed, so that a source cannot make the ledger grow by offering.
+        // A window waits while too much is owed, so that a source cannot make the ledger grow by
+        // offering.
         if self.ledger.n_told() > self.rules.owed_keys_max {
             return;
         }
-        // What was lost with a stream is offered again before anything new, so this bound stops no honest source.
+        // What was lost with a stream is offered again before anything new, so this bound stops no
+        // honest source.
         let is_full = self.ledger.len() > self.rules.owed_keys_max.saturating_mul(2);
         let through = self.listed_through;
         let is_new = |window: &Undecided| window.first_ordinal >= through;
@@ -126,7 +130,8 @@ impl Session {
                 runs.push(run);
                 wanted.push(false);
             } else if self.ledger.is_owed_by_key(ordinal, entry, run) {
-                // The same bytes are wanted, or staged and not yet durable, under this or another ordinal.
+                // The same bytes are wanted, or staged and not yet durable, under this or another
+                // ordinal.
                 wanted.push(self.ledger.wants_again(ordinal));
             } else if is_held {
                 self.ledger.hold(ordinal);

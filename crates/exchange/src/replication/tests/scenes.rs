@@ -20,7 +20,8 @@ fn scene(plan: Plan, prepare: impl FnOnce(&mut World)) -> String {
 
 #[test]
 fn two_round_trips_before_the_first_key() {
-    // Everything the job asks is one round trip, row 56 the other; then keys flow, windows ahead of answers.
+    // Everything the job asks is one round trip, row 56 the other; then keys flow, windows ahead of
+    // answers.
     let trace = scene(Plan { n_records: 60, ..Plan::calm(3) }, |_| {});
     let lines: Vec<&str> = trace.lines().collect();
     let first_key = lines.iter().position(|line| line.contains("KEYS 0")).unwrap();
@@ -190,8 +191,8 @@ fn e_09_a_killed_target_costs_a_barrier_and_what_was_under_way() {
     let bound = rules.barrier_bytes + 2 * rules.credit_bytes;
     let mut most = 0;
     for seed in 1..=25 {
-        for n_windows in [4, 8, 12, 16] {
-            let mut world = World::new(Plan { n_records: 450, jitter: 40, ..Plan::calm(seed) });
+        for n_windows in [8, 16, 24, 28] {
+            let mut world = World::new(Plan { n_records: 700, jitter: 40, ..Plan::calm(seed) });
             world.kill_after_windows = Some(n_windows);
             let tally = world.run().unwrap();
             assert_eq!(tally.n_target_kills, 1);
@@ -312,7 +313,8 @@ fn e_07_more_than_was_granted_is_refused() {
 
 #[test]
 fn d_16_another_list_than_announced_is_never_committed() {
-    // Wrong, missing, extra and reordered references: whatever is not the list is refused before it is visible.
+    // Wrong, missing, extra and reordered references: whatever is not the list is refused before it
+    // is visible.
     let luck = SeededLuck::from_env_or(4);
     for round in 0..200 {
         let (mut session, mut list) = session(24);

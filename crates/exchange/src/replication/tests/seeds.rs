@@ -1,4 +1,5 @@
-//! Many worlds. Sizes are arguments: `OFFSITE_SIM_SEED` is the first seed, `OFFSITE_SIM_N` their number.
+//! Many worlds. Sizes are arguments: `OFFSITE_SIM_SEED` is the first seed, `OFFSITE_SIM_N` their
+//! number.
 
 use std::env;
 
@@ -52,7 +53,7 @@ fn e_17_replication_storms_lose_nothing_and_invent_nothing() {
 }
 
 #[test]
-fn e_17_the_same_seed_gives_the_same_trace() {
+fn e_17_the_same_seed_replicates_with_the_same_trace() {
     for seed in 1..=20 {
         assert_eq!(run(seed), run(seed), "seed {seed}");
     }

@@ -73,6 +73,6 @@ pub(super) fn target_rules() -> target::Rules {
         barrier_bytes: 32 * 4_096,
         barrier_after: Span::from_secs(10),
         idle: Span::from_hours(1),
-        owed_keys_max: 64,
+        owed_keys_max: 160,
     }
 }

@@ -31,7 +31,8 @@ impl World {
         self.fail_everything();
     }
 
-    /// Frees whatever no committed image, no draft and no live session refers to (what the collector may do).
+    /// Frees whatever no committed image, no draft and no live session refers to (what the
+    /// collector may do).
     pub(super) fn collect(&mut self) {
         if self.sessions.values().any(|live| live.machine.is_deciding()) {
             return;
@@ -248,7 +249,8 @@ impl World {
                 );
             }
             Up::End(stream) => {
-                // The answer ends once everything that came on the stream is staged; staging is quick, so a moment later.
+                // The answer ends once everything that came on the stream is staged; staging is
+                // quick, so a moment later.
                 let is_quiet = live.machine.staging_bytes() == 0;
                 if stream.is_some() && !is_quiet {
                     let (line, conn) = (self.senders[sender].line, self.conn);
@@ -353,8 +355,8 @@ impl World {
         }
     }
 
-    /// No "have" without a hold: what is not wanted is in the durable draft and in the store, or owed under another
-    /// ordinal of this very session (B-08, B-14).
+    /// No "have" without a hold: what is not wanted is in the durable draft and in the store, or
+    /// owed under another ordinal of this very session (B-08, B-14).
     fn check_answer(&mut self, session: SessionId, answer: &Wanted) {
         let live = &self.sessions[&session];
         let draft = &self.drafts[&live.name];

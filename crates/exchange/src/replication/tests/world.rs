@@ -1,8 +1,9 @@
-//! A world of one source and one target: machines that die, a line that is cut, a store and a draft that lose what
-//! was not synced. Everything is decided by a seed, and each promise is watched while it can be broken.
+//! A world of one source and one target: machines that die, a line that is cut, a store and a draft
+//! that lose what was not synced. Everything is decided by a seed, and each promise is watched
+//! while it can be broken.
 //!
-//! **Absent:** bytes of records. A record is its key; that groups decode to their keys is the store's to prove, so a
-//! wrong group is one that is marked so.
+//! **Absent:** bytes of records. A record is its key; that groups decode to their keys is the
+//! store's to prove, so a wrong group is one that is marked so.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -191,7 +192,8 @@ impl World {
     pub(super) fn new(plan: Plan) -> Self {
         let luck = SeededLuck::new(plan.seed);
         let images = images(&plan, &luck.split("images"));
-        // What points that are deleted by now have left behind: it can be found, and nothing refers to it.
+        // What points that are deleted by now have left behind: it can be found, and nothing refers
+        // to it.
         let mut store = BTreeMap::new();
         if plan.collect > 0 {
             let records = images.iter().flat_map(|image| &image.list).map(|listed| listed.entry);
@@ -337,7 +339,8 @@ impl World {
                 }
             }
         }
-        // E-09: a cut link or a killed source costs what was under way; a killed target also what was not durable.
+        // E-09: a cut link or a killed source costs what was under way; a killed target also what
+        // was not durable.
         let rules = target_rules();
         let n_images = self.images.len() as u64;
         // A lost answer or a refused group ends streams as a cut does.
