@@ -109,6 +109,7 @@ impl Core {
 
     pub(crate) fn poison(&self) {
         self.is_poisoned.store(true, Ordering::SeqCst);
+        self.catalog.stop();
     }
 
     /// Waits for a turn; whoever finds nobody busy performs for all that wait.
@@ -252,7 +253,7 @@ impl Core {
 
     /// Whether this opening is still the newest one. The catalog's row is compared as well, inside
     /// the transaction; this file is read afresh, past any cache.
-    fn check_fence(&self) -> Result<(), StoreError> {
+    pub(crate) fn check_fence(&self) -> Result<(), StoreError> {
         let (store, fence) = self.place.read_root()?;
         if store == self.id && fence == self.fence { Ok(()) } else { Err(StoreError::Fenced) }
     }

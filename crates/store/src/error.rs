@@ -105,6 +105,8 @@ impl StoreError {
         let doing = doing.into();
         move |error| match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::NoSpace,
+            // Our files are as long as we say; one that is not has been damaged.
+            io::ErrorKind::UnexpectedEof => Self::Damaged(format!("cannot {doing}: cut")),
             _ => Self::Io { doing, error },
         }
     }

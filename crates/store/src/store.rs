@@ -411,6 +411,15 @@ const fn summary_of(row: &ImageRow) -> ImageSummary {
     }
 }
 
+impl Drop for Core {
+    fn drop(&mut self) {
+        // Closing a catalog writes; one that was taken over is not ours to write.
+        if self.check_fence().is_err() {
+            self.catalog.stop();
+        }
+    }
+}
+
 impl Core {
     pub(crate) fn check_writable(&self) -> Result<(), StoreError> {
         match self.is_poisoned.load(Ordering::SeqCst) {

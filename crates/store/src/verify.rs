@@ -102,7 +102,11 @@ impl Store {
         if !segment.has_good_footer(place).unwrap_or(false) {
             walk.damage.entry(format!("{name}: footer")).or_default();
         }
-        let contents = match segment.scan(&*file, bytes) {
+        let there = file.bytes().unwrap_or(0).min(bytes);
+        if there < bytes {
+            walk.damage.entry(format!("{name}: cut at {there}")).or_default();
+        }
+        let contents = match segment.scan(&*file, there) {
             Ok(contents) => contents,
             Err(error) => {
                 walk.damage.entry(format!("{name}: {error}")).or_default();
@@ -176,7 +180,9 @@ impl Store {
         };
         let mut wrong = Vec::new();
         if !image.has_good_tail().unwrap_or(false) {
-            wrong.push(format!("manifest of image {}: its end", image.image()));
+            // It repeats what the catalog says, so it hurts nobody.
+            let what = format!("manifest of image {}: its end", image.image());
+            walk.damage.entry(what).or_default();
         }
         for page in 0..image.n_pages() {
             let [full, patch] = image.refs(page);

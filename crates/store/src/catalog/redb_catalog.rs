@@ -31,7 +31,8 @@ const CACHE_BYTES: usize = 8 << 20;
 /// A catalog in one file.
 pub struct RedbCatalog {
     database: Database,
-    is_poisoned: AtomicBool,
+    /// Once set, nothing is written any more, not even what redb writes when it is closed.
+    is_stopped: Arc<AtomicBool>,
 }
 
 impl RedbCatalog {
@@ -44,12 +45,21 @@ impl RedbCatalog {
     /// [`CatalogError::Io`] from the disk; [`CatalogError::Damaged`] when the file is no catalog or
     /// has been altered.
     pub fn open(files: &dyn FileSystem, path: &Path) -> Result<Self, CatalogError> {
+        let is_stopped = Arc::new(AtomicBool::new(false));
         let database = match files.open(path, OpenMode::Write) {
-            Ok(file) => open_database(file)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => create(files, path)?,
+            Ok(file) => open_database(file, &is_stopped)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                create(files, path, &is_stopped)?
+            }
             Err(error) => return Err(error.into()),
         };
-        Ok(Self { database, is_poisoned: AtomicBool::new(false) })
+        Ok(Self { database, is_stopped })
+    }
+
+    /// Writes nothing more from now on: the file belongs to somebody else, or the disk failed.
+    /// Reading goes on.
+    pub fn stop(&self) {
+        self.is_stopped.store(true, Ordering::SeqCst);
     }
 
     /// The only place where a write transaction begins.
@@ -64,22 +74,29 @@ impl RedbCatalog {
 
     fn poison_on_error<T>(&self, result: Result<T, CatalogError>) -> Result<T, CatalogError> {
         if result.is_err() {
-            self.is_poisoned.store(true, Ordering::SeqCst);
+            self.stop();
         }
         result
     }
 }
 
-fn open_database(file: Arc<dyn File>) -> Result<Database, CatalogError> {
+fn open_database(
+    file: Arc<dyn File>,
+    is_stopped: &Arc<AtomicBool>,
+) -> Result<Database, CatalogError> {
     Builder::new()
         .set_cache_size(CACHE_BYTES)
         .set_check_integrity_on_open(true)
-        .create_with_backend(Backend(file))
+        .create_with_backend(Backend { file, is_stopped: Arc::clone(is_stopped) })
         .map_err(database_error)
 }
 
 /// Makes an empty catalog whole under another name, then gives it its own.
-fn create(files: &dyn FileSystem, path: &Path) -> Result<Database, CatalogError> {
+fn create(
+    files: &dyn FileSystem,
+    path: &Path,
+    is_stopped: &Arc<AtomicBool>,
+) -> Result<Database, CatalogError> {
     let Some(directory) = path.parent() else {
         return Err(io::Error::from(io::ErrorKind::InvalidInput).into());
     };
@@ -89,7 +106,7 @@ fn create(files: &dyn FileSystem, path: &Path) -> Result<Database, CatalogError>
         _ => {}
     }
     let file = files.open(&temporary, OpenMode::CreateNew)?;
-    let database = open_database(Arc::clone(&file))?;
+    let database = open_database(Arc::clone(&file), is_stopped)?;
     file.sync()?;
     files.rename(&temporary, path)?;
     files.sync_dir(directory)?;
@@ -107,7 +124,7 @@ impl Catalog for RedbCatalog {
         &self,
         change: &mut dyn FnMut(&mut dyn RowsMut) -> Verdict,
     ) -> Result<(), CatalogError> {
-        if self.is_poisoned.load(Ordering::SeqCst) {
+        if self.is_stopped.load(Ordering::SeqCst) {
             return Err(CatalogError::Poisoned);
         }
         let transaction = self.poison_on_error(self.begin_write())?;
@@ -217,7 +234,19 @@ fn scan_rows(
 }
 
 /// redb's idea of storage over our idea of a file.
-struct Backend(Arc<dyn File>);
+struct Backend {
+    file: Arc<dyn File>,
+    is_stopped: Arc<AtomicBool>,
+}
+
+impl Backend {
+    fn check_writable(&self) -> io::Result<()> {
+        match self.is_stopped.load(Ordering::SeqCst) {
+            true => Err(io::Error::other("the catalog has stopped writing")),
+            false => Ok(()),
+        }
+    }
+}
 
 impl fmt::Debug for Backend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -227,23 +256,26 @@ impl fmt::Debug for Backend {
 
 impl StorageBackend for Backend {
     fn len(&self) -> Result<u64, io::Error> {
-        self.0.bytes()
+        self.file.bytes()
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), io::Error> {
-        self.0.read_exact_at(out, offset)
+        self.file.read_exact_at(out, offset)
     }
 
     fn set_len(&self, len: u64) -> Result<(), io::Error> {
-        self.0.set_bytes(len)
+        self.check_writable()?;
+        self.file.set_bytes(len)
     }
 
     fn sync_data(&self) -> Result<(), io::Error> {
-        self.0.sync()
+        self.check_writable()?;
+        self.file.sync()
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> Result<(), io::Error> {
-        self.0.write_all_at(data, offset)
+        self.check_writable()?;
+        self.file.write_all_at(data, offset)
     }
 }
 

@@ -224,17 +224,19 @@ impl Image {
     }
 
     /// The keys of a page, and those of its full page alone: what a further patch is made against.
+    /// The latter may be more than the volume has positions, since a volume that was made smaller
+    /// shares its parent's full page; whoever makes it larger again has to patch them away.
     pub(crate) fn load(&self, page: u32) -> Result<(Vec<Key>, Vec<Key>), StoreError> {
         let [full, patch] = self.refs(page);
-        let n_keys = self.n_keys(page);
-        let mut base = vec![Key::ZERO; n_keys];
+        let mut base = Vec::new();
         if !is_none(&full) {
             let Page::Full(keys) = self.read_page(page, &full)? else {
                 return Err(self.page_damaged(page));
             };
-            base.iter_mut().zip(keys).for_each(|(place, key)| *place = key);
+            base = keys;
         }
         let mut keys = base.clone();
+        keys.resize(self.n_keys(page), Key::ZERO);
         if !is_none(&patch) {
             let Page::Patch(changes) = self.read_page(page, &patch)? else {
                 return Err(self.page_damaged(page));

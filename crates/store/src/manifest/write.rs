@@ -6,7 +6,7 @@ use offsite_model::{Digest, File, Key, ListDigest, OpenMode, TenantId};
 use zerocopy::IntoBytes;
 
 use super::page::{self, Page};
-use super::read::{NO_REFS, PageRefs, is_none, read_page};
+use super::read::{NO_REFS, PageRefs, read_page};
 use super::{
     Image, ImageSpec, ListEntry, PAGE_POSITIONS, RECORD_BYTES_RANGE, ZERO_RUN_BYTES, length_at,
     n_positions,
@@ -27,6 +27,8 @@ struct Current {
     base: Vec<Key>,
     before: Vec<Key>,
     refs: PageRefs,
+    /// Whether the parent has fewer positions here: its pages may hold keys beyond its own end.
+    is_larger: bool,
 }
 
 /// Takes an image's list in order of offsets and writes its manifest.
@@ -202,15 +204,18 @@ impl ImageWriter {
         let n_positions = n_positions(self.spec.bytes, self.spec.record_bytes);
         let n_keys = n_positions.saturating_sub(before).min(PAGE_POSITIONS) as usize;
         let (mut keys, mut base, mut refs) = (Vec::new(), Vec::new(), NO_REFS);
+        let mut is_larger = false;
         if let Some(parent) = &self.parent
             && index < parent.n_pages()
         {
             (keys, base) = parent.load(index)?;
             refs = parent.refs(index);
+            is_larger = keys.len() < n_keys;
         }
         keys.resize(n_keys, Key::ZERO);
         base.resize(n_keys, Key::ZERO);
-        self.current = Some(Current { index, before: keys.clone(), keys, base, refs });
+        let before = keys.clone();
+        self.current = Some(Current { index, before, keys, base, refs, is_larger });
         Ok(())
     }
 
@@ -224,10 +229,10 @@ impl ImageWriter {
     /// Decides how the current page is kept: as the parent's, as a patch, or in full.
     fn end_page(&mut self) -> Result<(), StoreError> {
         let Some(current) = self.current.take() else { return Ok(()) };
-        let Current { index, keys, base, before, refs } = current;
+        let Current { index, keys, base, before, refs, is_larger } = current;
         let kept = if keys.iter().all(|key| *key == Key::ZERO) {
             NO_REFS
-        } else if keys == before && !is_none_both(&refs) {
+        } else if keys == before && !is_larger {
             refs
         } else {
             let changed = (0_u16..).zip(keys.iter().zip(&base));
@@ -355,10 +360,6 @@ impl Drop for Prepared {
             discard(&self.place, self.number);
         }
     }
-}
-
-fn is_none_both(refs: &PageRefs) -> bool {
-    refs.iter().all(is_none)
 }
 
 impl Prepared {
