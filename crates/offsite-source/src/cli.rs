@@ -8,30 +8,36 @@ use clap::{Args, Parser, Subcommand};
 
 /// Protects machines and keeps a second copy of their recovery points at a target.
 #[derive(Debug, Parser)]
-#[command(name = "offsite-source", version, about, arg_required_else_help = true, disable_help_subcommand = true)]
-pub struct Cli {
+#[command(
+    name = "offsite-source",
+    version,
+    about,
+    arg_required_else_help = true,
+    disable_help_subcommand = true
+)]
+pub(crate) struct Cli {
     /// What applies to every command.
     #[command(flatten)]
-    pub common: Common,
+    pub(crate) common: Common,
     /// What to do.
     #[command(subcommand)]
-    pub command: Command,
+    pub(crate) command: Command,
 }
 
 /// What applies to every command.
 #[derive(Clone, Debug, Args)]
-pub struct Common {
+pub(crate) struct Common {
     /// The data directory [default: the system's usual place for state]
     #[arg(long, global = true, value_name = "DIR", env = "OFFSITE_DATA", hide_env_values = true)]
-    pub data: Option<PathBuf>,
+    pub(crate) data: Option<PathBuf>,
     /// Print JSON: one document, or one object per line while something is in progress
     #[arg(long, global = true)]
-    pub json: bool,
+    pub(crate) json: bool,
 }
 
 /// The verbs.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Make the data directory and this source's identity
     Init {
         /// What this source is called at its targets
@@ -65,7 +71,7 @@ pub enum Command {
 
 /// Verbs about agents.
 #[derive(Debug, Subcommand)]
-pub enum Agents {
+pub(crate) enum Agents {
     /// Add an agent
     Add {
         /// Its name, one of a kind at this source
@@ -93,7 +99,7 @@ pub enum Agents {
 
 /// Verbs about pairings.
 #[derive(Debug, Subcommand)]
-pub enum Pair {
+pub(crate) enum Pair {
     /// Ask a target to pair; a person at the target decides
     Request(Request),
     /// Show how the pairing stands
@@ -114,32 +120,32 @@ pub enum Pair {
 
 /// What a request to pair says.
 #[derive(Debug, Args)]
-pub struct Request {
+pub(crate) struct Request {
     /// Where the target listens for sources: https://HOST:PORT
-    pub url: String,
+    pub(crate) url: String,
     /// An agent to replicate
     #[arg(long = "agent", value_name = "NAME", required = true)]
-    pub agents: Vec<String>,
+    pub(crate) agents: Vec<String>,
     /// Your customer number at the provider
     #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
-    pub customer: String,
+    pub(crate) customer: String,
     /// Where you can be reached
     #[arg(long, default_value = "", hide_default_value = true)]
-    pub email: String,
+    pub(crate) email: String,
     /// A word to the target's operator
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
-    pub comment: String,
+    pub(crate) comment: String,
     /// The enrolment code you got from the target's operator
     #[arg(long, value_name = "C")]
-    pub enrolment_code: Option<String>,
+    pub(crate) enrolment_code: Option<String>,
 }
 
 /// Which pairing is meant.
 #[derive(Debug, Args)]
-pub struct OfTarget {
+pub(crate) struct OfTarget {
     /// The target: HOST:PORT or its id [default: the newest pairing]
     #[arg(long)]
-    pub target: Option<String>,
+    pub(crate) target: Option<String>,
 }
 
 #[cfg(test)]

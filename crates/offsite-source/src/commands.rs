@@ -1,19 +1,19 @@
 //! The verbs: one file each.
 
-pub mod agents;
-pub mod doctor;
-pub mod init;
-pub mod pair;
-pub mod serve;
-pub mod status;
-pub mod unpair;
+pub(crate) mod agents;
+pub(crate) mod doctor;
+pub(crate) mod init;
+pub(crate) mod pair;
+pub(crate) mod serve;
+pub(crate) mod status;
+pub(crate) mod unpair;
 
 use crate::cli::{Agents, Command, Pair};
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 
 /// Carries out a command.
-pub async fn run(context: &Context, command: Command) -> Result<Exit, Failure> {
+pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Failure> {
     let done = |()| Exit::Done;
     match command {
         Command::Init { name } => init::run(context, &name).map(done),

@@ -10,23 +10,23 @@ use crate::exit::{Exit, Failure};
 use crate::output::Output;
 
 /// The socket of the daemon, in the data directory.
-pub const SOCKET: &str = "run/offsite.sock";
+pub(crate) const SOCKET: &str = "run/offsite.sock";
 
 /// How long the daemon may take to answer: longer than it waits for a target itself.
 const ANSWER_WITHIN: Duration = Duration::from_secs(90);
 
 /// What every command is given.
 #[derive(Clone, Debug)]
-pub struct Context {
+pub(crate) struct Context {
     /// The data directory.
-    pub data: PathBuf,
+    pub(crate) data: PathBuf,
     /// Where results go.
-    pub out: Output,
+    pub(crate) out: Output,
 }
 
 impl Context {
     /// Asks the daemon.
-    pub async fn ask<E: Endpoint>(
+    pub(crate) async fn ask<E: Endpoint>(
         &self,
         params: &E::Params,
         body: &E::Request,

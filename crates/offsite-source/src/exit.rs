@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 /// The exit codes that scripts rely on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Exit {
+pub(crate) enum Exit {
     /// Done.
     Done = 0,
     /// Failed.
@@ -33,35 +33,40 @@ impl From<Exit> for ExitCode {
 
 /// Why a command did not succeed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
+pub(crate) struct Failure {
     /// The exit code.
-    pub exit: Exit,
+    pub(crate) exit: Exit,
     /// The stable word.
-    pub code: String,
+    pub(crate) code: String,
     /// What was being done, and what happened.
-    pub message: String,
+    pub(crate) message: String,
     /// What to do next; empty where there is nothing to say.
-    pub hint: String,
+    pub(crate) hint: String,
 }
 
 impl Failure {
     /// A failure with these words.
-    pub fn new(exit: Exit, code: &str, message: impl Into<String>, hint: impl Into<String>) -> Self {
+    pub(crate) fn new(
+        exit: Exit,
+        code: &str,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Self {
         Self { exit, code: code.to_owned(), message: message.into(), hint: hint.into() }
     }
 
     /// Something in or around this program failed.
-    pub fn failed(message: impl Into<String>, hint: impl Into<String>) -> Self {
+    pub(crate) fn failed(message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self::new(Exit::Failed, "failed", message, hint)
     }
 
     /// The command line was wrong.
-    pub fn usage(message: impl Into<String>, hint: impl Into<String>) -> Self {
+    pub(crate) fn usage(message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self::new(Exit::Usage, "usage", message, hint)
     }
 
     /// The document that `--json` prints.
-    pub fn document(&self) -> Value {
+    pub(crate) fn document(&self) -> Value {
         json!({ "error": { "code": self.code, "message": self.message, "hint": self.hint } })
     }
 }
@@ -69,7 +74,12 @@ impl Failure {
 impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
         let fact = |name: &str| {
-            refusal.detail.as_ref().and_then(|facts| facts.get(name)).and_then(Value::as_str).unwrap_or_default()
+            refusal
+                .detail
+                .as_ref()
+                .and_then(|facts| facts.get(name))
+                .and_then(Value::as_str)
+                .unwrap_or_default()
         };
         let exit = match (refusal.code, fact("at_fault")) {
             (ErrorCode::TargetUnreachable | ErrorCode::NotATarget, _) => Exit::Failed,

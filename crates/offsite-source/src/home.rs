@@ -18,37 +18,41 @@ use crate::exit::{Exit, Failure};
 use crate::settings::{self, File};
 
 /// The program, as data directories know it.
-pub const PROGRAM: &str = "offsite-source";
+pub(crate) const PROGRAM: &str = "offsite-source";
 const KEYS: &str = "keys";
 const MEMORY: &str = "memory.redb";
 
 /// An opened data directory. Nobody else has it while this lives.
-pub struct Home {
+pub(crate) struct Home {
     /// The directory and its lock.
-    pub directory: DataDir,
+    pub(crate) directory: DataDir,
     /// Where everything lies.
-    pub files: Arc<dyn FileSystem>,
+    pub(crate) files: Arc<dyn FileSystem>,
     /// The configuration.
-    pub file: File,
+    pub(crate) file: File,
     /// What survives a restart.
-    pub memory: Memory,
+    pub(crate) memory: Memory,
     /// Private keys.
-    pub keys: Keys,
+    pub(crate) keys: Keys,
     /// Who this source is.
-    pub identity: Identity,
+    pub(crate) identity: Identity,
 }
 
 impl Home {
     /// Opens a directory that `init` made.
-    pub fn open(path: &Path) -> Result<Self, Failure> {
+    pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
         let files: Arc<dyn FileSystem> = Arc::new(SystemFiles);
         let directory = DataDir::open(Arc::clone(&files), path, PROGRAM)?;
         let file = File::read(&*files, &directory.config_path())?;
-        let private = PrivateDirectory::open(Arc::clone(&files), &path.join(KEYS), process::owner())?;
+        let private =
+            PrivateDirectory::open(Arc::clone(&files), &path.join(KEYS), process::owner())?;
         let keys = Keys::new(Arc::clone(&files), Arc::new(private));
         let memory = Memory::new(Arc::new(RedbCatalog::open(&*files, &path.join(MEMORY))?));
         let mut identity = memory.identity()?.ok_or_else(|| {
-            Failure::failed("the memory of this source does not say who it is", "put the data directory back from a copy")
+            Failure::failed(
+                "the memory of this source does not say who it is",
+                "put the data directory back from a copy",
+            )
         })?;
         if let Some(name) = &file.name {
             check_name("source", name)?;
@@ -58,22 +62,24 @@ impl Home {
     }
 
     /// Makes a directory with an identity and the key of the first pairing in it.
-    pub fn make(
+    pub(crate) fn make(
         path: &Path,
         identity: &Identity,
     ) -> Result<offsite_exchange::pairing::PublicKey, Failure> {
         check_name("source", &identity.name)?;
         let files: Arc<dyn FileSystem> = Arc::new(SystemFiles);
         let directory = DataDir::begin_set_up(Arc::clone(&files), path, PROGRAM)?;
-        let private = PrivateDirectory::create(Arc::clone(&files), &path.join(KEYS), process::owner())?;
+        let private =
+            PrivateDirectory::create(Arc::clone(&files), &path.join(KEYS), process::owner())?;
         let keys = Keys::new(Arc::clone(&files), Arc::new(private));
         let memory = Memory::new(Arc::new(RedbCatalog::open(&*files, &path.join(MEMORY))?));
         memory.set_identity(identity)?;
         let key = keys.make()?;
         memory.set_prepared_key(&key)?;
         let text = settings::text(&identity.name);
-        offsite_daemon::config::write_default(&*files, &directory.config_path(), &text)
-            .map_err(|error| Failure::failed(format!("cannot write the configuration: {error}"), ""))?;
+        offsite_daemon::config::write_default(&*files, &directory.config_path(), &text).map_err(
+            |error| Failure::failed(format!("cannot write the configuration: {error}"), ""),
+        )?;
         directory.finish_set_up()?;
         Ok(key)
     }
@@ -85,7 +91,9 @@ impl From<DataDirError> for Failure {
             DataDirError::Absent { .. } => (Exit::Unknown, "not_set_up"),
             DataDirError::InUse { .. } => (Exit::Failed, "in_use"),
             DataDirError::SetUp { .. } => (Exit::Failed, "already_exists"),
-            DataDirError::Foreign { .. } | DataDirError::OtherProgram { .. } => (Exit::Failed, "foreign_directory"),
+            DataDirError::Foreign { .. } | DataDirError::OtherProgram { .. } => {
+                (Exit::Failed, "foreign_directory")
+            }
             DataDirError::OtherVersion { .. } => (Exit::Failed, "version_unsupported"),
             DataDirError::Unfinished { .. } => (Exit::Failed, "unfinished"),
             DataDirError::Loose { .. } => (Exit::Failed, "loose_mode"),

@@ -10,14 +10,18 @@ use crate::exit::{Exit, Failure};
 
 /// Prints for people or for scripts.
 #[derive(Clone, Copy, Debug)]
-pub struct Output {
+pub(crate) struct Output {
     /// Whether scripts read it.
-    pub json: bool,
+    pub(crate) json: bool,
 }
 
 impl Output {
     /// Prints a result: its JSON, or the text for people.
-    pub fn result<T: Serialize>(self, value: &T, text: impl FnOnce() -> String) -> Result<(), Failure> {
+    pub(crate) fn result<T: Serialize>(
+        self,
+        value: &T,
+        text: impl FnOnce() -> String,
+    ) -> Result<(), Failure> {
         let line = if self.json {
             serde_json::to_string(value)
                 .map_err(|error| Failure::failed(format!("cannot write the result: {error}"), ""))?
@@ -27,15 +31,8 @@ impl Output {
         print_line(&line)
     }
 
-    /// Says something to people who watch; scripts are not told.
-    pub fn note(self, text: &str) {
-        if !self.json {
-            diagnose(text);
-        }
-    }
-
     /// Prints why a command failed, and gives its exit code.
-    pub fn failure(self, failure: &Failure) -> Exit {
+    pub(crate) fn failure(self, failure: &Failure) -> Exit {
         if self.json {
             // Nobody is left to tell when even this cannot be printed.
             drop(print_line(&failure.document().to_string()));
@@ -48,7 +45,7 @@ impl Output {
     }
 
     /// A spinner with this text; it shows nothing unless a person watches.
-    pub fn spinner(self, text: &str) -> ProgressBar {
+    pub(crate) fn spinner(self, text: &str) -> ProgressBar {
         if self.json || !io::stderr().is_terminal() {
             return ProgressBar::hidden();
         }
@@ -60,7 +57,7 @@ impl Output {
 }
 
 /// A table with these headings.
-pub fn table(headings: &[&str]) -> Table {
+pub(crate) fn table(headings: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(comfy_table::presets::NOTHING);
     table.set_header(headings);
@@ -68,7 +65,7 @@ pub fn table(headings: &[&str]) -> Table {
 }
 
 /// Lines of `name  value`, aligned; absent values are left out.
-pub fn facts(facts: &[(&str, Option<String>)]) -> String {
+pub(crate) fn facts(facts: &[(&str, Option<String>)]) -> String {
     let width = facts.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     let lines = facts.iter().filter_map(|(name, value)| {
         value.as_ref().map(|value| format!("{name:width$}  {}", visible(value)))
@@ -77,7 +74,7 @@ pub fn facts(facts: &[(&str, Option<String>)]) -> String {
 }
 
 /// Text from elsewhere, made safe for a terminal: nothing in it can move the cursor.
-pub fn visible(text: &str) -> String {
+pub(crate) fn visible(text: &str) -> String {
     text.chars()
         .flat_map(|character| {
             let plain = (!character.is_control()).then_some(character);
@@ -88,7 +85,7 @@ pub fn visible(text: &str) -> String {
 }
 
 /// A size for people.
-pub fn size(bytes: u64) -> String {
+pub(crate) fn size(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     if bytes < 1_024 {
         return format!("{bytes} B");
@@ -131,7 +128,13 @@ mod tests {
 
     #[test]
     fn sizes_are_short() {
-        for (bytes, text) in [(0, "0 B"), (1_023, "1023 B"), (1_536, "1.5 KiB"), (3 << 40, "3.0 TiB"), (u64::MAX, "16.0 EiB")] {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (1_023, "1023 B"),
+            (1_536, "1.5 KiB"),
+            (3 << 40, "3.0 TiB"),
+            (u64::MAX, "16.0 EiB"),
+        ] {
             assert_eq!(size(bytes), text);
         }
     }

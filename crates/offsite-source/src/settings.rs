@@ -14,14 +14,14 @@ use serde::{Deserialize, Deserializer};
 /// The file, typed. A key that is not here is a mistake.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct File {
+pub(crate) struct File {
     /// What this source is called at its targets.
-    pub name: Option<String>,
+    pub(crate) name: Option<String>,
     #[serde(rename = "cacheLifetime")]
     cache_lifetime: Option<Within<1, 3_600>>,
     pairing: Pairing,
     /// How the daemon logs.
-    pub log: Log,
+    pub(crate) log: Log,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -36,11 +36,11 @@ struct Pairing {
 /// How the daemon logs.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Log {
+pub(crate) struct Log {
     /// For people or for machines.
-    pub format: LogFormat,
+    pub(crate) format: LogFormat,
     /// What is logged.
-    pub filter: String,
+    pub(crate) filter: String,
 }
 
 impl Default for Log {
@@ -52,7 +52,7 @@ impl Default for Log {
 /// For whom the log is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum LogFormat {
+pub(crate) enum LogFormat {
     /// For people.
     Human,
     /// One JSON object per line.
@@ -96,12 +96,12 @@ impl<'de, const MIN: u64, const MAX: u64> Deserialize<'de> for Within<MIN, MAX> 
 
 impl File {
     /// Reads the file.
-    pub fn read(files: &dyn FileSystem, path: &Path) -> Result<Self, ConfigError> {
+    pub(crate) fn read(files: &dyn FileSystem, path: &Path) -> Result<Self, ConfigError> {
         config::read(files, path)
     }
 
     /// The settings, with the shipped values where the file is silent.
-    pub fn settings(&self) -> Settings {
+    pub(crate) fn settings(&self) -> Settings {
         let shipped = Settings::shipped();
         Settings {
             cache_lifetime: or(self.cache_lifetime, shipped.cache_lifetime),
@@ -118,7 +118,7 @@ fn or<const MIN: u64, const MAX: u64>(within: Option<Within<MIN, MAX>>, shipped:
 }
 
 /// The text that `init` writes: what it was told, and every other key with its shipped value.
-pub fn text(name: &str) -> String {
+pub(crate) fn text(name: &str) -> String {
     // A checked name holds no control characters, so these two are all that TOML wants escaped.
     let name = name.replace('\\', "\\\\").replace('"', "\\\"");
     format!("{}{}", TEXT.replace("@NAME@", &name), "")

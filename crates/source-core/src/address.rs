@@ -46,13 +46,14 @@ pub fn read(url: &str) -> Result<String, Trouble> {
         (None, Some(port)) => port,
         (None, None) => return Err(wrong("has no port")),
     };
-    let is_address = host.contains(':');
+    let is_address = host.contains(':') || rest.starts_with('[');
     let is_sound = !host.is_empty()
         && host.len() <= HOST_BYTES_MAX
         && if is_address {
             host.parse::<std::net::Ipv6Addr>().is_ok()
         } else {
-            host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'))
+            host.bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'))
         };
     if !is_sound {
         return Err(wrong("names no host"));

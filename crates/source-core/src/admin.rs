@@ -256,7 +256,9 @@ async fn give<T>(admin: &Admin, order: impl FnOnce(ReplyTo<T>) -> Order) -> Answ
     admin.handle.order(order(to_us)).await?;
     match tokio::time::timeout(ORDER_WAIT, answer).await {
         Ok(Ok(result)) => reply(result?),
-        Ok(Err(_)) => Err(Trouble::us("the daemon stopped before the order was carried out").into()),
+        Ok(Err(_)) => {
+            Err(Trouble::us("the daemon stopped before the order was carried out").into())
+        }
         Err(_) => Err(Refusal::from(Trouble::peer(
             ErrorCode::TargetUnreachable,
             "the target has not answered yet; the order stands and is tried on",

@@ -193,7 +193,10 @@ impl TlsLine {
         }
         let is_older = target.version < self.version;
         let remark = is_older.then(|| {
-            format!("the target runs version {}, older than this source's {}", target.version, self.version)
+            format!(
+                "the target runs version {}, older than this source's {}",
+                target.version, self.version
+            )
         });
         let met = Answer::Met { target_key, target_core: core };
         Ok(Outcome { remark, ..Outcome::plain(Ok(met)) })
@@ -212,7 +215,8 @@ impl TlsLine {
             request::make(&keys.private(&key)?)
                 .map_err(|error| Trouble::us(format!("cannot make a certificate request: {error}")))
         });
-        let made = made.await.map_err(|error| Trouble::us(format!("{error}"))).and_then(|made| made);
+        let made =
+            made.await.map_err(|error| Trouble::us(format!("{error}"))).and_then(|made| made);
         let body = Json(SubmitRequest {
             client_certificate: made.map_err(own_fault)?,
             master_core_info: self.describe(speaker),
@@ -430,8 +434,10 @@ const fn no_wish() -> Wish {
 
 /// Bytes from hexadecimal digits of either case.
 fn from_hex(text: &str) -> Option<Vec<u8>> {
-    let digits: Option<Vec<u8>> =
-        text.chars().map(|digit| digit.to_digit(16).and_then(|digit| u8::try_from(digit).ok())).collect();
+    let digits: Option<Vec<u8>> = text
+        .chars()
+        .map(|digit| digit.to_digit(16).and_then(|digit| u8::try_from(digit).ok()))
+        .collect();
     let digits = digits.filter(|digits| digits.len().is_multiple_of(2))?;
     Some(
         digits
@@ -444,7 +450,8 @@ fn from_hex(text: &str) -> Option<Vec<u8>> {
 /// A sentence of a peer, cut where it is longer than anybody reads.
 fn bounded(mut text: String) -> String {
     if text.len() > SENTENCE_BYTES_MAX {
-        let end = (0..=SENTENCE_BYTES_MAX).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+        let end =
+            (0..=SENTENCE_BYTES_MAX).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
         text.truncate(end);
     }
     text

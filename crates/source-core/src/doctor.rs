@@ -49,19 +49,34 @@ impl Finding {
     /// A step that went as it should.
     #[must_use]
     pub fn ok(step: &str, message: impl Into<String>) -> Self {
-        Self { step: step.to_owned(), verdict: Verdict::Ok, message: message.into(), hint: String::new() }
+        Self {
+            step: step.to_owned(),
+            verdict: Verdict::Ok,
+            message: message.into(),
+            hint: String::new(),
+        }
     }
 
     /// A step after which somebody should know something.
     #[must_use]
     pub fn warning(step: &str, message: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { step: step.to_owned(), verdict: Verdict::Warning, message: message.into(), hint: hint.into() }
+        Self {
+            step: step.to_owned(),
+            verdict: Verdict::Warning,
+            message: message.into(),
+            hint: hint.into(),
+        }
     }
 
     /// A step that failed.
     #[must_use]
     pub fn failed(step: &str, message: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { step: step.to_owned(), verdict: Verdict::Failed, message: message.into(), hint: hint.into() }
+        Self {
+            step: step.to_owned(),
+            verdict: Verdict::Failed,
+            message: message.into(),
+            hint: hint.into(),
+        }
     }
 }
 
@@ -101,12 +116,13 @@ async fn steps(
     found: &mut Vec<Finding>,
 ) -> Result<(), Finding> {
     let address = address::read(url).map_err(|trouble| from_trouble("address", trouble))?;
-    let target: HostPort = address
-        .parse()
-        .map_err(|error| Finding::failed("address", format!("{error}"), "write https://HOST:PORT"))?;
+    let target: HostPort = address.parse().map_err(|error| {
+        Finding::failed("address", format!("{error}"), "write https://HOST:PORT")
+    })?;
     found.push(Finding::ok("address", address));
     let within = settings.connect_timeout.to_std();
-    let addresses = tokio::time::timeout(within, tokio::net::lookup_host((target.host(), target.port())));
+    let addresses =
+        tokio::time::timeout(within, tokio::net::lookup_host((target.host(), target.port())));
     let addresses: Vec<_> = match addresses.await {
         Ok(Ok(addresses)) => addresses.map(|address| address.ip().to_string()).collect(),
         Ok(Err(error)) => {
@@ -129,15 +145,22 @@ async fn steps(
         }
         Err(_) => {
             let message = format!("{target} does not answer within {} seconds", within.as_secs());
-            return Err(Finding::failed("tcp", message, "wrong address, or a firewall drops the packets"));
+            return Err(Finding::failed(
+                "tcp",
+                message,
+                "wrong address, or a firewall drops the packets",
+            ));
         }
     }
     let connection = shake_hands(&target, pinned, settings).await?;
     let seen = connection.peer().thumbprint();
-    found.push(Finding::ok("tls", match pinned {
-        Some(_) => format!("TLS 1.3; the target's key is the remembered one, {seen}"),
-        None => format!("TLS 1.3; the target's key is {seen}"),
-    }));
+    found.push(Finding::ok(
+        "tls",
+        match pinned {
+            Some(_) => format!("TLS 1.3; the target's key is the remembered one, {seen}"),
+            None => format!("TLS 1.3; the target's key is {seen}"),
+        },
+    ));
     speak(&connection, &target, clock, found).await
 }
 
@@ -187,7 +210,10 @@ async fn speak(
         let hint = refusal_hint(offsite_proto::error::ErrorCode::VersionUnsupported);
         return Err(Finding::failed("versions", message, hint));
     }
-    found.push(Finding::ok("versions", format!("target {}, protocol {min} to {max}", summary.version)));
+    found.push(Finding::ok(
+        "versions",
+        format!("target {}, protocol {min} to {max}", summary.version),
+    ));
     found.push(match date.as_deref().and_then(http_date) {
         None => Finding::warning("skew", "the target does not tell its time", ""),
         Some(theirs) => skew(theirs, clock.now(), target),
@@ -260,7 +286,10 @@ mod tests {
         for (hours, side) in [(25, "behind"), (-25, "ahead")] {
             let finding = skew(at(hours), now, &target);
             assert_eq!(finding.verdict, Verdict::Failed);
-            assert!(finding.message.contains("90000 seconds") && finding.message.contains(side), "{finding:?}");
+            assert!(
+                finding.message.contains("90000 seconds") && finding.message.contains(side),
+                "{finding:?}"
+            );
         }
     }
 }

@@ -77,6 +77,8 @@ pub struct Engine {
     tasks: Tasks,
     inbox: mpsc::Receiver<Event>,
     shown: watch::Sender<Vec<Pairing>>,
+    /// Answers to orders, held back until the views show what they tell of.
+    answers: Vec<Box<dyn FnOnce() + Send + Sync>>,
 }
 
 impl Engine {
@@ -96,7 +98,9 @@ impl Engine {
         let (shown, watched) = watch::channel(Vec::new());
         let tasks = Tasks { running: JoinSet::new(), door: door.clone() };
         let agent_names = HashMap::new();
-        let mut engine = Self { means, slots, next_number, agent_names, tasks, inbox, shown };
+        let answers = Vec::new();
+        let mut engine =
+            Self { means, slots, next_number, agent_names, tasks, inbox, shown, answers };
         engine.read_agent_names()?;
         engine.show();
         Ok((engine, Handle { door, shown: watched }))
@@ -180,6 +184,7 @@ impl Engine {
             self.answer_asker(number).await?;
         }
         self.show();
+        self.answers.drain(..).for_each(|answer| answer());
         Ok(())
     }
 
@@ -203,9 +208,24 @@ impl Engine {
 
     fn read_agent_names(&mut self) -> Result<(), Trouble> {
         let agents = self.means.memory.agents()?;
-        self.agent_names =
-            agents.into_iter().map(|agent| (agent.agent_id(), agent.name)).collect();
+        self.agent_names = agents.into_iter().map(|agent| (agent.agent_id(), agent.name)).collect();
         Ok(())
+    }
+
+    /// Forgets a pairing whose target was never met. Its key has seen nobody, so the next request uses it: the
+    /// fingerprint that `init` printed stays true through a typing error.
+    async fn give_up_unmet(&mut self, number: PairingNumber) -> Result<(), Trouble> {
+        let Some(slot) = self.slots.remove(&number) else { return Ok(()) };
+        let key = slot.stage().keys().first().map(|key| (*key).clone());
+        off(&self.means, move |means| {
+            means.memory.remove_pairing(number)?;
+            match (key, means.memory.prepared_key()?) {
+                (Some(key), None) => Ok(means.memory.set_prepared_key(&key)?),
+                (Some(key), Some(_)) => means.keys.forget(&key),
+                (None, _) => Ok(()),
+            }
+        })
+        .await
     }
 
     /// Forgets a pairing at this side: its row first, so that no row ever names a key that is gone.

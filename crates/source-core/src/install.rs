@@ -140,9 +140,15 @@ impl Keys {
     ///
     /// # Errors
     /// The disk's.
-    pub fn sweep<'a>(&self, in_use: impl IntoIterator<Item = &'a PublicKey>) -> Result<(), Trouble> {
-        let in_use: BTreeSet<_> =
-            in_use.into_iter().filter_map(|key| thumbprint(key).ok()).map(|key| key.to_string()).collect();
+    pub fn sweep<'a>(
+        &self,
+        in_use: impl IntoIterator<Item = &'a PublicKey>,
+    ) -> Result<(), Trouble> {
+        let in_use: BTreeSet<_> = in_use
+            .into_iter()
+            .filter_map(|key| thumbprint(key).ok())
+            .map(|key| key.to_string())
+            .collect();
         let names = self
             .files
             .list(&self.directory.path_of(""))
@@ -195,7 +201,8 @@ fn text(bytes: &[u8]) -> Result<&str, Trouble> {
         blame: Blame::Disk,
         code: ErrorCode::Internal,
         message: "a file of keys is not text".to_owned(),
-        hint: "put the file back from a copy, or give the pairing up: offsite-source pair reset".to_owned(),
+        hint: "put the file back from a copy, or give the pairing up: offsite-source pair reset"
+            .to_owned(),
     })
 }
 
@@ -204,7 +211,8 @@ fn damaged(thumbprint: Thumbprint, why: &str) -> Trouble {
         blame: Blame::Disk,
         code: ErrorCode::Internal,
         message: format!("the file of key {thumbprint} cannot be used: {why}"),
-        hint: "put the file back from a copy, or give the pairing up: offsite-source pair reset".to_owned(),
+        hint: "put the file back from a copy, or give the pairing up: offsite-source pair reset"
+            .to_owned(),
     }
 }
 
@@ -214,7 +222,8 @@ impl From<PrivateError> for Trouble {
             blame: Blame::Disk,
             code: ErrorCode::Internal,
             message: error.to_string(),
-            hint: "look at the directory keys in the data directory, then start the daemon again".to_owned(),
+            hint: "look at the directory keys in the data directory, then start the daemon again"
+                .to_owned(),
         }
     }
 }

@@ -2,19 +2,22 @@
 //!
 //! **Absent:** any line of target code, real files and real time (handed down), the grammar of the command line.
 
-pub mod admin;
-pub mod event;
-pub mod engine;
-pub mod pairing;
-pub mod view;
-pub mod doctor;
-pub mod line;
-pub mod calls;
-pub mod install;
-pub mod poll;
-pub mod agents;
 pub mod address;
-pub mod names;
-pub mod memory;
+pub mod admin;
+pub mod agents;
+pub mod calls;
 pub mod config;
+pub mod doctor;
+pub mod engine;
 pub mod error;
+pub mod event;
+pub mod install;
+pub mod line;
+pub mod memory;
+pub mod names;
+pub mod pairing;
+pub mod poll;
+pub mod view;
+
+#[cfg(test)]
+mod tests;

@@ -264,7 +264,8 @@ impl Slot {
             Told::Renewed => tracing::info!(pairing, target, "certificate renewed"),
             Told::TooLateToChange => {
                 self.face.remark = Some(
-                    "the target had decided on the earlier request before this one reached it".to_owned(),
+                    "the target had decided on the earlier request before this one reached it"
+                        .to_owned(),
                 );
                 tracing::warn!(pairing, target, "request decided before it was changed");
             }
@@ -313,7 +314,9 @@ pub(crate) async fn off<T: Send + 'static>(
     let means = Arc::clone(means);
     match tokio::task::spawn_blocking(move || work(&means)).await {
         Ok(result) => result,
-        Err(error) => Err(Trouble::us(format!("work on the disk did not come to its end: {error}"))),
+        Err(error) => {
+            Err(Trouble::us(format!("work on the disk did not come to its end: {error}")))
+        }
     }
 }
 

@@ -28,4 +28,3 @@ impl Waiter for RealWaiter {
         Box::pin(tokio::time::sleep(pause.to_std()))
     }
 }
-

@@ -220,7 +220,9 @@ fn cause_words(cause: &Cause, target: &str) -> String {
             format!("alarm: {target} sent a certificate for a key that is not this source's")
         }
         Cause::CertificateNotSigned => {
-            format!("alarm: {target} sent a certificate that its own authority did not sign for this source")
+            format!(
+                "alarm: {target} sent a certificate that its own authority did not sign for this source"
+            )
         }
         Cause::DigestDiffers => {
             format!("alarm: {target} sent another certificate than the one it announced")
@@ -230,11 +232,13 @@ fn cause_words(cause: &Cause, target: &str) -> String {
 
 fn trouble_words(trouble: &Trouble, target: &str, face: &Face) -> String {
     match trouble {
-        Trouble::Unreachable(reason) => format!("cannot reach {target}: {reason}; trying again"),
+        Trouble::Unreachable(reason) => format!("{reason}; trying again"),
         Trouble::Refused(code, message) => {
             format!("{target} refuses for now ({code}): {message}; trying again")
         }
-        Trouble::Unreadable(reason) => format!("{target} is not understood: {reason}; trying again"),
+        Trouble::Unreadable(reason) => {
+            format!("{reason}; trying again")
+        }
         Trouble::ClocksDiffer(secs) => {
             // The line's own measurement is exact; the machine's may come from a certificate's dates.
             skew_words(face.skew_secs.unwrap_or(*secs), target)
@@ -260,9 +264,15 @@ pub fn refusal_hint(code: ErrorCode) -> &'static str {
         ErrorCode::RouteUnknown => {
             "is this the target's replication port? if it is, its operator has closed pairing: ask him to open it"
         }
-        ErrorCode::VersionUnsupported => "one of the two programs is too old for the other: update it",
-        ErrorCode::Busy | ErrorCode::RateLimited => "the target has too many requests: try again later",
-        ErrorCode::AlreadyExists => "this key is in use already: offsite-source pair reset, then ask again",
+        ErrorCode::VersionUnsupported => {
+            "one of the two programs is too old for the other: update it"
+        }
+        ErrorCode::Busy | ErrorCode::RateLimited => {
+            "the target has too many requests: try again later"
+        }
+        ErrorCode::AlreadyExists => {
+            "this key is in use already: offsite-source pair reset, then ask again"
+        }
         _ => "talk to the target's operator",
     }
 }
@@ -271,7 +281,8 @@ pub fn refusal_hint(code: ErrorCode) -> &'static str {
 #[must_use]
 pub fn fingerprint(key: &PublicKey) -> String {
     // What is no key cannot have come from a handshake; its digest still tells two apart.
-    thumbprint(key).map_or_else(|_| "of unknown form".to_owned(), |thumbprint| thumbprint.to_string())
+    thumbprint(key)
+        .map_or_else(|_| "of unknown form".to_owned(), |thumbprint| thumbprint.to_string())
 }
 
 fn active_part(stage: &Stage) -> Option<&offsite_exchange::pairing::source::Active> {

@@ -1,9 +1,9 @@
 //! Verbs about agents, and how an agent is shown.
 
-pub mod add;
-pub mod list;
-pub mod remove;
-pub mod show;
+pub(crate) mod add;
+pub(crate) mod list;
+pub(crate) mod remove;
+pub(crate) mod show;
 
 use offsite_proto::admin::source::Agent;
 

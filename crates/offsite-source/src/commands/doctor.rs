@@ -13,7 +13,7 @@ use crate::exit::{Exit, Failure};
 use crate::home::Home;
 use crate::output::{table, visible};
 
-pub async fn run(context: &Context, url: Option<&str>) -> Result<Exit, Failure> {
+pub(crate) async fn run(context: &Context, url: Option<&str>) -> Result<Exit, Failure> {
     let mut findings = Vec::new();
     let pairings = look_at_home(context, &mut findings).await;
     findings.push(clock(&SystemClock));
@@ -38,7 +38,10 @@ async fn look_at_home(context: &Context, findings: &mut Vec<Finding>) -> Vec<Pai
     let shown = context.data.display();
     match context.ask::<ListPairings>(&(), &()).await {
         Ok(Json(pairings)) => {
-            findings.push(Finding::ok("data directory", format!("{shown}, in use by the running daemon")));
+            findings.push(Finding::ok(
+                "data directory",
+                format!("{shown}, in use by the running daemon"),
+            ));
             pairings
         }
         Err(failure) if failure.exit == Exit::NotRunning => {

@@ -11,7 +11,7 @@ use crate::exit::Failure;
 use crate::home::Home;
 use crate::output::facts;
 
-pub fn run(context: &Context, name: &str) -> Result<(), Failure> {
+pub(crate) fn run(context: &Context, name: &str) -> Result<(), Failure> {
     let id = CoreId::random(&SystemLuck);
     let identity = Identity::new(id, name.to_owned(), SystemClock.now());
     let key = fingerprint(&Home::make(&context.data, &identity)?);

@@ -1,20 +1,20 @@
 //! Verbs about pairings, and how a pairing is shown.
 
-pub mod code;
-pub mod renew;
-pub mod request;
-pub mod reset;
-pub mod retry;
-pub mod status;
-pub mod wait;
-pub mod withdraw;
+pub(crate) mod code;
+pub(crate) mod renew;
+pub(crate) mod request;
+pub(crate) mod reset;
+pub(crate) mod retry;
+pub(crate) mod status;
+pub(crate) mod wait;
+pub(crate) mod withdraw;
 
 use offsite_proto::admin::source::Pairing;
 
 use crate::output::facts;
 
 /// A pairing for people.
-pub fn text(pairing: &Pairing) -> String {
+pub(crate) fn text(pairing: &Pairing) -> String {
     let agents = (!pairing.agents.is_empty()).then(|| pairing.agents.join(" "));
     let renewing = pairing.renewing.then(|| "a renewal is under way".to_owned());
     let skew = pairing.clock_skew_seconds.filter(|skew| skew.unsigned_abs() >= 5);

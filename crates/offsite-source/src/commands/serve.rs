@@ -21,7 +21,7 @@ use crate::home::Home;
 /// How long work that is under way may take to come to its end after a signal.
 const DRAIN: Duration = Duration::from_secs(10);
 
-pub async fn run(context: &Context) -> Result<(), Failure> {
+pub(crate) async fn run(context: &Context) -> Result<(), Failure> {
     let failed = |doing: &str, error: &dyn std::fmt::Display| {
         Failure::failed(format!("cannot {doing}: {error}"), "")
     };

@@ -8,7 +8,7 @@ use crate::context::Context;
 use crate::exit::Failure;
 use crate::output::facts;
 
-pub async fn run(context: &Context) -> Result<(), Failure> {
+pub(crate) async fn run(context: &Context) -> Result<(), Failure> {
     let Json(status) = context.ask::<ReadStatus>(&(), &()).await?;
     context.out.result(&status, || {
         let mut parts = vec![facts(&[

@@ -7,7 +7,7 @@ use super::pair::text;
 use crate::context::Context;
 use crate::exit::Failure;
 
-pub async fn run(
+pub(crate) async fn run(
     context: &Context,
     target: String,
     delete_recovery_points: bool,

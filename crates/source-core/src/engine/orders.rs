@@ -10,7 +10,7 @@ use offsite_proto::limits::{NAME_BYTES_MAX, REQUEST_AGENTS_MAX};
 use super::{Engine, is_open};
 use crate::address;
 use crate::agents;
-use crate::error::Trouble;
+use crate::error::{Blame, Trouble};
 use crate::event::{Order, PairingNumber, ReplyTo};
 use crate::line::Outcome;
 use crate::memory::{AgentRow, PairingRow};
@@ -49,16 +49,17 @@ impl Engine {
     ) -> Result<(), Trouble> {
         let (target, agents) = match self.read_request(&request).await {
             Ok(read) => read,
-            Err(trouble) => return answer_or_end(reply, trouble),
+            Err(trouble) => return self.answer_or_end(reply, trouble),
         };
         let ids: Vec<_> = agents.iter().map(AgentRow::agent_id).collect();
         self.agent_names.extend(agents.iter().map(|agent| (agent.agent_id(), agent.name.clone())));
         let number = match self.place_for(&target, &ids).await {
             Ok(number) => number,
-            Err(trouble) => return answer_or_end(reply, trouble),
+            Err(trouble) => return self.answer_or_end(reply, trouble),
         };
         let Some(slot) = self.slots.get_mut(&number) else {
-            return answer(reply, Err(Trouble::us("a pairing vanished while it was asked for")));
+            return self
+                .answer(reply, Err(Trouble::us("a pairing vanished while it was asked for")));
         };
         let order = Move::Request { target, wish: wish(request, &agents) };
         (slot.failure, slot.asker) = (None, Some(reply));
@@ -71,7 +72,7 @@ impl Engine {
             Err(fault) => {
                 let asker = slot.asker.take();
                 let trouble = self.end_or_explain(number, "request", fault)?;
-                asker.map_or(Ok(()), |reply| answer(reply, Err(trouble)))
+                asker.map_or(Ok(()), |reply| self.answer(reply, Err(trouble)))
             }
         }
     }
@@ -84,7 +85,10 @@ impl Engine {
         check_words(request)?;
         let names = request.agents.clone();
         let found = off(&self.means, move |means| {
-            names.iter().map(|name| agents::find(&means.memory, name)).collect::<Result<Vec<_>, _>>()
+            names
+                .iter()
+                .map(|name| agents::find(&means.memory, name))
+                .collect::<Result<Vec<_>, _>>()
         });
         let mut agents = found.await?;
         agents.sort_by_key(AgentRow::agent_id);
@@ -155,7 +159,7 @@ impl Engine {
     ) -> Result<(), Trouble> {
         let number = match self.find(target) {
             Ok(number) => number,
-            Err(trouble) => return answer(reply, Err(trouble)),
+            Err(trouble) => return self.answer(reply, Err(trouble)),
         };
         let Some(slot) = self.slots.get_mut(&number) else { return Ok(()) };
         slot.failure = None;
@@ -165,12 +169,12 @@ impl Engine {
                 Ok(())
             }
             Ok(()) => match self.slots.get(&number) {
-                Some(slot) => answer(reply, Ok(self.view_of(slot))),
+                Some(slot) => self.answer(reply, Ok(self.view_of(slot))),
                 None => Ok(()),
             },
             Err(fault) => {
                 let trouble = self.end_or_explain(number, word, fault)?;
-                answer(reply, Err(trouble))
+                self.answer(reply, Err(trouble))
             }
         }
     }
@@ -183,7 +187,7 @@ impl Engine {
     ) -> Result<(), Trouble> {
         let number = match self.find(target) {
             Ok(number) => number,
-            Err(trouble) => return answer(reply, Err(trouble)),
+            Err(trouble) => return self.answer(reply, Err(trouble)),
         };
         let Some(slot) = self.slots.get(&number) else { return Ok(()) };
         let instead = match slot.stage() {
@@ -198,15 +202,18 @@ impl Engine {
             let target = &slot.row.target;
             let trouble = Trouble::operator(
                 ErrorCode::WrongState,
-                format!("nothing is wrong with the pairing with {target}; a reset would leave it behind there"),
+                format!(
+                    "nothing is wrong with the pairing with {target}; a reset would leave it behind there"
+                ),
                 format!("end it on both sides with: offsite-source {instead} {target}"),
             );
-            return answer(reply, Err(trouble));
+            return self.answer(reply, Err(trouble));
         }
         let given_up = given_up(slot.stage(), &slot.row.target);
         self.drop_slot(number).await?;
-        let pairing = self.slots.values().next_back().map_or_else(Pairing::none, |slot| self.view_of(slot));
-        answer(reply, Ok(ResetDone { pairing, given_up }))
+        let pairing =
+            self.slots.values().next_back().map_or_else(Pairing::none, |slot| self.view_of(slot));
+        self.answer(reply, Ok(ResetDone { pairing, given_up }))
     }
 
     fn find(&self, target: Option<&str>) -> Result<PairingNumber, Trouble> {
@@ -240,7 +247,11 @@ impl Engine {
             Stage::Alarmed(_) => {
                 let view = slot.view(&[]);
                 let message = view.message.unwrap_or_default();
-                Some(Trouble::peer(ErrorCode::TargetChanged, message, view.next.unwrap_or_default()))
+                Some(Trouble::peer(
+                    ErrorCode::TargetChanged,
+                    message,
+                    view.next.unwrap_or_default(),
+                ))
             }
             // Nothing was filed, so nothing is left behind by giving up.
             Stage::AwaitKey(_) | Stage::AwaitMeeting(_) => {
@@ -265,15 +276,38 @@ impl Engine {
         match refused {
             Some(trouble) => {
                 if !is_met {
-                    self.drop_slot(number).await?;
+                    self.give_up_unmet(number).await?;
                 }
-                answer(reply, Err(trouble))
+                self.answer(reply, Err(trouble))
             }
             None => match self.slots.get(&number) {
-                Some(slot) => answer(reply, Ok(self.view_of(slot))),
+                Some(slot) => self.answer(reply, Ok(self.view_of(slot))),
                 None => Ok(()),
             },
         }
+    }
+
+    /// Keeps an answer until the views show what it tells of; whoever asked may have gone, which changes nothing.
+    fn answer<T: Send + Sync + 'static>(
+        &mut self,
+        reply: ReplyTo<T>,
+        result: Result<T, Trouble>,
+    ) -> Result<(), Trouble> {
+        self.answers.push(Box::new(move || drop(reply.send(result))));
+        Ok(())
+    }
+
+    /// Tells an operator about his mistake; a failing disk is told and ends the engine too.
+    fn answer_or_end<T: Send + Sync + 'static>(
+        &mut self,
+        reply: ReplyTo<T>,
+        trouble: Trouble,
+    ) -> Result<(), Trouble> {
+        if trouble.blame == Blame::Disk {
+            drop(reply.send(Err(trouble.clone())));
+            return Err(trouble);
+        }
+        self.answer(reply, Err(trouble))
     }
 
     /// A move that the stage does not know, in words; what is final is handed on.
@@ -287,7 +321,8 @@ impl Engine {
             Fault::Final(trouble) => Err(trouble),
             Fault::Illegal(_) => {
                 let slot = self.slots.get(&number);
-                let state = slot.map_or("unpaired", |slot| crate::view::state(slot.stage()).as_str());
+                let state =
+                    slot.map_or("unpaired", |slot| crate::view::state(slot.stage()).as_str());
                 Ok(Trouble::operator(
                     ErrorCode::WrongState,
                     format!("cannot {word} a pairing that is {state}"),
@@ -298,24 +333,14 @@ impl Engine {
     }
 }
 
-/// Sends an answer; whoever asked may have gone, which changes nothing.
-fn answer<T>(reply: ReplyTo<T>, result: Result<T, Trouble>) -> Result<(), Trouble> {
-    drop(reply.send(result));
-    Ok(())
-}
-
-/// Tells an operator about his mistake; a failing disk is told and ends the engine too.
-fn answer_or_end<T>(reply: ReplyTo<T>, trouble: Trouble) -> Result<(), Trouble> {
-    let ends = trouble.blame == crate::error::Blame::Disk;
-    drop(reply.send(Err(trouble.clone())));
-    if ends { Err(trouble) } else { Ok(()) }
-}
-
 fn check_words(request: &RequestPairing) -> Result<(), Trouble> {
     if request.agents.is_empty() || request.agents.len() > REQUEST_AGENTS_MAX {
         return Err(Trouble::operator(
             ErrorCode::BadRequest,
-            format!("a request names 1 to {REQUEST_AGENTS_MAX} agents, not {}", request.agents.len()),
+            format!(
+                "a request names 1 to {REQUEST_AGENTS_MAX} agents, not {}",
+                request.agents.len()
+            ),
             "name each with --agent NAME",
         ));
     }
@@ -364,19 +389,17 @@ fn not_met(outcome: &Outcome, target: &str) -> Trouble {
         Ok(_) => Trouble::us("an answer was taken for a failure"),
         Err(Failure::Unreachable { reason }) => Trouble::peer(
             ErrorCode::TargetUnreachable,
-            format!("cannot reach {target}: {reason}"),
+            reason.clone(),
             hint("check the address and the network; offsite-source doctor URL looks at each step"),
         ),
         Err(Failure::Unreadable { reason }) => Trouble::peer(
             ErrorCode::NotATarget,
-            format!("what answers at {target} is no Offsite target: {reason}"),
+            reason.clone(),
             hint("check the address and the port; offsite-source doctor URL looks at each step"),
         ),
-        Err(Failure::Refused { code, message, .. }) => Trouble::peer(
-            *code,
-            format!("{target} refused: {message}"),
-            hint(refusal_hint(*code)),
-        ),
+        Err(Failure::Refused { code, message, .. }) => {
+            Trouble::peer(*code, format!("{target} refused: {message}"), hint(refusal_hint(*code)))
+        }
         Err(Failure::TargetKeyChanged { .. }) => Trouble::peer(
             ErrorCode::TargetChanged,
             format!("{target} answered with two different keys"),
@@ -388,14 +411,21 @@ fn not_met(outcome: &Outcome, target: &str) -> Trouble {
 fn given_up(stage: &Stage, target: &str) -> Vec<String> {
     match stage {
         Stage::Alarmed(alarmed) => given_up(&alarmed.before, target),
-        Stage::Active(_) | Stage::AwaitFirstSync(_) | Stage::AwaitArtifacts(_) | Stage::AwaitInstalled(_) => vec![
+        Stage::Active(_)
+        | Stage::AwaitFirstSync(_)
+        | Stage::AwaitArtifacts(_)
+        | Stage::AwaitInstalled(_) => vec![
             format!("the key and the certificate for {target}, and the memory of its key"),
-            format!("the way to the recovery points at {target}, until this source is paired with it anew"),
+            format!(
+                "the way to the recovery points at {target}, until this source is paired with it anew"
+            ),
             format!("{target} still counts this source as paired: ask its operator to revoke it"),
         ],
         Stage::AwaitSubmitted(_) | Stage::AwaitDecision(_) => vec![
             format!("the request at {target}: whatever its operator decides, nobody fetches it"),
-            format!("the memory of the key of {target}: the next request trusts whoever answers first"),
+            format!(
+                "the memory of the key of {target}: the next request trusts whoever answers first"
+            ),
         ],
         Stage::AwaitForgotten(_) => vec![format!(
             "telling {target} that the pairing has ended: ask its operator to revoke this source"

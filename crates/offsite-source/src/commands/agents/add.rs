@@ -10,7 +10,7 @@ use super::text;
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 
-pub async fn run(
+pub(crate) async fn run(
     context: &Context,
     name: String,
     volumes: &[String],
@@ -33,7 +33,10 @@ pub async fn run(
 /// Reads `LABEL=PATH`; a relative path counts from here, not from where the daemon runs.
 fn volume(text: &str) -> Result<VolumeSpec, Failure> {
     let wrong = |why: &str| {
-        Failure::usage(format!("--volume {} {why}", text.escape_debug()), "write --volume LABEL=PATH, such as root=/dev/vda")
+        Failure::usage(
+            format!("--volume {} {why}", text.escape_debug()),
+            "write --volume LABEL=PATH, such as root=/dev/vda",
+        )
     };
     let (label, path) = text.split_once('=').ok_or_else(|| wrong("has no ="))?;
     if label.is_empty() || path.is_empty() {
@@ -42,10 +45,16 @@ fn volume(text: &str) -> Result<VolumeSpec, Failure> {
     let path = match Path::new(path) {
         path if path.is_absolute() => path.to_owned(),
         path => env::current_dir()
-            .map_err(|error| Failure::failed(format!("cannot tell the current directory: {error}"), "name the volume by its absolute path"))?
+            .map_err(|error| {
+                Failure::failed(
+                    format!("cannot tell the current directory: {error}"),
+                    "name the volume by its absolute path",
+                )
+            })?
             .join(path),
     };
-    let path = path.into_os_string().into_string().map_err(|_| wrong("has a path that is not UTF-8"))?;
+    let path =
+        path.into_os_string().into_string().map_err(|_| wrong("has a path that is not UTF-8"))?;
     Ok(VolumeSpec { label: label.to_owned(), path })
 }
 

@@ -7,11 +7,12 @@ use crate::context::Context;
 use crate::exit::Failure;
 use crate::output::{size, table, visible};
 
-pub async fn run(context: &Context) -> Result<(), Failure> {
+pub(crate) async fn run(context: &Context) -> Result<(), Failure> {
     let Json(agents) = context.ask::<ListAgents>(&(), &()).await?;
     context.out.result(&agents, || {
         if agents.is_empty() {
-            return "no agents; add one with: offsite-source agents add NAME --volume LABEL=PATH".to_owned();
+            return "no agents; add one with: offsite-source agents add NAME --volume LABEL=PATH"
+                .to_owned();
         }
         let mut rows = table(&["AGENT", "VOLUMES", "SIZE", "PROBLEM"]);
         for agent in &agents {

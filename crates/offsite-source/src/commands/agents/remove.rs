@@ -6,7 +6,9 @@ use offsite_proto::json::Json;
 use crate::context::Context;
 use crate::exit::Failure;
 
-pub async fn run(context: &Context, name: String) -> Result<(), Failure> {
+pub(crate) async fn run(context: &Context, name: String) -> Result<(), Failure> {
     let Json(agent) = context.ask::<RemoveAgent>(&OfAgent(name), &()).await?;
-    context.out.result(&agent, || format!("agent {} is forgotten; its volumes were not touched", agent.name))
+    context.out.result(&agent, || {
+        format!("agent {} is forgotten; its volumes were not touched", agent.name)
+    })
 }

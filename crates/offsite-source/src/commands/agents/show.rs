@@ -7,7 +7,7 @@ use super::text;
 use crate::context::Context;
 use crate::exit::Failure;
 
-pub async fn run(context: &Context, name: String) -> Result<(), Failure> {
+pub(crate) async fn run(context: &Context, name: String) -> Result<(), Failure> {
     let Json(agent) = context.ask::<ShowAgent>(&OfAgent(name), &()).await?;
     context.out.result(&agent, || text(&agent))
 }

@@ -7,8 +7,9 @@ use serde_json::json;
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 
-pub async fn run(context: &Context, target: Option<String>) -> Result<(), Failure> {
-    let Json(pairing) = context.ask::<ReadPairing>(&ShowPairing { target, after: None }, &()).await?;
+pub(crate) async fn run(context: &Context, target: Option<String>) -> Result<(), Failure> {
+    let Json(pairing) =
+        context.ask::<ReadPairing>(&ShowPairing { target, after: None }, &()).await?;
     let Some(code) = pairing.check_code else {
         return Err(Failure::new(
             Exit::Unknown,

@@ -7,7 +7,7 @@ use super::text;
 use crate::context::Context;
 use crate::exit::Failure;
 
-pub async fn run(context: &Context, target: Option<String>) -> Result<(), Failure> {
+pub(crate) async fn run(context: &Context, target: Option<String>) -> Result<(), Failure> {
     let Json(pairing) = context.ask::<Renew>(&OfTarget(target), &()).await?;
     context.out.result(&pairing, || text(&pairing))
 }

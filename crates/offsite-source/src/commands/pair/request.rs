@@ -8,10 +8,11 @@ use crate::cli::Request;
 use crate::context::Context;
 use crate::exit::Failure;
 
-pub async fn run(context: &Context, request: Request) -> Result<(), Failure> {
+pub(crate) async fn run(context: &Context, request: Request) -> Result<(), Failure> {
     let Request { url, agents, customer, email, comment, enrolment_code } = request;
     let spinner = context.out.spinner("asking the target");
-    let order = RequestPairing { url, agents, customer_id: customer, email, comment, enrolment_code };
+    let order =
+        RequestPairing { url, agents, customer_id: customer, email, comment, enrolment_code };
     let asked = context.ask::<FileRequest>(&(), &Json(order)).await;
     spinner.finish_and_clear();
     let Json(pairing) = asked?;

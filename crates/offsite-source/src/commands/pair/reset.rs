@@ -6,7 +6,7 @@ use offsite_proto::json::Json;
 use crate::context::Context;
 use crate::exit::Failure;
 
-pub async fn run(context: &Context, target: Option<String>) -> Result<(), Failure> {
+pub(crate) async fn run(context: &Context, target: Option<String>) -> Result<(), Failure> {
     let Json(done) = context.ask::<Reset>(&OfTarget(target), &()).await?;
     context.out.result(&done, || {
         if done.given_up.is_empty() {

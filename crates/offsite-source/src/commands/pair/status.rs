@@ -7,7 +7,8 @@ use super::text;
 use crate::context::Context;
 use crate::exit::Failure;
 
-pub async fn run(context: &Context, target: Option<String>) -> Result<(), Failure> {
-    let Json(pairing) = context.ask::<ReadPairing>(&ShowPairing { target, after: None }, &()).await?;
+pub(crate) async fn run(context: &Context, target: Option<String>) -> Result<(), Failure> {
+    let Json(pairing) =
+        context.ask::<ReadPairing>(&ShowPairing { target, after: None }, &()).await?;
     context.out.result(&pairing, || text(&pairing))
 }

@@ -8,7 +8,7 @@ use super::text;
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 
-pub async fn run(context: &Context, target: Option<String>) -> Result<Exit, Failure> {
+pub(crate) async fn run(context: &Context, target: Option<String>) -> Result<Exit, Failure> {
     let spinner = context.out.spinner("waiting");
     let resolved = tokio::select! {
         resolved = resolved(context, target, |pairing| {
