@@ -168,7 +168,7 @@ fn image_digest(volume: &[u8], parent: Option<&[u8]>) -> Digest {
     let is_same_size = parent.is_some_and(|parent| parent.len() == volume.len());
     let n_inherited = parent.map_or(0, |parent| parent.len().min(volume.len()) / RECORD);
     let (mut digest, mut run) = (ListDigest::new(), None::<(usize, usize)>);
-    let mut end_run = |digest: &mut ListDigest, run: &mut Option<(usize, usize)>| {
+    let end_run = |digest: &mut ListDigest, run: &mut Option<(usize, usize)>| {
         if let Some((start, length)) = run.take() {
             digest.entry(start as u64, length as u32, &Key::ZERO);
         }
