@@ -5,7 +5,8 @@ use std::process::{Command, Stdio};
 use offsite_tests::pairing::{id_of, pending};
 use offsite_tests::{Scene, eventually};
 
-const MANIFEST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/pairing-client/Cargo.toml");
+const MANIFEST: &str =
+    concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/pairing-client/Cargo.toml");
 
 fn cargo(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO"));
@@ -21,7 +22,9 @@ fn the_example_client_pairs() {
     let status = cargo(&["build", "--quiet"]).status().unwrap();
     assert!(status.success(), "the example client does not build");
     let directory = scene.path().join("client");
-    let mut client = cargo(&["run", "--quiet", "--", &target.address("replication"), "foreign"])
+    let address = target.address("replication");
+    let mut client = cargo(&["run", "--quiet"])
+        .args(["--", &address, "foreign"])
         .arg(&directory)
         .stdout(Stdio::piped())
         .spawn()
@@ -39,9 +42,10 @@ fn the_example_client_pairs() {
 
 #[test]
 fn no_runtime_and_no_tls_stand_under_the_protocol_crate() {
-    let output = cargo(&["tree", "--edges", "normal", "--package", "offsite-proto", "--prefix", "none"])
-        .output()
-        .unwrap();
+    let output =
+        cargo(&["tree", "--edges", "normal", "--package", "offsite-proto", "--prefix", "none"])
+            .output()
+            .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let tree = String::from_utf8_lossy(&output.stdout);
     assert!(tree.contains("offsite-model"), "{tree}");

@@ -40,7 +40,8 @@ fn pairs_in_spite_of(nth: u32, killed: Side) -> bool {
         step(&target, &source)
     });
     let sources = target.json(&["sources", "list"]);
-    let n_active = sources.as_array().unwrap().iter().filter(|row| row["state"] == "active").count();
+    let n_active =
+        sources.as_array().unwrap().iter().filter(|row| row["state"] == "active").count();
     assert_eq!(n_active, 1, "killed at step {nth} of the {killed:?}: {sources}");
     was_killed
 }
@@ -62,7 +63,8 @@ fn step(target: &Program, source: &Program) -> Option<()> {
         _ => {
             let list = target.run(&["requests", "list", "--json"]);
             if list.code == 0
-                && let Some(row) = list.json().as_array()?.iter().find(|row| row["status"] == "pending")
+                && let Some(row) =
+                    list.json().as_array()?.iter().find(|row| row["status"] == "pending")
             {
                 let code = row["check_code"].as_str()?;
                 let _decided = target.run(&["requests", "accept", &id_of(row), "--code", code]);

@@ -22,7 +22,19 @@ impl Stranger {
             assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         };
         made(&["ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", &key]);
-        made(&["req", "-new", "-x509", "-key", &key, "-subj", &subject, "-days", "30", "-out", &certificate]);
+        made(&[
+            "req",
+            "-new",
+            "-x509",
+            "-key",
+            &key,
+            "-subj",
+            &subject,
+            "-days",
+            "30",
+            "-out",
+            &certificate,
+        ]);
         made(&["req", "-new", "-key", &key, "-subj", &subject, "-out", &csr]);
         let csr = std::fs::read_to_string(csr).unwrap();
         let request = json!({
@@ -42,7 +54,13 @@ impl Stranger {
         Self { key, certificate, request }
     }
 
-    fn call(&self, target: &Program, method: &str, path: &str, body: Option<&str>) -> (u16, String) {
+    fn call(
+        &self,
+        target: &Program,
+        method: &str,
+        path: &str,
+        body: Option<&str>,
+    ) -> (u16, String) {
         let url = format!("https://{}/replicationcomms/{path}", target.address("replication"));
         let mut arguments =
             vec!["--insecure", "--cert", &self.certificate, "--key", &self.key, "-X", method];
@@ -85,12 +103,8 @@ fn curl_and_openssl_pair_by_request() {
         parsed(stranger.call(&target, "GET", "slave/validate/?useCredentials=false", None));
     assert_eq!((status, &core), (200, &target.init["target_id"]));
 
-    let (status, filed) = parsed(stranger.call(
-        &target,
-        "POST",
-        "slave/pairing/request",
-        Some(&stranger.request),
-    ));
+    let (status, filed) =
+        parsed(stranger.call(&target, "POST", "slave/pairing/request", Some(&stranger.request)));
     assert_eq!(status, 202, "{filed}");
     let id = filed["requestId"].as_str().unwrap();
     let resolution = format!("slave/pairing/requests/{id}/resolution");
@@ -100,7 +114,10 @@ fn curl_and_openssl_pair_by_request() {
     let (status, pending) = operator(&target, "GET", "/api/replication/pending", None);
     assert_eq!(status, 200, "{pending}");
     let row = &pending[0];
-    assert_eq!((&row["source_name"], &row["request_guid"]), (&json!("stranger"), &filed["requestId"]));
+    assert_eq!(
+        (&row["source_name"], &row["request_guid"]),
+        (&json!("stranger"), &filed["requestId"])
+    );
     // The published sample sends a number, the published type is a string: this is the number.
     let decision = json!({
         "request_id": row["request_id"],
@@ -127,13 +144,12 @@ fn curl_and_openssl_pair_by_request() {
     let paired = Stranger { certificate: issued, ..stranger };
     let sync = json!({ "coreId": "0a0b0c0d-0000-4000-8000-00000000000f", "hostName": "stranger" });
     let sync = scene.file("sync.json", sync.to_string().as_bytes());
-    let (status, synced) =
-        parsed(paired.call(&target, "POST", "slave/pairing/sync", Some(&sync)));
+    let (status, synced) = parsed(paired.call(&target, "POST", "slave/pairing/sync", Some(&sync)));
     assert_eq!((status, &synced["pairingState"]), (200, &json!("Active")), "{synced}");
-    let (status, _) = paired.call(&target, "DELETE", "slave/pairing?deleteRecoveryPoints=false", None);
+    let (status, _) =
+        paired.call(&target, "DELETE", "slave/pairing?deleteRecoveryPoints=false", None);
     assert_eq!(status, 204);
-    let (status, refused) =
-        parsed(paired.call(&target, "POST", "slave/pairing/sync", Some(&sync)));
+    let (status, refused) = parsed(paired.call(&target, "POST", "slave/pairing/sync", Some(&sync)));
     assert_eq!((status, &refused["error"]["code"]), (403, &json!("not_paired")));
 }
 
@@ -149,7 +165,9 @@ fn a_02_the_profile_is_the_targets(certificate: &str) {
     ] {
         assert!(text.contains(expected), "{expected} in\n{text}");
     }
-    for unexpected in ["TLS Web Server Authentication", "CA:TRUE", "stranger", "Subject Alternative"] {
+    for unexpected in
+        ["TLS Web Server Authentication", "CA:TRUE", "stranger", "Subject Alternative"]
+    {
         assert!(!text.contains(unexpected), "{unexpected} in\n{text}");
     }
 }
@@ -187,6 +205,7 @@ fn credentials_of_one_listener_open_nothing_on_the_other() {
     let (status, body) =
         curl(&["--insecure", "--cert", &stranger.certificate, "--key", &stranger.key, &pending]);
     assert_eq!(status, 401, "{body}");
-    let (status, body) = curl(&["--insecure", "-H", &token, &replication("/api/replication/pending")]);
+    let (status, body) =
+        curl(&["--insecure", "-H", &token, &replication("/api/replication/pending")]);
     assert_eq!(status, 404, "{body}");
 }

@@ -36,9 +36,9 @@ impl Ran {
     #[must_use]
     pub fn json(&self) -> Value {
         let line = self.stdout.trim_end().lines().last().unwrap_or_default();
-        serde_json::from_str(line).or_else(|_| serde_json::from_str(&self.stdout)).unwrap_or_else(
-            |error| panic!("no JSON ({error}) in {self:?}"),
-        )
+        serde_json::from_str(line)
+            .or_else(|_| serde_json::from_str(&self.stdout))
+            .unwrap_or_else(|error| panic!("no JSON ({error}) in {self:?}"))
     }
 
     /// The same command, which must have ended with this code.
@@ -58,14 +58,18 @@ pub struct Daemon {
 }
 
 /// Settings that only change the pace: a test shall not wait as long as an office link.
-const TARGET_PACE: &str = "\n[pairing]\npoll_after_seconds = 1\npoll_spacing_seconds = 0\n";
-const SOURCE_PACE: &str = "\n[pairing]\npoll_min = \"PT0.2S\"\npoll_max = \"PT1S\"\ncache_lifetime = \"PT1S\"\n";
+const TARGET_PACE: &[(&str, &str)] =
+    &[("[pairing]", "poll_after = \"1s\""), ("[log]", "filter = \"debug\"")];
+const SOURCE_PACE: &[(&str, &str)] = &[
+    ("[pairing]", "poll_first = \"1s\""),
+    ("[log]", "filter = \"debug\""),
+    ("name =", "cacheLifetime = \"1s\""),
+];
 
 impl Program {
     pub(crate) fn init_target(folder: &Path, name: &str, listen: &str) -> Self {
         let data = folder.join(name);
-        let arguments =
-            ["init", "--name", name, "--listen", listen, "--operator", "127.0.0.1:0"];
+        let arguments = ["init", "--name", name, "--listen", listen, "--operator", "127.0.0.1:0"];
         Self::init("offsite-target", data, &arguments, TARGET_PACE)
     }
 
@@ -73,10 +77,10 @@ impl Program {
         Self::init("offsite-source", folder.join(name), &["init", "--name", name], SOURCE_PACE)
     }
 
-    fn init(binary: &str, data: PathBuf, arguments: &[&str], pace: &str) -> Self {
+    fn init(binary: &str, data: PathBuf, arguments: &[&str], pace: &[(&str, &str)]) -> Self {
         let mut program = Self { binary: built(binary), data, init: Value::Null };
         program.init = program.json(arguments);
-        program.configure(pace);
+        pace.iter().for_each(|(after, setting)| program.configure(after, setting));
         program
     }
 
@@ -86,11 +90,16 @@ impl Program {
         &self.data
     }
 
-    /// Adds settings at the end of the configuration file.
-    pub fn configure(&self, settings: &str) {
+    /// Puts a setting into the configuration file, below the first line that starts with `after`.
+    #[track_caller]
+    pub fn configure(&self, after: &str, setting: &str) {
         let path = self.data.join("offsite.toml");
-        let text = std::fs::read_to_string(&path).unwrap() + settings;
-        std::fs::write(path, text).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let place = text.lines().position(|line| line.starts_with(after));
+        let place = place.unwrap_or_else(|| panic!("no line {after:?} in {}", path.display()));
+        let mut lines: Vec<&str> = text.lines().collect();
+        lines.insert(place + 1, setting);
+        std::fs::write(path, lines.join("\n") + "\n").unwrap();
     }
 
     /// A command of the program, not yet started.
@@ -161,7 +170,6 @@ impl Program {
             .args(["serve", "--data"])
             .arg(&self.data)
             .env("NOTIFY_SOCKET", &notify)
-            .env("OFFSITE_LOG", "debug")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(std::fs::File::create(&log).unwrap())

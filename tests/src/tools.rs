@@ -5,7 +5,8 @@ use std::process::{Command, Output};
 /// Fails with one sentence where a tool is missing; `cargo xtask ci` installs them.
 #[track_caller]
 pub fn require(tool: &str) {
-    let found = Command::new("which").arg(tool).output().is_ok_and(|output| output.status.success());
+    let found =
+        Command::new("which").arg(tool).output().is_ok_and(|output| output.status.success());
     assert!(found, "{tool} is missing; `cargo xtask ci` installs what the tests need");
 }
 

@@ -13,6 +13,7 @@ use anyhow::{Context, Result};
 use crate::cargo::{cargo, root};
 use crate::test::{self, Tally};
 use crate::tidy;
+use crate::tools;
 
 /// What the whole run may take on two cores (reliability requirements, section 0).
 const BUDGET_SECS: u64 = 40 * 60;
@@ -31,6 +32,7 @@ struct Step {
 }
 
 const STEPS: &[Step] = &[
+    Step { name: "tools", budget_secs: 30, run: |_| tools::install().map(|()| Outcome::Passed) },
     Step { name: "fmt", budget_secs: 15, run: |_| fmt() },
     Step { name: "tidy", budget_secs: 15, run: |_| tidy::run().map(outcome) },
     Step { name: "clippy", budget_secs: 360, run: |_| clippy() },

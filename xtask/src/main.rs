@@ -11,6 +11,7 @@ mod cargo;
 mod ci;
 mod test;
 mod tidy;
+mod tools;
 
 use std::process::ExitCode;
 

@@ -8,6 +8,7 @@
 //! them is handed in with the input.
 
 pub mod pairing;
+pub mod replication;
 
 #[cfg(test)]
 mod tests;

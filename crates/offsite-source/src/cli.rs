@@ -1,6 +1,7 @@
 //! The grammar of the command line.
 //!
-//! **Absent:** what the words do (`commands`). Commands of work that is not built do not exist here.
+//! **Absent:** what the words do (`commands`). Commands of work that is not built do not exist
+//! here.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,5 @@
-//! The data directory of a source, opened: settings, memory and keys, in the order in which they may be trusted.
+//! The data directory of a source, opened: settings, memory and keys, in the order in which they
+//! may be trusted.
 
 use std::io::ErrorKind;
 use std::path::Path;

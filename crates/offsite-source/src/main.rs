@@ -1,6 +1,7 @@
 //! `offsite-source`: the daemon and its command line in one program.
 //!
-//! **Absent:** decisions. This file reads the command line, carries out one verb and ends with its exit code.
+//! **Absent:** decisions. This file reads the command line, carries out one verb and ends with its
+//! exit code.
 
 mod cli;
 mod commands;

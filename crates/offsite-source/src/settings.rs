@@ -189,11 +189,11 @@ fn or<const MIN: u64, const MAX: u64>(within: Option<Within<MIN, MAX>>, shipped:
 pub(crate) fn text(name: &str) -> String {
     // A checked name holds no control characters, so these two are all that TOML wants escaped.
     let name = name.replace('\\', "\\\\").replace('"', "\\\"");
-    format!("{}{}", TEXT.replace("@NAME@", &name), "")
+    TEXT.replace("@NAME@", &name)
 }
 
-const TEXT: &str = r#"# Settings of this Offsite source. A line that begins with # and a key shows the
-# value that is used while the line stays commented out. Restart the daemon after a change.
+const TEXT: &str = r#"# Settings of this Offsite source. A line that begins with # and a key
+# shows the value that is used while the line stays commented out. Restart the daemon after a change.
 
 # What this source is called at its targets.
 name = "@NAME@"
@@ -202,7 +202,8 @@ name = "@NAME@"
 #cacheLifetime = "60s"
 
 [pairing]
-# The first and the longest pause between two looks for the target's decision. The target may ask for longer ones.
+# The first and the longest pause between two looks for the target's decision. The target
+# may ask for longer ones.
 #poll_first = "5s"
 #poll_longest = "60s"
 # How long connecting may take, how long the handshake, and how long one call.
@@ -255,6 +256,13 @@ mod tests {
             "[log]\nformat = \"xml\"",
         ]
         .map(|text| config::parse::<File>(text).unwrap_err().to_string());
-        expect![[""]].assert_eq(&complaints.join("\n"));
+        expect![[r#"
+            1:1: nam: unknown field `nam`, expected one of `name`, `cacheLifetime`, `pairing`, `log`; did you mean `name`?
+            1:17: cacheLifetime: must be from 1 to 3600 seconds
+            1:17: cacheLifetime: invalid type: integer `60`, expected a length of time such as "90s", "5 min", "1h 30m", "14 days" or "PT24H"
+            2:16: pairing.poll_longest: must be from 60 to 3600 seconds
+            2:1: pairing.poll_frist: unknown field `poll_frist`, expected one of `poll_first`, `poll_longest`, `connect_timeout`, `request_timeout`; did you mean `poll_first`?
+            2:10: log.format: unknown variant `xml`, expected `human` or `json`
+        "#]].assert_eq(&complaints.join("\n"));
     }
 }

@@ -29,7 +29,9 @@ fn main() -> ExitCode {
 }
 
 fn start(cli: Cli) -> Exit {
-    let out = Output { json: cli.common.json };
+    // What follows a word of a later release is not parsed, and scripts still want their document.
+    let is_later = matches!(cli.command, Command::Later(_));
+    let out = Output { json: cli.common.json || (is_later && wants_json()) };
     let context = Context { data: cli.common.data.unwrap_or_else(place::usual), out };
     let is_daemon = matches!(cli.command, Command::Serve);
     let mut builder = if is_daemon {
@@ -59,7 +61,7 @@ async fn run(context: &Context, command: Command, is_daemon: bool) -> Result<Exi
 /// Help and version are results; everything else is wrong usage.
 fn misused(error: &clap::Error) -> Exit {
     let is_answer = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
-    let json = std::env::args_os().any(|word| word == "--json");
+    let json = wants_json();
     if json && !is_answer {
         let text = error.render().to_string();
         let message =
@@ -70,4 +72,8 @@ fn misused(error: &clap::Error) -> Exit {
     // Nobody is left to tell when even this cannot be printed.
     drop(error.print());
     if is_answer { Exit::Done } else { Exit::Usage }
+}
+
+fn wants_json() -> bool {
+    std::env::args_os().any(|word| word == "--json")
 }

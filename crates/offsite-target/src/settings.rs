@@ -249,17 +249,17 @@ mod tests {
             (
                 "#pending_max = 256",
                 "pending_max = \"many\"",
-                "18:15: pairing.pending_max: invalid type",
+                "16:15: pairing.pending_max: invalid type",
             ),
             (
                 "#request_life = \"7 days\"",
                 "request_life = \"a week\"",
-                "22:16: pairing.request_life: \"a week\" is not a length of time such as",
+                "20:16: pairing.request_life: \"a week\" is not a length of time such as",
             ),
             (
                 "#format = \"human\"",
                 "format = \"xml\"",
-                "51:10: log.format: unknown variant `xml`, expected `human` or `json`",
+                "46:10: log.format: unknown variant `xml`, expected `human` or `json`",
             ),
             (
                 "replication = \"127.0.0.1:0\"",

@@ -6,6 +6,7 @@
 use std::fmt;
 
 use crate::error::{ErrorCode, Refusal};
+use crate::stream::StreamKind;
 
 /// An HTTP method that some call uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -338,6 +339,8 @@ pub enum Media {
     Pem,
     /// `text/plain`.
     Text,
+    /// A bitmap of blocks: `application/vnd.offsite.bitmap`.
+    Bitmap,
 }
 
 /// A whole body that is read and written at once. Record streams have their own path in `stream`.
@@ -380,6 +383,56 @@ macro_rules! endpoint {
             type Params = $params;
             type Request = $request;
             type Response = $response;
+        }
+    };
+}
+
+/// One call that carries a record stream, at least downwards: routed with its body unread.
+pub trait StreamEndpoint: 'static {
+    /// Its row of the table.
+    const ROW: &'static Row;
+    /// What the request carries: a stream, or a whole body of the type [`Self::Request`].
+    const UP: Up;
+    /// The stream of the answer.
+    const DOWN: StreamKind;
+    /// The values in path and query.
+    type Params: Params;
+    /// The body of a request that is no stream; `()` where it is one.
+    type Request: Body;
+}
+
+/// What the request of a [`StreamEndpoint`] carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Up {
+    /// A stream of this kind, read while the answer is written.
+    Stream(StreamKind),
+    /// A whole body of this kind.
+    Body(Media),
+}
+
+/// Declares the type of a call that carries a stream: `Stream(kind) => kind` or `Body(type) => kind`.
+#[macro_export]
+macro_rules! stream_endpoint {
+    ($(#[$doc:meta])* $name:ident = $row:expr, $params:ty, Stream($up:expr) => $down:expr) => {
+        $crate::stream_endpoint! { @ $(#[$doc])* $name, $row, $params, (), $crate::endpoint::Up::Stream($up), $down }
+    };
+    ($(#[$doc:meta])* $name:ident = $row:expr, $params:ty, Body($request:ty) => $down:expr) => {
+        $crate::stream_endpoint! {
+            @ $(#[$doc])* $name, $row, $params, $request,
+            $crate::endpoint::Up::Body(<$request as $crate::endpoint::Body>::MEDIA), $down
+        }
+    };
+    (@ $(#[$doc:meta])* $name:ident, $row:expr, $params:ty, $request:ty, $up:expr, $down:expr) => {
+        $(#[$doc])*
+        #[derive(Debug)]
+        pub struct $name;
+
+        impl $crate::endpoint::StreamEndpoint for $name {
+            const ROW: &'static $crate::endpoint::Row = &$row;
+            const UP: $crate::endpoint::Up = $up;
+            const DOWN: $crate::stream::StreamKind = $down;
+            type Params = $params;
+            type Request = $request;
         }
     };
 }

@@ -176,7 +176,7 @@ impl<'de> Deserialize<'de> for ErrorCode {
 pub type Facts = std::collections::BTreeMap<String, serde_json::Value>;
 
 /// A refusal: what a handler answers instead of a response, and what a caller receives.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
     /// The stable word.
     pub code: ErrorCode,
@@ -234,7 +234,7 @@ impl fmt::Display for Refusal {
 impl std::error::Error for Refusal {}
 
 /// The body of every error answer.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorBody {
     /// The refusal.
     pub error: Refusal,

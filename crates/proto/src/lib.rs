@@ -2,7 +2,7 @@
 //!
 //! Participants: the **source** protects machines and asks to pair; the **target** stands at another site and
 //! keeps their recovery points. This crate holds the table of calls ([`rows`]), their bodies
-//! ([`pairing`], [`operator`], [`admin`]), the record streams ([`stream`], [`window`], [`group`], [`bitmap`]),
+//! ([`pairing`], [`session`], [`catalog`], [`jobs`], [`heal`], [`operator`], [`admin`]), the record streams ([`stream`], [`window`], [`group`], [`bitmap`]),
 //! the errors, the limits and the versions. A client needs nothing else of ours: `examples/pairing-client` is one.
 //!
 //! Goals: every byte from a peer is bounded before it is kept, and every layout is pinned by golden bytes.
@@ -15,17 +15,25 @@
 /// The nouns, so that a client needs to name this crate alone.
 pub use offsite_model as model;
 
+#[macro_use]
+mod open_enum;
+
 pub mod admin;
 pub mod bitmap;
+pub mod catalog;
 pub mod codec;
 pub mod endpoint;
 pub mod error;
 pub mod group;
+pub mod heal;
+pub mod jobs;
 pub mod json;
 pub mod limits;
 pub mod operator;
+pub mod page;
 pub mod pairing;
 pub mod rows;
+pub mod session;
 pub mod stream;
 pub mod text;
 pub mod version;

@@ -18,21 +18,6 @@ use crate::text::{Text, Time};
 use crate::version::ProductVersion;
 use crate::{endpoint, params};
 
-/// Defines an enum whose unknown words are read as its neutral member.
-macro_rules! open_enum {
-    ($(#[$doc:meta])* $name:ident { $($(#[$member_doc:meta])* $member:ident),* $(,)? } else $(#[$neutral_doc:meta])* $neutral:ident) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-        pub enum $name {
-            $($(#[$member_doc])* $member,)*
-            $(#[$neutral_doc])*
-            #[default]
-            #[serde(other)]
-            $neutral,
-        }
-    };
-}
-
 open_enum! {
     /// Where a pairing stands, as row 45 reports it.
     PairingState {

@@ -58,6 +58,15 @@ impl FromStr for Time {
     }
 }
 
+impl Time {
+    /// Reads the date of an HTTP answer (RFC 9110, section 5.6.7), which counts whole seconds.
+    #[must_use]
+    pub fn from_http_date(text: &str) -> Option<Self> {
+        let moment = jiff::fmt::rfc2822::parse(text).ok()?;
+        Some(Self(Timestamp::from_secs(moment.timestamp().as_second())))
+    }
+}
+
 impl Serialize for Time {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)

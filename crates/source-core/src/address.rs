@@ -5,9 +5,11 @@ use offsite_proto::error::ErrorCode;
 use crate::error::Trouble;
 
 const HOST_BYTES_MAX: usize = 253;
-const HTTPS_PORT: u16 = 443;
+/// Where a target listens for sources unless it was told otherwise.
+const PORT: u16 = 8086;
 
-/// Reads `https://HOST[:PORT]` or `HOST:PORT` into `HOST:PORT`, the form in which a target is remembered.
+/// Reads `https://HOST[:PORT]` or `HOST:PORT` into `HOST:PORT`, the form in which a target is
+/// remembered.
 ///
 /// # Errors
 /// The operator's: another scheme, a path, a user, a host that is no name or address.
@@ -25,7 +27,7 @@ pub fn read(url: &str) -> Result<String, Trouble> {
         return Err(wrong("is plain HTTP, and a target speaks TLS only"));
     }
     let (rest, default_port) = match lower.strip_prefix("https://") {
-        Some(rest) => (rest, Some(HTTPS_PORT)),
+        Some(rest) => (rest, Some(PORT)),
         None if lower.contains("://") => return Err(wrong("has a scheme that is not https")),
         None => (lower.as_str(), None),
     };
@@ -85,10 +87,10 @@ mod tests {
     fn addresses_are_read_into_one_form() {
         for (typed, kept) in [
             ("https://Backup.Example:8443", "backup.example:8443"),
-            ("https://backup.example/", "backup.example:443"),
+            ("https://backup.example/", "backup.example:8086"),
             ("127.0.0.1:9", "127.0.0.1:9"),
             ("https://[::1]:9", "[::1]:9"),
-            ("https://[::1]", "[::1]:443"),
+            ("https://[::1]", "[::1]:8086"),
         ] {
             assert_eq!(read(typed).unwrap(), kept, "{typed}");
         }

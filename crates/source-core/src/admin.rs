@@ -2,7 +2,8 @@
 //!
 //! There is one right here: whoever may open the socket and is its owner or root may do everything.
 //!
-//! **Absent:** decisions about pairings (the engine), the socket itself (transport), the command line's words.
+//! **Absent:** decisions about pairings (the engine), the socket itself (transport), the command
+//! line's words.
 
 mod protection;
 
@@ -153,7 +154,8 @@ async fn create_agent(admin: Arc<Admin>, call: Asked<calls::CreateAgent>) -> Ans
         agents::add(&means.memory, &*files, &*means.clock, &*means.luck, &order)
     })
     .await?;
-    tracing::info!(agent = %agent.agent_id, name = agent.name, uid = call.principal.uid, "agent added");
+    tracing::info!(agent = %agent.agent_id, name = agent.name, uid = call.principal.uid, "agent \
+        added");
     Ok(Reply::new(Json(agent)).status(201))
 }
 
@@ -188,7 +190,8 @@ async fn remove_agent(admin: Arc<Admin>, call: Asked<calls::RemoveAgent>) -> Ans
         Ok(shown)
     })
     .await?;
-    tracing::info!(agent = %agent.agent_id, name = agent.name, uid = call.principal.uid, "agent removed");
+    tracing::info!(agent = %agent.agent_id, name = agent.name, uid = call.principal.uid, "agent \
+        removed");
     reply(agent)
 }
 

@@ -1,7 +1,7 @@
 //! The agents of this source: adding, listing, removing.
 //!
-//! A volume is a file or a block device under a label. Adding looks at it (does it exist, how large is it) and
-//! reads nothing of it; protecting it is another module's work.
+//! A volume is a file or a block device under a label. Adding looks at it (does it exist, how large
+//! is it) and reads nothing of it; protecting it is another module's work.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -142,7 +142,8 @@ fn check_volumes(
             Trouble::operator(
                 ErrorCode::BadRequest,
                 format!("cannot use volume {label}: {why}"),
-                "name a disk image or a block device that the daemon may read, by its absolute path",
+                "name a disk image or a block device that the daemon may read, by its absolute \
+                    path",
             )
         })?;
         volumes.push(VolumeRow::new(VolumeId::random(luck), label.clone(), path.clone(), bytes));

@@ -1,9 +1,12 @@
-//! The real line to a target: TLS with a pin, typed calls, and what they brought in the machine's words.
+//! The real line to a target: TLS with a pin, typed calls, and what they brought in the machine's
+//! words.
 //!
-//! Every call dials anew: the target ends the connection of a filed request, polls are far apart, and a connection that
-//! is made again is a pin that is checked again. Calls that need no other's answer share a connection and go together.
+//! Every call dials anew: the target ends the connection of a filed request, polls are far apart,
+//! and a connection that is made again is a pin that is checked again. Calls that need no other's
+//! answer share a connection and go together.
 //!
-//! **Absent:** when to call and what an answer leads to (the machine), keys on disk ([`crate::install`]).
+//! **Absent:** when to call and what an answer leads to (the machine), keys on disk
+//! ([`crate::install`]).
 
 use std::sync::Arc;
 
@@ -72,7 +75,9 @@ impl Early {
     fn unreadable(reason: impl Into<String>) -> Self {
         Self {
             failure: Failure::Unreadable { reason: bounded(reason.into()) },
-            hint: "check that this is the replication port of an Offsite target; offsite-source doctor URL looks at each step".to_owned(),
+            hint: "check that this is the replication port of an Offsite target; offsite-source \
+                doctor URL looks at each step"
+                .to_owned(),
         }
     }
 }
@@ -121,7 +126,8 @@ impl TlsLine {
         Connection::dial(&target, &tls, &timeouts).await.map_err(|error| not_dialled(&error))
     }
 
-    /// The key and the certificate to show. Reading them blocks, so it happens off the runtime's threads.
+    /// The key and the certificate to show. Reading them blocks, so it happens off the runtime's
+    /// threads.
     async fn identity(
         &self,
         key: &PublicKey,
@@ -269,7 +275,8 @@ impl TlsLine {
             .map_err(|error| Early::unreadable(format!("its certificate: {error}")))?;
         let (target, authority) = Certificate::pair_from_pem(&target_pem)
             .map_err(|error| Early::unreadable(format!("the target's certificate: {error}")))?;
-        // Everything that installing checks is a fact here already, so that a fault is an alarm and not a surprise.
+        // Everything that installing checks is a fact here already, so that a fault is an alarm and
+        // not a surprise.
         let is_signed_by_authority = certificate.is_signed_by(&authority)
             && target.is_signed_by(&authority)
             && authority.is_signed_by(&authority)

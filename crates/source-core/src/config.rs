@@ -1,8 +1,10 @@
 //! The source's settings as plain data, no default hidden.
 //!
-//! The program reads them from `DATA/offsite.toml` and hands them down. What this build does not do yet has no key.
+//! The program reads them from `DATA/offsite.toml` and hands them down. What this build does not do
+//! yet has no key.
 //!
-//! **Absent:** reading files, units as text (the program), rules that nobody may change (`exchange`).
+//! **Absent:** reading files, units as text (the program), rules that nobody may change
+//! (`exchange`).
 
 use offsite_exchange::pairing::Rules;
 use offsite_model::Span;
@@ -12,7 +14,8 @@ use offsite_model::Span;
 pub struct Settings {
     /// `cacheLifetime`: the time between two calls of row 45.
     pub cache_lifetime: Span,
-    /// `poll_first`: the shortest pause between polls of an undecided request, and of every back-off.
+    /// `poll_first`: the shortest pause between polls of an undecided request, and of every
+    /// back-off.
     pub poll_first: Span,
     /// `poll_longest`: the longest of these pauses.
     pub poll_longest: Span,

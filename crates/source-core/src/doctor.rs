@@ -1,7 +1,7 @@
 //! Looks at the way to a target, step by step, and says at which one it ends and what to do.
 //!
-//! Name, TCP, TLS, is it Offsite, versions, clock. Each step needs the one before; the first that fails is the last that
-//! is taken.
+//! Name, TCP, TLS, is it Offsite, versions, clock. Each step needs the one before; the first that
+//! fails is the last that is taken.
 //!
 //! **Absent:** any change at either side; nothing that is asked here needs a pairing.
 
@@ -10,7 +10,7 @@ use offsite_pki::Thumbprint;
 use offsite_pki::tls::{self, ClientIdentity, Trust};
 use offsite_proto::json::Json;
 use offsite_proto::pairing::{Greet, UseCredentials, Validate};
-use offsite_proto::text::Text;
+use offsite_proto::text::{Text, Time};
 use offsite_proto::version::ProtocolVersion;
 use offsite_transport::{CallError, Connection, DialError, HostPort, Timeouts};
 use serde::Serialize;
@@ -87,7 +87,7 @@ const RELEASED: Timestamp = Timestamp::from_secs(1_735_689_600);
 #[must_use]
 pub fn clock(clock: &dyn Clock) -> Finding {
     let now = clock.now();
-    let shown = offsite_proto::text::Time(now);
+    let shown = Time(now);
     if now < RELEASED {
         let hint = "set the clock of this machine, by NTP for choice";
         return Finding::failed("clock", format!("this machine believes it is {shown}"), hint);
@@ -95,7 +95,8 @@ pub fn clock(clock: &dyn Clock) -> Finding {
     Finding::ok("clock", format!("{shown}"))
 }
 
-/// Takes the steps to a target. `pinned` is the remembered fingerprint of a target that this source knows.
+/// Takes the steps to a target. `pinned` is the remembered fingerprint of a target that this source
+/// knows.
 pub async fn reach(
     url: &str,
     pinned: Option<Thumbprint>,
@@ -140,7 +141,8 @@ async fn steps(
         Ok(Ok(_)) => found.push(Finding::ok("tcp", format!("port {} is open", target.port()))),
         Ok(Err(error)) => {
             let message = format!("cannot connect to {target}: {error}");
-            let hint = "is the target running, and is this its replication port? does a firewall stand between?";
+            let hint = "is the target running, and is this its replication port? does a firewall \
+                stand between?";
             return Err(Finding::failed("tcp", message, hint));
         }
         Err(_) => {
@@ -180,7 +182,8 @@ async fn shake_hands(
     Connection::dial(target, &tls, &timeouts).await.map_err(|error| {
         let hint = match error {
             DialError::PinMismatch { .. } => {
-                "ask the target's operator by telephone whether its key changed; see offsite-source pair status"
+                "ask the target's operator by telephone whether its key changed; see \
+                    offsite-source pair status"
             }
             DialError::PlainHttp { .. } | DialError::NotTls { .. } => {
                 "this is another program's port; ask the target's operator for the replication port"
@@ -214,9 +217,9 @@ async fn speak(
         "versions",
         format!("target {}, protocol {min} to {max}", summary.version),
     ));
-    found.push(match date.as_deref().and_then(http_date) {
+    found.push(match date.as_deref().and_then(Time::from_http_date) {
         None => Finding::warning("skew", "the target does not tell its time", ""),
-        Some(theirs) => skew(theirs, clock.now(), target),
+        Some(Time(theirs)) => skew(theirs, clock.now(), target),
     });
     Ok(())
 }
@@ -238,12 +241,6 @@ fn skew(theirs: Timestamp, ours: Timestamp, target: &HostPort) -> Finding {
         ),
         secs => Finding::ok("skew", format!("the two clocks differ by {secs} seconds")),
     }
-}
-
-/// Reads the date of an HTTP answer (RFC 9110, section 5.6.7).
-fn http_date(text: &str) -> Option<Timestamp> {
-    let moment = jiff::fmt::rfc2822::parse(text).ok()?;
-    Some(Timestamp::from_secs(moment.timestamp().as_second()))
 }
 
 fn not_offsite(target: &HostPort, error: &CallError) -> Finding {
@@ -271,9 +268,9 @@ mod tests {
 
     #[test]
     fn dates_of_answers_are_read() {
-        let date = http_date("Sun, 06 Nov 1994 08:49:37 GMT").unwrap();
-        assert_eq!(date.as_secs(), 784_111_777);
-        assert_eq!(http_date("yesterday"), None);
+        let date = Time::from_http_date("Sun, 06 Nov 1994 08:49:37 GMT").unwrap();
+        assert_eq!(date.0.as_secs(), 784_111_777);
+        assert_eq!(Time::from_http_date("yesterday"), None);
     }
 
     #[test]

@@ -7,9 +7,9 @@
 //!                    └─────────────────┘
 //! ```
 //!
-//! `apply` hands one event to one pairing; `settle` restores what always holds: whoever waits for an outcome that is
-//! there gets it, and everybody sees the newest views. A disk that fails ends the engine: what could not be kept must
-//! not be acted upon.
+//! `apply` hands one event to one pairing; `settle` restores what always holds: whoever waits for
+//! an outcome that is there gets it, and everybody sees the newest views. A disk that fails ends
+//! the engine: what could not be kept must not be acted upon.
 //!
 //! **Absent:** rules of pairings, sockets, time of its own.
 
@@ -163,7 +163,8 @@ impl Engine {
         }
     }
 
-    /// Hands an input to a pairing. A move that its stage does not know has come too late and is no fault.
+    /// Hands an input to a pairing. A move that its stage does not know has come too late and is no
+    /// fault.
     async fn hand(&mut self, number: PairingNumber, input: Input) -> Result<(), Trouble> {
         let Some(slot) = self.slots.get_mut(&number) else { return Ok(()) };
         match slot.drive(&self.means, &mut self.tasks, input).await {
@@ -212,8 +213,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Forgets a pairing whose target was never met. Its key has seen nobody, so the next request uses it: the
-    /// fingerprint that `init` printed stays true through a typing error.
+    /// Forgets a pairing of which nothing was filed. Its key is bound to nothing, so the next
+    /// request uses it: the fingerprint that `init` printed stays true through a typing error.
     async fn give_up_unmet(&mut self, number: PairingNumber) -> Result<(), Trouble> {
         let Some(slot) = self.slots.remove(&number) else { return Ok(()) };
         let key = slot.stage().keys().first().map(|key| (*key).clone());

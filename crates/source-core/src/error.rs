@@ -1,7 +1,7 @@
 //! What went wrong at the source: who is at fault, in words for the log and the operator.
 //!
-//! Every sentence of this crate that a person reads about a failure is made here or in [`crate::pairing`]'s views;
-//! each [`Trouble`] says what to do next.
+//! Every sentence of this crate that a person reads about a failure is made here or in
+//! [`crate::pairing`]'s views; each [`Trouble`] says what to do next.
 
 use std::fmt;
 use std::io;

@@ -1,4 +1,5 @@
-//! Everything that can wake the source. The list is closed: what is not here cannot change a pairing.
+//! Everything that can wake the source. The list is closed: what is not here cannot change a
+//! pairing.
 
 use offsite_proto::admin::source::{EndPairing, Pairing, RequestPairing, ResetDone};
 use tokio::sync::oneshot;
@@ -40,8 +41,8 @@ impl Event {
     }
 }
 
-/// What an operator may order about pairings. A target is its id or `HOST:PORT`; without one the newest pairing is
-/// meant.
+/// What an operator may order about pairings. A target is its id or `HOST:PORT`; without one the
+/// newest pairing is meant.
 #[derive(Debug)]
 pub enum Order {
     /// File a request.

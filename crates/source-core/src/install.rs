@@ -5,9 +5,10 @@
 //! keys/<thumbprint>.pem    key, certificate and pins in ONE file: a pairing in place
 //! ```
 //!
-//! A file is named after the public half of its key, so a name says which key a file must hold and reading checks it.
-//! Installing is one rename (`write_atomically`): a crash leaves the old state or the complete one, never a
-//! certificate without its key (A-12). The lone key goes only after the whole file lies in place.
+//! A file is named after the public half of its key, so a name says which key a file must hold and
+//! reading checks it. Installing is one rename (`write_atomically`): a crash leaves the old state
+//! or the complete one, never a certificate without its key (A-12). The lone key goes only after
+//! the whole file lies in place.
 //!
 //! **Absent:** which key is used for what; the machine of the pairing decides.
 
@@ -98,8 +99,8 @@ impl Keys {
         Ok((self.private(key)?, certificate))
     }
 
-    /// Verifies what was downloaded once more, then puts key, certificate and pins in place in one step.
-    /// Doing it again does no harm.
+    /// Verifies what was downloaded once more, then puts key, certificate and pins in place in one
+    /// step. Doing it again does no harm.
     ///
     /// # Errors
     /// The disk's; certificates that do not fit, which the machine has judged before.

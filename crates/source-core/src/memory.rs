@@ -1,7 +1,7 @@
 //! What survives a restart: who this source is, its agents, its pairings.
 //!
-//! Rows of the catalog, typed and versioned. Ids are kept as their bytes and times as microseconds, so the
-//! layout depends on nothing but this file.
+//! Rows of the catalog, typed and versioned. Ids are kept as their bytes and times as microseconds,
+//! so the layout depends on nothing but this file.
 //!
 //! **Absent:** private keys; they lie in files of their own ([`crate::install`]).
 
@@ -298,8 +298,9 @@ impl Memory {
         self.catalog.read(|rows| Ok(rows.get(IDENTITY, PREPARED)?.map(PublicKey::from_der)))
     }
 
-    /// The key that `init` made, if it is still unused. From now on it counts as used, so that no two pairings can
-    /// ever share it; a crash before it is put to use costs nothing but that another key is made.
+    /// The key that `init` made, if it is still unused. From now on it counts as used, so that no
+    /// two pairings can ever share it; a crash before it is put to use costs nothing but that
+    /// another key is made.
     ///
     /// # Errors
     /// What the catalog says.

@@ -1,5 +1,7 @@
 //! Names that operators give: bounded, visible, and safe to show on any console.
 
+use std::ops::RangeInclusive;
+
 use offsite_proto::error::ErrorCode;
 
 use crate::error::Trouble;
@@ -7,13 +9,27 @@ use crate::error::Trouble;
 /// Bytes of a name.
 pub const NAME_BYTES_MAX: usize = 128;
 
-/// Characters that change how their neighbours are shown, so that a name could look like another one.
-const fn is_disguise(character: char) -> bool {
-    matches!(
-        character,
-        '\u{ad}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}'
-    )
+/// Characters that cannot be seen or change how their neighbours are shown, so that a name could
+/// look like another one.
+const DISGUISES: [RangeInclusive<char>; 14] = [
+    '\u{ad}'..='\u{ad}',
+    '\u{61c}'..='\u{61c}',
+    '\u{115f}'..='\u{1160}',
+    '\u{180b}'..='\u{180f}',
+    '\u{200b}'..='\u{200f}',
+    '\u{2028}'..='\u{202e}',
+    '\u{2060}'..='\u{206f}',
+    '\u{3164}'..='\u{3164}',
+    '\u{fe00}'..='\u{fe0f}',
+    '\u{feff}'..='\u{feff}',
+    '\u{ffa0}'..='\u{ffa0}',
+    '\u{fff0}'..='\u{fffb}',
+    '\u{1d173}'..='\u{1d17a}',
+    '\u{e0000}'..='\u{e0fff}',
+];
+
+fn is_disguise(character: char) -> bool {
+    DISGUISES.iter().any(|range| range.contains(&character))
 }
 
 /// Accepts a name or says what is wrong with it; `what` is the thing named, such as `agent`.
@@ -27,7 +43,8 @@ pub fn check_name(what: &str, name: &str) -> Result<(), Trouble> {
             ErrorCode::BadRequest,
             format!("the {what} name \"{shown}\" {why}"),
             format!(
-                "use 1 to {NAME_BYTES_MAX} bytes of visible characters, without / and =, not beginning with -"
+                "use 1 to {NAME_BYTES_MAX} bytes of visible characters, without / and =, not \
+                    beginning with -"
             ),
         ))
     };

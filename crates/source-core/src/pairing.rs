@@ -1,9 +1,11 @@
 //! One pairing of this source: its machine, and the effects that the machine asks for.
 //!
-//! The machine decides and the driver here obeys, in order: what must be durable is durable before the next effect.
-//! A call and a pause are tasks of their own; each is owned by the pairing and replaced, never doubled.
+//! The machine decides and the driver here obeys, in order: what must be durable is durable before
+//! the next effect. A call and a pause are tasks of their own; each is owned by the pairing and
+//! replaced, never doubled.
 //!
-//! **Absent:** rules (`exchange::pairing::source`), TLS ([`crate::calls`]), words for people ([`crate::view`]).
+//! **Absent:** rules (`exchange::pairing::source`), TLS ([`crate::calls`]), words for people
+//! ([`crate::view`]).
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,7 +17,7 @@ use offsite_proto::admin::source::Pairing;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 
-use crate::error::Trouble;
+use crate::error::{Blame, Trouble};
 use crate::event::{Event, PairingNumber, ReplyTo};
 use crate::install::Keys;
 use crate::line::{Line, Outcome, Speaker};
@@ -169,11 +171,22 @@ impl Slot {
             Effect::MakeKey => off(means, make_key).await.map(|key| Some(Input::KeyMade(key))),
             Effect::Install { key, artifacts } => {
                 let named = key.clone();
-                off(means, move |means| {
+                let installed = off(means, move |means| {
                     means.keys.install(&key, &artifacts.target_key, &artifacts, means.clock.now())
-                })
-                .await?;
-                Ok(Some(Input::Installed(named)))
+                });
+                match installed.await {
+                    Ok(()) => Ok(Some(Input::Installed(named))),
+                    Err(trouble) if trouble.blame == Blame::Disk => Err(trouble),
+                    // Certificates that installing judges more sternly than the machine did:
+                    // nothing is in place, a person is told, and they are fetched again later.
+                    Err(trouble) => {
+                        let (pairing, target) = (self.number.0, self.row.target.as_str());
+                        tracing::error!(pairing, target, cause = %trouble, "cannot install");
+                        self.face.remark = Some(trouble.message);
+                        self.start_pause(means, tasks, means.rules.poll_pause_max);
+                        Ok(None)
+                    }
+                }
             }
             Effect::ForgetKey(key) => {
                 off(means, move |means| means.keys.forget(&key)).await?;
@@ -261,7 +274,10 @@ impl Slot {
                 self.face.remark = None;
                 tracing::info!(pairing, target, "pairing active");
             }
-            Told::Renewed => tracing::info!(pairing, target, "certificate renewed"),
+            Told::Renewed => {
+                self.face.remark = None;
+                tracing::info!(pairing, target, "certificate renewed");
+            }
             Told::TooLateToChange => {
                 self.face.remark = Some(
                     "the target had decided on the earlier request before this one reached it"

@@ -1,7 +1,7 @@
 //! Waiting: the one place where the source lets time pass.
 //!
-//! How long is the machine's decision (pauses that grow, `Retry-After`, jitter); here is who waits. Simulated worlds move
-//! a clock instead.
+//! How long is the machine's decision (pauses that grow, `Retry-After`, jitter); here is who waits.
+//! Simulated worlds move a clock instead.
 //!
 //! **Absent:** what is asked after the wait.
 

@@ -1,6 +1,8 @@
-//! A pairing in the words that operators and scripts read: state, connection, message, what to do next.
+//! A pairing in the words that operators and scripts read: state, connection, message, what to do
+//! next.
 //!
-//! Pure: a stage of the machine, what was last seen of the line, and the clock go in; words come out.
+//! Pure: a stage of the machine, what was last seen of the line, and the clock go in; words come
+//! out.
 //!
 //! **Absent:** decisions. Nothing here changes a pairing.
 
@@ -141,13 +143,24 @@ fn is_about_identity(code: ErrorCode) -> bool {
 fn words(scene: &Scene<'_>) -> (Option<String>, Option<String>) {
     let target = scene.target;
     let (calm, next) = calm_words(scene.stage, target);
-    // The target's own words about a decision are shown exactly as they came, with nothing around them.
+    // The target's own words about a decision are shown exactly as they came, with nothing around
+    // them.
     if !is_lively(scene.stage) {
         return (calm, next);
     }
     let hint = (!scene.face.hint.is_empty()).then(|| scene.face.hint.clone());
     match scene.trouble {
-        Some(trouble) => (Some(trouble_words(trouble, target, scene.face)), hint.or(next)),
+        Some(trouble) => {
+            let words = trouble_words(trouble, target, scene.face);
+            // Here it is over, whatever the line is like; that comes first.
+            let is_leaving = matches!(scene.stage, Stage::AwaitForgotten(_));
+            let words = if is_leaving {
+                format!("ended here, and {target} has not confirmed it yet: {words}")
+            } else {
+                words
+            };
+            (Some(words), hint.or(next))
+        }
         None => (scene.face.remark.clone().or(calm), next),
     }
 }
@@ -155,14 +168,21 @@ fn words(scene: &Scene<'_>) -> (Option<String>, Option<String>) {
 /// What to say while nothing is wrong, or once nothing more will happen.
 fn calm_words(stage: &Stage, target: &str) -> (Option<String>, Option<String>) {
     let (message, next) = match stage {
-        Stage::Unpaired => (String::new(), "offsite-source pair request URL --agent NAME".to_owned()),
+        Stage::Unpaired => (
+            String::new(),
+            "offsite-source pair request URL --agent \
+            NAME"
+                .to_owned(),
+        ),
         Stage::AwaitKey(_) | Stage::AwaitMeeting(_) => {
             (format!("asking {target} whether it can pair"), String::new())
         }
         Stage::AwaitSubmitted(_) => (format!("filing the request at {target}"), String::new()),
         Stage::AwaitDecision(_) => (
             "waiting for the target's operator to decide".to_owned(),
-            "read the check code to the target's operator, over another channel than this network".to_owned(),
+            "read the check code to the target's operator, over another channel than this \
+                network"
+                .to_owned(),
         ),
         Stage::AwaitArtifacts(_) | Stage::AwaitInstalled(_) | Stage::AwaitFirstSync(_) => {
             ("accepted; the certificate is being put in place".to_owned(), String::new())
@@ -196,8 +216,10 @@ fn calm_words(stage: &Stage, target: &str) -> (Option<String>, Option<String>) {
         Stage::Ended(_) => ("the pairing is ended".to_owned(), String::new()),
         Stage::Alarmed(alarmed) => (
             cause_words(&alarmed.cause, target),
-            "ask the target's operator by telephone whether its key changed; if it did not, somebody stands between: \
-             wait, then go on with the remembered key: offsite-source pair retry. If it did, give the pairing up and \
+            "ask the target's operator by telephone whether its key changed; if it did not, \
+                somebody stands between: \
+             wait, then go on with the remembered key: offsite-source pair retry. If it did, \
+                 give the pairing up and \
              ask anew: offsite-source pair reset"
                 .to_owned(),
         ),
@@ -209,11 +231,13 @@ fn calm_words(stage: &Stage, target: &str) -> (Option<String>, Option<String>) {
 fn cause_words(cause: &Cause, target: &str) -> String {
     match cause {
         Cause::TargetKeyChanged(seen) => format!(
-            "alarm: {target} answered with another key ({}) than the remembered one; nothing was sent",
+            "alarm: {target} answered with another key ({}) than the remembered one; nothing was \
+                sent",
             fingerprint(seen)
         ),
         Cause::TargetKeyDisagrees(stated) => format!(
-            "alarm: {target} names another key ({}) than the one its connection proved; somebody may stand between",
+            "alarm: {target} names another key ({}) than the one its connection proved; somebody \
+                may stand between",
             fingerprint(stated)
         ),
         Cause::CertificateOfAnotherKey => {
@@ -221,7 +245,8 @@ fn cause_words(cause: &Cause, target: &str) -> String {
         }
         Cause::CertificateNotSigned => {
             format!(
-                "alarm: {target} sent a certificate that its own authority did not sign for this source"
+                "alarm: {target} sent a certificate that its own authority did not sign for this \
+                    source"
             )
         }
         Cause::DigestDiffers => {
@@ -240,7 +265,8 @@ fn trouble_words(trouble: &Trouble, target: &str, face: &Face) -> String {
             format!("{reason}; trying again")
         }
         Trouble::ClocksDiffer(secs) => {
-            // The line's own measurement is exact; the machine's may come from a certificate's dates.
+            // The line's own measurement is exact; the machine's may come from a certificate's
+            // dates.
             skew_words(face.skew_secs.unwrap_or(*secs), target)
         }
     }
@@ -251,7 +277,8 @@ fn trouble_words(trouble: &Trouble, target: &str, face: &Face) -> String {
 pub fn skew_words(ahead_secs: i64, target: &str) -> String {
     let side = if ahead_secs > 0 { "behind" } else { "ahead of" };
     format!(
-        "this source's clock is {} seconds {side} the clock of {target}, more than the day that is tolerated; set the \
+        "this source's clock is {} seconds {side} the clock of {target}, more than the day that \
+            is tolerated; set the \
          clock of whichever is wrong",
         ahead_secs.unsigned_abs()
     )
@@ -262,7 +289,8 @@ pub fn skew_words(ahead_secs: i64, target: &str) -> String {
 pub fn refusal_hint(code: ErrorCode) -> &'static str {
     match code {
         ErrorCode::RouteUnknown => {
-            "is this the target's replication port? if it is, its operator has closed pairing: ask him to open it"
+            "is this the target's replication port? if it is, its operator has closed pairing: \
+                ask him to open it"
         }
         ErrorCode::VersionUnsupported => {
             "one of the two programs is too old for the other: update it"

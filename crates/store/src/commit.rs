@@ -219,9 +219,7 @@ impl Core {
             let Some(segment) = self.segment(number) else {
                 return Err(StoreError::Damaged(format!("segment {number:08x} is missing")));
             };
-            // Closed first: a segment that is closed now has all its bytes in `bytes`.
-            let is_closed = segment.is_closed();
-            let bytes = segment.bytes();
+            let (bytes, is_closed) = segment.extent();
             if segment.bytes_committed() >= bytes {
                 continue;
             }

@@ -1,7 +1,39 @@
-//! Durable records and the catalog.
+//! The record store: durable records and recovery points, the same on a source and on a target.
 //!
-//! **Absent:** HTTP, async, peers, wire types, clocks and randomness: times and ids are handed in,
-//! files are reached through `offsite_model::FileSystem`.
+//! **What is promised.** When [`Session::commit`] has returned `Ok`, the point survives every crash and
+//! power cut, byte for byte; when it has not, the point is there whole or not at all, and
+//! [`Store::outcome`] says which. Nothing is stored under a key that is not its hash. A tenant never
+//! learns of another's records. What is on disk, and why each step is safe: docs/store-format.md.
+//!
+//! **Writing.** [`Store::session`] begins one writer's work. Per volume: [`Session::image`] names the
+//! parent, [`ImageWriter::parent_key`] tells the parent's key at a position, [`Session::find`] whether
+//! a record is stored, [`group::CheckedGroup::encode`] (or `check`, for what came from a peer) makes
+//! groups on as many threads as there are, [`Session::append`] stores them,
+//! [`ImageWriter::push`] takes the list in order. [`Session::commit`] makes all images one point.
+//!
+//! **Reading.** [`Store::image`] opens a volume of a point; [`Image::list`] is its ordered list;
+//! [`Store::plan`] says which groups hold a window of it; [`Fetch::read`] reads, decodes and checks one,
+//! holding no lock, so windows are read ahead on several threads within the memory the caller
+//! allows. [`Store::group_as_stored`] is a group as it lies, for sending.
+//!
+//! **Who may do what beside whom.** All operations may run at once from any thread; what each pair
+//! sees of the other:
+//!
+//! | | find, plan, read | append | commit | delete mark | verify | runs written |
+//! |---|---|---|---|---|---|---|
+//! | **find, plan, read** | free | a group is found once it is written whole | a point is seen once it is durable | the mark, once durable; reading goes on | free | the same answers throughout |
+//! | **append** | | sessions write segments of their own; the first place of a key stays | a commit may make another session's segment durable | free | only committed bytes are read | only closed, committed segments are taken |
+//! | **commit** | | | one pass at a time; those that wait share the next | one pass at a time | sees it wholly or not | after the answer, outside the order |
+//! | **session dropped** | its records go with the tenant's last session, unless committed | as before | as before | free | free | free |
+//! | **poisoned** | goes on | refused | refused | refused | goes on | not begun |
+//!
+//! **Errors of the disk** in a commit poison the store: nothing is written or acknowledged until it
+//! has been opened again; nothing is synced twice in hope. A full disk is [`StoreError::NoSpace`];
+//! ingest stops before it eats the reserve.
+//!
+//! **Absent:** HTTP, async, peers, wire types, threads of its own, clocks and randomness: times and
+//! ids are handed in, files are reached through `offsite_model::FileSystem`. Collection of space is
+//! not here yet; the format has room for it.
 
 pub mod catalog;
 mod commit;

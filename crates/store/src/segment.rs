@@ -43,11 +43,11 @@ pub struct RecordPlace {
 pub(crate) struct Segment {
     pub(crate) number: u32,
     pub(crate) tenant: TenantId,
-    /// Bytes that are written whole.
-    bytes: AtomicU64,
+    /// Twice the bytes that are written whole, plus one when it is closed: one value, so that
+    /// nobody takes a footer for a group or the reverse.
+    extent: AtomicU64,
     /// Bytes that the catalog knows to be durable; 0 before the first commit.
     committed: AtomicU64,
-    is_closed: AtomicBool,
     /// Whether we know that it ends with a footer. What merely looks like one may be a record of
     /// somebody who wished it did.
     has_footer: AtomicBool,
@@ -60,16 +60,21 @@ impl Segment {
         Self {
             number,
             tenant,
-            bytes: AtomicU64::new(bytes),
+            extent: AtomicU64::new(bytes * 2 + 1),
             committed: AtomicU64::new(bytes),
-            is_closed: AtomicBool::new(true),
             has_footer: AtomicBool::new(has_footer),
             file: Mutex::new(None),
         }
     }
 
     pub(crate) fn bytes(&self) -> u64 {
-        self.bytes.load(Ordering::Acquire)
+        self.extent().0
+    }
+
+    /// Bytes written whole, and whether that is all there will be.
+    pub(crate) fn extent(&self) -> (u64, bool) {
+        let extent = self.extent.load(Ordering::Acquire);
+        (extent / 2, extent % 2 == 1)
     }
 
     pub(crate) fn bytes_committed(&self) -> u64 {
@@ -85,7 +90,7 @@ impl Segment {
     }
 
     pub(crate) fn is_closed(&self) -> bool {
-        self.is_closed.load(Ordering::Acquire)
+        self.extent().1
     }
 
     /// The open file; opened on first use and after [`Segment::let_go`].
@@ -373,9 +378,8 @@ impl SegmentWriter {
         let segment = Segment {
             number,
             tenant,
-            bytes: AtomicU64::new(HEAD_BYTES),
+            extent: AtomicU64::new(HEAD_BYTES * 2),
             committed: AtomicU64::new(0),
-            is_closed: AtomicBool::new(false),
             has_footer: AtomicBool::new(false),
             file: Mutex::new(Some(Arc::clone(&file))),
         };
@@ -440,7 +444,7 @@ impl SegmentWriter {
         self.end += bytes.len() as u64;
         self.n_groups += 1;
         self.n_records += u32::from(n_records);
-        self.segment.bytes.store(self.end, Ordering::Release);
+        self.segment.extent.store(self.end * 2, Ordering::Release);
         Ok(at)
     }
 
@@ -462,9 +466,8 @@ impl SegmentWriter {
         footer.extend_from_slice(tail.as_bytes());
         self.file.write_all_at(&footer, self.end)?;
         self.end += footer.len() as u64;
-        self.segment.bytes.store(self.end, Ordering::Release);
         self.segment.has_footer.store(true, Ordering::Release);
-        self.segment.is_closed.store(true, Ordering::Release);
+        self.segment.extent.store(self.end * 2 + 1, Ordering::Release);
         Ok(())
     }
 }

@@ -449,8 +449,11 @@ impl Core {
         if let Some(number) = numbers.next() {
             return Ok(number);
         }
+        self.check_fence()?;
         *numbers = self.catalog.write::<_, StoreError>(|rows| {
-            let state = rows.value::<StateRow>(STATE, STATE_KEY)?.unwrap_or_default();
+            let state = rows.value::<StateRow>(STATE, STATE_KEY)?;
+            let state =
+                state.filter(|state| state.fence == self.fence).ok_or(StoreError::Fenced)?;
             let start = state.next_number;
             let end = start.checked_add(NUMBERS_BLOCK).ok_or_else(|| {
                 StoreError::OutOfBounds("the store has used all its file numbers".to_owned())

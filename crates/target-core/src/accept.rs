@@ -1,7 +1,8 @@
 //! Row 60: an operator's decision, from what he typed to the grants that the machine keeps.
 //!
-//! What he leaves out comes from the settings; what he names must exist. An account that is bound to tenants decides only
-//! about requests that an enrolment code assigned to one of them, and accepts only into them.
+//! What he leaves out comes from the settings; what he names must exist. An account that is bound
+//! to tenants decides only about requests that an enrolment code assigned to one of them, and
+//! accepts only into them.
 //!
 //! **Absent:** when a decision may be taken (`exchange::pairing::target`), certificates (`issue`).
 
@@ -101,9 +102,10 @@ impl Target {
         row: &PeerRow,
         decide: &Decide,
     ) -> Result<Decision, Failure> {
-        let seen = decide.digest.as_deref().map(str::parse::<Digest>).transpose().map_err(|_| {
-            Failure::refused(ErrorCode::BadRequest, "the digest is not one of 64 digits")
-        })?;
+        let seen =
+            decide.digest.as_deref().map(str::parse::<Digest>).transpose().map_err(|_| {
+                Failure::refused(ErrorCode::BadRequest, "the digest is not one of 64 digits")
+            })?;
         let message = decide.message.clone().filter(|message| !message.is_empty());
         let verdict = if decide.accept {
             Verdict::Accept {
@@ -173,7 +175,10 @@ impl Target {
             (Some(name), _) => {
                 // Not the caller's, and not there, are one answer.
                 let tenant = tenants::find(rows, name)?.id;
-                mine(tenant).is_granted().then_some(Some(tenant)).ok_or_else(|| tenants::unknown(name))
+                mine(tenant)
+                    .is_granted()
+                    .then_some(Some(tenant))
+                    .ok_or_else(|| tenants::unknown(name))
             }
             (None, Some(assigned)) => Ok(Some(assigned.0)),
             // A tenant that does not exist yet is in nobody's bounds.
@@ -203,10 +208,12 @@ impl Target {
         PublicKey::from_der(self.identity().certificate.spki().as_der())
     }
 
-    /// Ends the pairing with this id, on an operator's word. Open connections of its keys are cut before this returns.
+    /// Ends the pairing with this id, on an operator's word. Open connections of its keys are cut
+    /// before this returns.
     ///
     /// # Errors
-    /// `system_unknown` where there is no such pairing for this caller; `wrong_state` where it is not decided yet.
+    /// `system_unknown` where there is no such pairing for this caller; `wrong_state` where it is
+    /// not decided yet.
     pub fn revoke(&self, principal: &Principal, subject: CoreId) -> Result<(), Refusal> {
         let unknown = "no such source";
         self.advance(principal, |step| {

@@ -103,18 +103,6 @@ pub trait Register {
         request: RequestId,
     ) -> Result<Seen, Failure>;
 
-    /// Does it, in this transaction.
-    ///
-    /// # Errors
-    /// Why it cannot be done.
-    fn adopt(
-        &self,
-        rows: &mut dyn RowsMut,
-        deed: &Deed<'_>,
-        source: CoreId,
-        request: RequestId,
-    ) -> Result<(), Failure>;
-
     /// Sources that still belong to a tenant, by name.
     ///
     /// # Errors
@@ -222,6 +210,9 @@ fn describe(rows: &dyn RowsMut, register: &dyn Register, act: &Act) -> Result<Se
         }
         Act::WidenRole { user, role, tenants, restore_grant } => {
             let now = active(rows, *user)?;
+            // What could not be done later is refused now.
+            let scope = users::scope(tenants.as_deref());
+            Rights { role: *role, tenants: scope, restore_grant: *restore_grant }.check()?;
             let count = |tenants: Option<usize>| {
                 tenants.map_or_else(|| "all tenants".to_owned(), |n| format!("{n} tenants"))
             };
@@ -307,7 +298,8 @@ pub enum Answer {
     Refuse,
 }
 
-/// A second person's answer; agreement does the act in this transaction.
+/// A second person's answer; agreement does the act in this transaction. An adoption is done by the caller, in the same
+/// transaction, since it moves machines of the register.
 ///
 /// # Errors
 /// `request_unknown` for no such approval, `forbidden` for the same person, `request_expired` after a day,
@@ -351,7 +343,7 @@ pub fn answer(
     approval.state = State::Done { by };
     rows.put_value(APPROVALS, &id, &approval)?;
     deed.record(rows, Event::ApprovalGiven, None, &told(&approval))?;
-    perform(rows, deed, register, &approval.act)?;
+    perform(rows, deed, &approval.act)?;
     Ok(approval)
 }
 
@@ -375,14 +367,9 @@ fn check_second_person(
     Ok(())
 }
 
-fn perform(
-    rows: &mut dyn RowsMut,
-    deed: &Deed<'_>,
-    register: &dyn Register,
-    act: &Act,
-) -> Result<(), Failure> {
+fn perform(rows: &mut dyn RowsMut, deed: &Deed<'_>, act: &Act) -> Result<(), Failure> {
     match act {
-        Act::AdoptIdentity { source, request } => register.adopt(rows, deed, *source, *request),
+        Act::AdoptIdentity { .. } => Ok(()),
         Act::WidenRole { user, role, tenants, restore_grant } => {
             let tenants = users::scope(tenants.as_deref());
             let rights = Rights { role: *role, tenants, restore_grant: *restore_grant };

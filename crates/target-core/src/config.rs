@@ -1,9 +1,10 @@
 //! Settings of a target as plain data: every one is named, none is hidden.
 //!
-//! [`Settings::shipped`] is what a fresh installation says; the program reads its configuration file over it. Hard
-//! maxima are applied by [`Settings::bounded`], whoever asks for more.
+//! [`Settings::shipped`] is what a fresh installation says; the program reads its configuration
+//! file over it. Hard maxima are applied by [`Settings::bounded`], whoever asks for more.
 //!
-//! **Absent:** files, parsing; state that changes while the daemon runs (whether pairing is open stands in the catalog).
+//! **Absent:** files, parsing; state that changes while the daemon runs (whether pairing is open
+//! stands in the catalog).
 
 use offsite_exchange::pairing::Rules;
 use offsite_model::{Digest, Span};
@@ -100,7 +101,11 @@ impl Settings {
                 require_check_code: false,
                 ended_kept: Span::from_days(30),
             },
-            acceptance: AcceptanceDefaults { quota_bytes: None, allow_restore: false, lock_days: 0 },
+            acceptance: AcceptanceDefaults {
+                quota_bytes: None,
+                allow_restore: false,
+                lock_days: 0,
+            },
         }
     }
 
@@ -139,7 +144,8 @@ impl Settings {
         }
     }
 
-    /// Digest of the policy that an acceptance would apply by itself: part of what an operator is shown.
+    /// Digest of the policy that an acceptance would apply by itself: part of what an operator is
+    /// shown.
     #[must_use]
     pub fn policy_digest(&self) -> Digest {
         let AcceptanceDefaults { quota_bytes, allow_restore, lock_days } = &self.acceptance;

@@ -14,7 +14,8 @@ use crate::principal::Principal;
 const MINUTES_MAX: u32 = 24 * 60;
 
 impl Target {
-    /// Closes pairing: newcomers find no such path. Requests that wait and sources that are paired are not touched.
+    /// Closes pairing: newcomers find no such path. Requests that wait and sources that are paired
+    /// are not touched.
     ///
     /// # Errors
     /// `forbidden`, or `internal` where the catalog fails.

@@ -1,8 +1,8 @@
 //! The driver of `exchange::pairing::target`: keeps what a step leads to, and does what it asks.
 //!
-//! One step is one transaction: the row, everything derived from it (placement, system, tenant, names), and its audit
-//! entries. Only then is anything else done: certificates ordered, connections closed, the call answered. A step that keeps
-//! nothing writes nothing.
+//! One step is one transaction: the row, everything derived from it (placement, system, tenant,
+//! names), and its audit entries. Only then is anything else done: certificates ordered,
+//! connections closed, the call answered. A step that keeps nothing writes nothing.
 //!
 //! **Absent:** which input a call means (`submit`, `accept`, `routes`), signatures (`issue`).
 
@@ -105,7 +105,7 @@ impl Target {
     }
 
     /// Keeps what a step leads to, inside the transaction.
-    fn keep(
+    pub(crate) fn keep(
         &self,
         step: &mut Step<'_>,
         by: &Principal,
@@ -141,15 +141,15 @@ impl Target {
         outcome: &mut Outcome,
     ) -> Result<(), Failure> {
         match row.machine.stage() {
-            // What strangers can make and take back must leave nothing behind, or they could fill the disk.
+            // What strangers can make and take back must leave nothing behind, or they could fill
+            // the disk.
             Stage::Withdrawn(_) => {
                 outcome.withdrawn.push(row.machine.key().clone());
                 step.remove_peer(row)?;
             }
             Stage::Expired(pending) => {
                 step.remove_peer(row)?;
-                let lapsed =
-                    LapsedRow { request: pending.request.into(), at: self.now().into() };
+                let lapsed = LapsedRow { request: pending.request.into(), at: self.now().into() };
                 step.put_lapsed(row.number, &lapsed)?;
             }
             _ => step.put_peer(row)?,
@@ -157,7 +157,8 @@ impl Target {
         Ok(())
     }
 
-    /// What follows from a new stage: tenant and system at an acceptance, a new generation where rights changed.
+    /// What follows from a new stage: tenant and system at an acceptance, a new generation where
+    /// rights changed.
     fn derive(
         &self,
         step: &mut Step<'_>,
@@ -287,9 +288,7 @@ fn told(entry: &Audit) -> (Event, Vec<(&'static str, String)>) {
         Audit::Expired => (Event::RequestExpired, Vec::new()),
         Audit::Withdrawn => (Event::RequestWithdrawn, Vec::new()),
         Audit::Published => (Event::CertificateIssued, Vec::new()),
-        Audit::IssueFailed { reason } => {
-            (Event::Refused, vec![("issue_failed", reason.clone())])
-        }
+        Audit::IssueFailed { reason } => (Event::Refused, vec![("issue_failed", reason.clone())]),
         Audit::Active => (Event::CertificateFirstUsed, Vec::new()),
         Audit::RenewalAsked => (Event::RequestSubmitted, vec![("renewal", true.to_string())]),
         Audit::RenewalGranted => (Event::CertificateRenewed, Vec::new()),
@@ -315,7 +314,8 @@ fn broken(sentence: &str) -> Failure {
     Failure::refused(ErrorCode::Internal, sentence)
 }
 
-/// Sixteen random bytes for a serial number, in the form that the authority writes: positive, and 16 bytes long.
+/// Sixteen random bytes for a serial number, in the form that the authority writes: positive, and
+/// 16 bytes long.
 pub(crate) fn draw_serial(luck: &dyn Luck) -> [u8; 16] {
     let mut serial = [0; 16];
     luck.fill(&mut serial);

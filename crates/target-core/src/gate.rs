@@ -8,16 +8,18 @@
 //! | the same, out of time for at most 180 days | the same | expired: renewal and state only |
 //! | anything | the key's pairing or request has ended | nobody |
 //!
-//! A chain proves nothing here: authority is the pinned key, its row, and the serial of the certificate in that row (I7).
+//! A chain proves nothing here: authority is the pinned key, its row, and the serial of the
+//! certificate in that row (I7).
 //!
-//! **Absent:** operators and their tokens; what may be done to one object (`authority`, asked again by the handler).
+//! **Absent:** operators and their tokens; what may be done to one object (`authority`, asked again
+//! by the handler).
 
 use std::sync::Arc;
 
 use http::HeaderMap;
-use offsite_model::{CoreId, RequestId, Timestamp};
 use offsite_exchange::pairing::PublicKey;
 use offsite_exchange::pairing::target::Input;
+use offsite_model::{CoreId, RequestId, Timestamp};
 use offsite_pki::{Pinned, Serial, Spki, Standing as Judgement, Thumbprint};
 use offsite_proto::endpoint::{Access, Action, Class, Row, Values};
 use offsite_proto::error::{ErrorCode, Refusal};
@@ -48,7 +50,8 @@ pub(crate) enum Known {
         request: RequestId,
         /// Whether it was rejected.
         is_rejected: bool,
-        /// Whether its pairing is in use already, so that only the issued certificate speaks for it.
+        /// Whether its pairing is in use already, so that only the issued certificate speaks for
+        /// it.
         is_active: bool,
     },
     /// The issued certificate of a pinned key, in time.
@@ -82,7 +85,8 @@ impl ReplicationGate {
         };
         if opens(Class::Anon) {
             self.door(known, row, origin)?;
-            // A closed door looks the same whatever the query asks for, so the query is read behind it.
+            // A closed door looks the same whatever the query asks for, so the query is read behind
+            // it.
             let with_credential = matches!(row.access, Access::ByQuery(..))
                 && values.flag("useCredentials", Some(false))?;
             if !with_credential {
@@ -93,7 +97,8 @@ impl ReplicationGate {
         } else if opens(Class::Cert) {
             return permitted(certified(known, origin)?, row.action);
         }
-        // What is left needs an administrator's credential, and this build takes none on this listener.
+        // What is left needs an administrator's credential, and this build takes none on this
+        // listener.
         Err(refused(ErrorCode::Unauthenticated))
     }
 
@@ -134,7 +139,8 @@ impl ReplicationGate {
         let is_poll = row.path.contains("{requestId}");
         match known {
             Known::Keyless => Err(refused(ErrorCode::Unauthenticated)),
-            // Polls are about the key alone: whoever holds one goes the same way to the same 404.
+            // Polls are about the key alone: whoever holds one goes the same way to the same 404
+            //
             Known::Expired(_) if is_poll => Err(refused(ErrorCode::NotPaired)),
             _ if is_poll => Ok(Principal::Anon),
             Known::Stranger | Known::Spent => {
@@ -181,7 +187,8 @@ impl Gate<Principal> for ReplicationGate {
         if let (Principal::Source(_), Known::Source { is_used: false, .. }, Some(peer)) =
             (&principal, &known, &origin.peer)
         {
-            // The first call with a new certificate makes it the pairing's, and ends the key before it.
+            // The first call with a new certificate makes it the pairing's, and ends the key before
+            // it.
             let target = Arc::clone(&self.0);
             let (principal, key) = (principal.clone(), peer.spki.clone());
             off_runtime(move || target.used(&principal, &key)).await?;
@@ -232,9 +239,7 @@ impl Target {
         );
         match peer.presented.judge(row, now) {
             Judgement::Active => Known::Source { peer: vouched, is_used: pin.is_used },
-            Judgement::Expired { since }
-                if since <= self.settings().pairing.renew_after_expiry =>
-            {
+            Judgement::Expired { since } if since <= self.settings().pairing.renew_after_expiry => {
                 Known::Expired(vouched)
             }
             Judgement::Expired { .. } | Judgement::NotYet { .. } => Known::Stranger,

@@ -22,7 +22,8 @@ const ROUNDS_PER_WRITING: u32 = 20;
 const ITSELF: Principal = Principal::LocalRoot { uid: 0 };
 
 impl Target {
-    /// Keeps house until `shutdown`: signs what is ordered as soon as it is, and looks for what time has done.
+    /// Keeps house until `shutdown`: signs what is ordered as soon as it is, and looks for what
+    /// time has done.
     pub async fn run(self: Arc<Self>, shutdown: CancellationToken) {
         let target = Arc::clone(&self);
         let found = off_runtime(move || target.find_orders().map_err(Into::into)).await;
@@ -73,8 +74,8 @@ impl Target {
         Ok(())
     }
 
-    /// Forgets requests that were rejected long ago. Ended pairings stay: their keys must never be taken again, and their
-    /// points are still there.
+    /// Forgets requests that were rejected long ago. Ended pairings stay: their keys must never be
+    /// taken again, and their points are still there.
     fn purge(&self) -> Result<(), Failure> {
         let kept = self.settings().pairing.ended_kept;
         let now = self.now();

@@ -1,7 +1,8 @@
 //! Certificates that acceptances and renewals ordered: signed in the background, published last.
 //!
-//! An order is kept before it is signed, serial number included, so a crash signs the same certificate again and not a
-//! second one. What was ordered and not published is found again at every start.
+//! An order is kept before it is signed, serial number included, so a crash signs the same
+//! certificate again and not a second one. What was ordered and not published is found again
+//! at every start.
 //!
 //! **Absent:** the profile of a certificate (pki).
 
@@ -53,7 +54,9 @@ impl Target {
             drop(orders);
             match self.issue(&order) {
                 Ok(()) => n_published += 1,
-                Err(cause) => tracing::error!(%cause, subject = %order.subject, "cannot publish a certificate"),
+                Err(cause) => {
+                    tracing::error!(%cause, source = %order.subject, "cannot publish a certificate")
+                }
             }
         }
     }

@@ -1,7 +1,8 @@
 //! The service that accepts, issues, receives and keeps.
 //!
-//! [`Target`] is the state of a target core; [`Target::replication_router`] and [`Target::operator_routes`] are its two
-//! listeners. A source's request becomes a pairing in `accept`, stands in `peers`, and is judged on every call by `gate`.
+//! [`Target`] is the state of a target core; [`Target::replication_router`] and
+//! [`Target::operator_routes`] are its two listeners. A source's request becomes a pairing in
+//! `accept`, stands in `peers`, and is judged on every call by `gate`.
 //!
 //! **Absent:** any line of source code; sockets (transport), certificates (pki), files (handed in).
 
@@ -22,6 +23,7 @@ pub mod storage_list;
 pub mod tenants;
 
 mod accept;
+mod adopt;
 mod door;
 mod drive;
 mod housekeeping;

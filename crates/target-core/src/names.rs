@@ -1,10 +1,12 @@
-//! Texts that people typed at the other end: what is refused, what is flagged, what is kept as it came.
+//! Texts that people typed at the other end: what is refused, what is flagged, what is kept as it
+//! came.
 //!
-//! A name from a source nobody approved is shown on consoles, in logs and in terminals. Control characters can
-//! move a cursor or begin a second log line, so they are refused. Characters that turn the direction of a text or look
-//! like others are kept, because real names need them, and flagged wherever the name is shown to be decided upon. An
-//! operator's message goes the other way and is held to a stricter rule: what is typed is returned exactly, so it
-//! must mean one thing only.
+//! A name from a source nobody approved is shown on consoles, in logs and in terminals.
+//! Control characters can move a cursor or begin a second log line, so they are refused. Characters
+//! that turn the direction of a text or look like others are kept, because real names need them,
+//! and flagged wherever the name is shown to be decided upon. An operator's message goes the other
+//! way and is held to a stricter rule: what is typed is returned exactly, so it must mean
+//! one thing only.
 //!
 //! **Absent:** escaping for HTML, terminals and logs; whoever prints a text does that.
 
@@ -51,7 +53,8 @@ pub fn check_text(field: &str, text: &str, bytes_max: usize) -> Result<(), Refus
 /// # Errors
 /// `bad_request` that says which rule it breaks.
 pub fn check_message(message: &str) -> Result<(), Refusal> {
-    let refused = |why: &str| Err(Refusal::new(ErrorCode::BadRequest, format!("the message {why}")));
+    let refused =
+        |why: &str| Err(Refusal::new(ErrorCode::BadRequest, format!("the message {why}")));
     if message.len() > MESSAGE_BYTES_MAX {
         return refused("is longer than 1 KiB");
     }
@@ -90,7 +93,8 @@ pub fn warnings(field: &str, name: &str) -> Vec<String> {
     warnings
 }
 
-/// Control characters of both sets, and the two separators that terminals and log readers take for a line's end.
+/// Control characters of both sets, and the two separators that terminals and log readers take for
+/// a line's end.
 fn breaks_lines(character: char) -> bool {
     character.is_control() || matches!(character, '\u{2028}' | '\u{2029}')
 }
@@ -124,7 +128,8 @@ const fn is_invisible(character: char) -> bool {
     )
 }
 
-/// Full-width, mathematical, circled and letter-like forms, which no keyboard of a person types by accident.
+/// Full-width, mathematical, circled and letter-like forms, which no keyboard of a person types by
+/// accident.
 const fn is_dressed_up(character: char) -> bool {
     matches!(
         character,
@@ -136,7 +141,8 @@ const fn is_dressed_up(character: char) -> bool {
     )
 }
 
-/// Whether letters of two scripts that share shapes stand in one name: Latin, Greek, Cyrillic, Armenian, Cherokee.
+/// Whether letters of two scripts that share shapes stand in one name: Latin, Greek, Cyrillic,
+/// Armenian, Cherokee.
 fn is_mixed(name: &str) -> bool {
     let mut scripts = name.chars().filter(|character| character.is_alphabetic()).filter_map(script);
     let first = scripts.next();
@@ -156,4 +162,4 @@ const fn script(letter: char) -> Option<u8> {
 
 #[cfg(test)]
 #[path = "tests/names.rs"]
-mod tests;
+pub(crate) mod tests;

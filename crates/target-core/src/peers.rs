@@ -1,10 +1,11 @@
 //! The pairing register: every request, pairing, key and system this target knows.
 //!
-//! One change is one catalog transaction, together with its audit entry ([`Register::step`]); the index in memory
-//! follows once the transaction is durable. Changes are made one after another, so that the index always shows a state
-//! that the catalog has had.
+//! One change is one catalog transaction, together with its audit entry ([`Register::step`]); the
+//! index in memory follows once the transaction is durable. Changes are made one after another, so
+//! that the index always shows a state that the catalog has had.
 //!
-//! **Absent:** sockets, certificates, what a request may become (that is `exchange::pairing::target`).
+//! **Absent:** sockets, certificates, what a request may become (that is
+//! `exchange::pairing::target`).
 
 mod index;
 mod step;
@@ -28,10 +29,7 @@ pub use step::Step;
 
 use crate::failure::Failure;
 use index::{Index, entry_of};
-use tables::{
-    Door, KEYS, Number, PEERS, PeerRow, REQUESTS, SINGLES, SUBJECTS, SYSTEMS,
-    SystemRow,
-};
+use tables::{Door, KEYS, Number, PEERS, PeerRow, REQUESTS, SINGLES, SUBJECTS, SYSTEMS, SystemRow};
 
 /// The key of [`Door`] in [`SINGLES`].
 const DOOR: &[u8] = b"door";
@@ -105,10 +103,14 @@ impl Register {
         index.find(thumbprint).map(|entry| entry.standing.clone())
     }
 
-    /// Whether this pairing still has this generation: asked by whoever works on for long after the gate.
+    /// Whether this pairing still has this generation: asked by whoever works on for long after the
+    /// gate.
     #[must_use]
     pub fn is_current(&self, thumbprint: &KeyThumbprint, generation: u64) -> bool {
-        matches!(self.standing(thumbprint), Some(Standing::Paired(pairing)) if pairing.generation == generation)
+        match self.standing(thumbprint) {
+            Some(Standing::Paired(pairing)) => pairing.generation == generation,
+            _ => false,
+        }
     }
 
     /// Every key, with what it stands for.
@@ -123,9 +125,9 @@ impl Register {
     pub fn due(&self, now: Timestamp) -> Vec<u64> {
         let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
         let is_due = |entry: &Entry| match &entry.standing {
-            Standing::Enrolling {
-                resolution: Enrolment::Pending { expires_at, .. }, ..
-            } => now >= *expires_at,
+            Standing::Enrolling { resolution: Enrolment::Pending { expires_at, .. }, .. } => {
+                now >= *expires_at
+            }
             Standing::Paired(pairing) => pairing.pin.ends_at.is_some_and(|end| now >= end),
             _ => false,
         };

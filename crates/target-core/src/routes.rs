@@ -48,8 +48,8 @@ impl Target {
             )
     }
 
-    /// Adds list A and liveness to the routes of the operator listener or of the local socket, whose state knows this
-    /// target.
+    /// Adds list A and liveness to the routes of the operator listener or of the local socket,
+    /// whose state knows this target.
     #[must_use]
     pub fn operator_routes<S>(routes: Routes<S, Principal>) -> Routes<S, Principal>
     where

@@ -1,8 +1,9 @@
 //! Row 44: a source asks to be paired, asks again, or renews its certificate.
 //!
-//! Everything is checked before anything is stored: the TLS key is the key of the certificate request (or, for a renewal,
-//! that of the pairing, which the gate has judged), the request is signed by its own key, every text is within bounds. A
-//! full table refuses newcomers and evicts nobody.
+//! Everything is checked before anything is stored: the TLS key is the key of the certificate
+//! request (or, for a renewal, that of the pairing, which the gate has judged), the request is
+//! signed by its own key, every text is within bounds. A full table refuses newcomers and evicts
+//! nobody.
 //!
 //! **Absent:** the decision (`accept`), rates per address (transport).
 
@@ -81,10 +82,7 @@ impl Submission {
         };
         let asked =
             Asked { core_id: core.id.0, host_name: core.host_name, version: core.version, wish };
-        let address = match origin.address {
-            Place::Network(address) => address.to_canonical(),
-            Place::Local { .. } => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        };
+        let address = address_of(origin);
         let network = network_of(address);
         Ok(Self { spki, asked, code: body.enrolment_code, address: address.to_string(), network })
     }
@@ -96,6 +94,18 @@ impl Submission {
     fn thumbprint(&self) -> KeyThumbprint {
         *self.spki.thumbprint().as_bytes()
     }
+}
+
+fn address_of(origin: &Origin) -> IpAddr {
+    match origin.address {
+        Place::Network(address) => address.to_canonical(),
+        Place::Local { .. } => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+    }
+}
+
+/// The network a caller is counted under.
+pub(crate) fn network_of_origin(origin: &Origin) -> Vec<u8> {
+    network_of(address_of(origin))
 }
 
 /// Checks the agents of a request or of a dry run.
@@ -138,8 +148,8 @@ impl Target {
     /// A stranger's or an enrolling source's submission.
     ///
     /// # Errors
-    /// `unauthenticated` where the handshake's key is not the request's, `already_exists` for a key that is used up,
-    /// `busy` where the budget for newcomers is used up.
+    /// `unauthenticated` where the handshake's key is not the request's, `already_exists` for a key
+    /// that is used up, `busy` where the budget for newcomers is used up.
     pub(crate) fn submit(
         &self,
         principal: &Principal,
@@ -166,8 +176,7 @@ impl Target {
             let row = self.newcomer(step, principal, submission)?;
             let asked = submission.asked.clone();
             let at = self.moment();
-            let turned =
-                machine::Target::submitted(submission.key(), asked, fresh, at, &rules);
+            let turned = machine::Target::submitted(submission.key(), asked, fresh, at, &rules);
             Ok((PeerRow { machine: turned.row.clone(), ..row }, turned))
         })
     }
@@ -213,7 +222,8 @@ impl Target {
         })
     }
 
-    /// Whether there is room for one more newcomer. All of them together have a fixed budget; nobody is ever put out.
+    /// Whether there is room for one more newcomer. All of them together have a fixed budget;
+    /// nobody is ever put out.
     ///
     /// # Errors
     /// `busy` where there is none.
@@ -244,7 +254,8 @@ impl Target {
     ) -> Result<Reply, Refusal> {
         let reply = self.advance(principal, |step| {
             let row = step.peer_of_subject(subject)?.ok_or_else(not_paired)?;
-            // The machine knows its own keys; that no other row knows this one is the register's word.
+            // The machine knows its own keys; that no other row knows this one is the register's
+            // word.
             let other = step.peer_of_key(&submission.thumbprint())?;
             if other.is_some_and(|other| other.number != row.number) {
                 return Err(Failure::refused(

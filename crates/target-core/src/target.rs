@@ -12,16 +12,16 @@ use offsite_proto::error::{ErrorCode, Refusal};
 use offsite_proto::pairing::TargetSummary;
 use offsite_proto::version::ProtocolVersion;
 use offsite_store::catalog::{Catalog, CatalogError, RedbCatalog};
-use tokio::sync::{Notify, Semaphore};
 use offsite_transport::Mutations;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::config::Settings;
 use crate::peers::Register;
 
 /// The catalog's file name inside the data directory.
 pub(crate) const CATALOG_FILE: &str = "catalog.redb";
-/// Strangers' submits that are worked on at once: their signatures and transactions must not take the threads that
-/// paired sources need.
+/// Strangers' submits that are worked on at once: their signatures and transactions must not take
+/// the threads that paired sources need.
 const N_STRANGERS_AT_ONCE: usize = 4;
 
 /// Who this target is. Made once, kept in files of mode 0600 by the program.
@@ -134,7 +134,8 @@ impl Target {
         self.world.clock.now()
     }
 
-    /// Changes under way, which a stop waits for. Both listeners and the local socket share the list.
+    /// Changes under way, which a stop waits for. Both listeners and the local socket share the
+    /// list.
     #[must_use]
     pub const fn mutations(&self) -> &Mutations {
         &self.mutations

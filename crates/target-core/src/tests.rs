@@ -1,6 +1,10 @@
 //! Tests through the routers, over real TLS on loopback.
 
+mod admin;
 mod calls;
+mod crash;
 mod flow;
 mod matrix;
+mod requests;
 mod scene;
+mod tenants;

@@ -136,16 +136,12 @@ impl Watch<'_> {
         let mut stopping = false;
         let mut looks = tokio::time::interval(self.patience.look());
         loop {
+            // The watchdog comes before the connection: one that is flooded with frames is always ready
+            // and uses up the task's budget, after which no timer would ever be seen to fire.
             tokio::select! {
                 biased;
                 () = self.ticket.cut.cancelled() => {
                     tracing::debug!("connection cut");
-                    return;
-                }
-                ended = &mut connection => {
-                    if let Err(error) = ended {
-                        tracing::debug!(cause = %error, "connection ended");
-                    }
                     return;
                 }
                 () = self.draining.cancelled(), if !stopping => {
@@ -163,6 +159,12 @@ impl Watch<'_> {
                         tracing::debug!(cause = fault, "connection closed");
                         return;
                     }
+                }
+                ended = &mut connection => {
+                    if let Err(error) = ended {
+                        tracing::debug!(cause = %error, "connection ended");
+                    }
+                    return;
                 }
             }
         }

@@ -3,22 +3,32 @@
 //! Both ends and what neither knows: this crate bounds and frames bodies and never interprets them.
 //!
 //! ```text
-//! server   Routes::<S, P>::new(&[rows::ALL, MORE], Listener::Replication)
-//!              .on::<E>(async fn(Arc<S>, Call<E, P>) -> Result<Reply<E::Response>, Refusal>)
-//!              .raw("04", async fn(Arc<S>, RawCall<P>) -> Result<RawReply, Refusal>)
-//!              .finish(state, gate, luck)                    -> Result<Arc<Router<S, P>>, RouteError>
-//!          trait Gate<P> { admit(row, values, origin, headers) -> Result<P, Refusal>; approved(&P) }
-//!          Server::bind(address, tls: Arc<rustls::ServerConfig>, policy).await -> io::Result<Listening>
-//!          listening.local_address();  listening.connections() -> Connections
-//!          listening.serve(router, classify, shutdown: CancellationToken).await
-//!          trait Classify { class(&self, Option<&Thumbprint>) -> ConnectionClass }
+//! server   Routes::<S, P>::new(&[rows::ALL, MORE], Listener::Replication) -> Routes
+//!            .on::<E>(async fn(Arc<S>, Call<E, P>) -> Result<Reply<E::Response>, Refusal>)
+//!            .raw("04", async fn(Arc<S>, RawCall<P>) -> Result<RawReply, Refusal>)
+//!            .pace(Pace).mutations(Mutations)                           (both optional)
+//!            .finish(state: Arc<S>, gate: impl Gate<P>, luck: Arc<dyn Luck>)
+//!                                              -> Result<Arc<Router<S, P>>, RouteError>
+//!          Gate<P>: async admit(row, values, origin, headers) -> Result<P, Refusal>
+//!                   approved(&P) -> bool       may read sentences and facts in errors
+//!                   challenge(row, origin) -> Option<HeaderValue>
+//!          Classify: class(Option<&Thumbprint>) -> ConnectionClass
+//!          Server::bind(address, tls, ConnectionPolicy).await -> io::Result<Listening>
+//!          listening.local_address(), .connections()
+//!          listening.serve(router, Arc<dyn Classify>, CancellationToken).await
 //!          Connections::close(&Thumbprint) -> usize
-//!          LocalServer::bind(path, policy)?.serve(router, shutdown).await
+//!          router.mutations().finish(within).await -> usize   after the listeners have stopped
+//!          LocalServer::bind(path, policy)?.serve(router, CancellationToken).await
 //! client   Connection::dial(&HostPort, &ClientTls, &Timeouts).await -> Result<Connection, DialError>
-//!          connection.peer() -> &Spki
+//!          connection.peer() -> &Spki, .is_closed(), .is_http2()
 //!          connection.call::<E>(&params, &body).await -> Result<Answer<E::Response>, CallError>
-//!          LocalClient::open(path, answer_within).await?.call::<E>(..)
+//!          connection.stream(row, &values, media, Outgoing, answer_bytes_max).await
+//!                                              -> Result<StreamAnswer, CallError>
+//!          call_error.retry() -> Retry;  Backoff::delay(n_failed, retry, luck) -> Option<Duration>
+//!          LocalClient::open(path, answer_within).await -> Result<LocalClient, LocalError>
 //! ```
+//!
+//! Everything but a GET runs in a task of its own, which a disconnect cannot cut ([`Mutations`]).
 //!
 //! **Absent:** pairings, tenants, records, files, and any right to do anything: a [`Gate`] decides.
 

@@ -54,7 +54,7 @@ impl Default for ConnectionPolicy {
             head: ten,
             idle_unknown: ten,
             idle_known: Duration::from_secs(120),
-            unread: Duration::from_secs(20),
+            unread: Duration::from_secs(30),
             unknown_per_address: 16,
             unknown_total: 256,
             paired_total: 1_024,

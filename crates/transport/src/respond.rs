@@ -103,6 +103,7 @@ pub(crate) const fn media_type(media: Media) -> Option<&'static str> {
         Media::Json => Some("application/json"),
         Media::Pem => Some("application/x-pem-file"),
         Media::Text => Some("text/plain; charset=utf-8"),
+        Media::Bitmap => Some("application/vnd.offsite.bitmap; version=0"),
     }
 }
 

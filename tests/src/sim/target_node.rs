@@ -131,7 +131,8 @@ impl World {
         for effect in effects {
             if self.dies_now() {
                 self.target_dies();
-                return None;
+                // What was answered before has left the machine.
+                return reply;
             }
             let boot = self.target.boot;
             match effect {
@@ -141,7 +142,10 @@ impl World {
                     self.check_persisted(before, &row, &audits);
                 }
                 Effect::Issue(order) => {
-                    let delay = Span::from_millis(self.luck.between(5, 5_000));
+                    // In a storm signing may take hours, so that others can interfere.
+                    let is_slow = self.is_storm && self.luck.chance(1, 3);
+                    let longest = if is_slow { 14_400_000 } else { 5_000 };
+                    let delay = Span::from_millis(self.luck.between(5, longest));
                     let event =
                         Event::Signed { row: row.key().clone(), boot, order: Box::new(order) };
                     self.schedule(delay, event);

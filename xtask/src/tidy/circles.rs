@@ -14,6 +14,7 @@ use super::tree::Tree;
 const NAUGHTY: &[&str] = &[
     "crates/exchange: pairing::source → pairing::source::turn → pairing::source",
     "crates/exchange: pairing::target → pairing::target::turn → pairing::target",
+    "crates/store: index → index::run → index",
     "crates/testkit: disk → disk::mount → disk",
     "crates/volume: extents → source → extents",
 ];

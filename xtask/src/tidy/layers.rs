@@ -46,7 +46,7 @@ const TABLE: &[Line] = &[
     line("offsite-jobs", 3, &["croner", "jiff", "thiserror", "tokio", "tokio-util", "tracing"]),
     line("offsite-console", 3, &["http", "http-body-util", "thiserror"]),
     line("offsite-source-core", 4, &[
-        "http", "serde", "thiserror", "tokio", "tokio-util", "tracing", "zeroize",
+        "http", "jiff", "serde", "thiserror", "tokio", "tokio-util", "tracing", "zeroize",
     ]),
     line("offsite-target-core", 4, &[
         "argon2", "aws-lc-rs", "http", "serde", "thiserror", "tokio", "tokio-util", "tower", "tracing",
@@ -55,7 +55,7 @@ const TABLE: &[Line] = &[
     line("offsite-source", 5, PROGRAM),
     line("offsite-target", 5, PROGRAM),
     line("offsite-tests", 5, &[
-        "anyhow", "proptest", "rcgen", "rustix", "rustls", "serde_json", "tempfile", "tokio",
+        "anyhow", "postcard", "proptest", "rcgen", "rustix", "rustls", "serde_json", "tempfile", "tokio",
         "tokio-rustls", "x509-parser",
     ]),
     line("xtask", 5, &["anyhow", "clap", "serde", "serde_json", "toml"]),
@@ -69,6 +69,7 @@ const PROGRAM: &[&str] = &[
     "serde",
     "serde_json",
     "tokio",
+    "tokio-util",
     "tracing",
     "zeroize",
 ];
@@ -92,7 +93,8 @@ const POWERS: &[(&[&str], Home)] = &[
         &["rustls", "rustls-pki-types", "rcgen", "x509-parser", "tokio-rustls"],
         Home::Only(&["offsite-pki", "offsite-transport", "offsite-tests"]),
     ),
-    (&["redb", "postcard"], Home::Only(&["offsite-store"])),
+    (&["redb"], Home::Only(&["offsite-store"])),
+    (&["postcard"], Home::Only(&["offsite-store", "offsite-tests"])),
 ];
 
 /// Crates that must not be linked, with the reason.

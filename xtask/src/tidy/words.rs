@@ -18,6 +18,9 @@ struct Ban {
     remedy: &'static str,
 }
 
+/// The test that looks for such paths in answers to strangers has to name them.
+const LEAKS: &str = "crates/transport/tests/it/strangers.rs";
+
 /// Words that no text of ours may hold, code or prose.
 const EVERYWHERE: &[Ban] = &[
     Ban {
@@ -40,13 +43,13 @@ const EVERYWHERE: &[Ban] = &[
     },
     Ban {
         word: ["/ho", "me/"],
-        except: &[],
+        except: &[LEAKS],
         what: "a path of one machine",
         remedy: "name it from the top of the tree",
     },
     Ban {
         word: ["/ro", "ot/"],
-        except: &[],
+        except: &[LEAKS],
         what: "a path of one machine",
         remedy: "name it from the top of the tree",
     },

@@ -326,6 +326,9 @@ fn a_13_an_old_key_dies_with_the_first_use_of_the_new_or_after_a_day() {
     let later = START + Span::from_hours(24);
     assert_eq!(old(&row, later), Standing::None);
     assert_eq!(next(&row, later), Standing::Source { is_first_use: true });
+    let over = step(&row, Input::Woken, later);
+    assert!(over.effects.contains(&Effect::Close(source_key())), "{over:?}");
+    assert_eq!(old(&over.row, START), Standing::None);
     let used = step(&row, Input::Used { key: new.clone() }, START);
     assert!(used.effects.contains(&Effect::Close(source_key())));
     assert_eq!(old(&used.row, START), Standing::None);

@@ -195,3 +195,31 @@ fn a_request_nobody_decides_ends_without_an_answer() {
         source    tells NoAnswer
     "]].assert_eq(&duet.script());
 }
+
+/// A submit that was believed lost arrives after wrong codes have locked the request, and opens it again under a new id
+/// that its source was never told.
+#[test]
+fn a_request_that_changed_its_id_is_found_by_key() {
+    let mut duet = Duet::new();
+    duet.request("hello");
+    for _ in 0..5 {
+        let wrong = crate::pairing::target::TypedCode::Malformed;
+        let decision = super::cast::accept(duet.target.as_ref().unwrap(), wrong, 1);
+        duet.row(decision).unwrap_err();
+    }
+    let fresh = offsite_model::RequestId::from_bytes([9; 16]);
+    let asked = duet.target.as_ref().unwrap().stage().pending().asked.clone();
+    duet.row(Input::Submit { asked, fresh }).unwrap();
+    duet.script.clear();
+    duet.later();
+    duet.later();
+    expect![["
+                  5.000000s later
+        source    Poll (key 47f1af8d, SelfSigned): request_unknown
+        source    Sync (key 47f1af8d, SelfSigned): Synced
+        source    keeps AwaitDecision
+        source    tells Filed { request: 09090909-0909-0909-0909-090909090909, code: 30FM-ZR3C-6CH7-E9CF }
+                  5.000000s later
+        source    Poll (key 47f1af8d, SelfSigned): Pending
+    "]].assert_eq(&duet.script());
+}

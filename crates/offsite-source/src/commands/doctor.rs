@@ -1,4 +1,5 @@
-//! `doctor`: the data directory, the clock and the way to the target; works with and without a daemon.
+//! `doctor`: the data directory, the clock and the way to the target; works with and without a
+//! daemon.
 
 use offsite_daemon::SystemClock;
 use offsite_proto::admin::source::{ListPairings, Pairing};

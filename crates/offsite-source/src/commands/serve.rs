@@ -66,7 +66,8 @@ pub(crate) async fn run(context: &Context) -> Result<(), Failure> {
     readiness::ready().map_err(|error| failed("tell the service manager", &error))?;
 
     let server = tokio::spawn(socket.serve(router, stop.clone()));
-    // The engine ends by the signal, or because the disk failed; the socket then has nothing to serve.
+    // The engine ends by the signal, or because the disk failed; the socket then has nothing to
+    // serve.
     let worked = tokio::select! {
         worked = engine.run(stop) => worked,
         () = shutdown.overdue().cancelled() => Ok(()),

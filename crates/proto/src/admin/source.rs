@@ -1,7 +1,8 @@
 //! What the source daemon answers on its local socket.
 //!
-//! The command line `offsite-source` is the first client of these calls, the source's console the next. There is
-//! one class of caller: whoever may open the socket, which is the owner of the data directory and root.
+//! The command line `offsite-source` is the first client of these calls, the source's console the
+//! next. There is one class of caller: whoever may open the socket, which is the owner of the data
+//! directory and root.
 //!
 //! **Absent:** the sixty operations; a source serves none of them.
 
@@ -16,7 +17,9 @@ use crate::limits::JSON_BYTES_MAX;
 use crate::text::{Big, Text, Time};
 
 macro_rules! source_rows {
-    ($($name:ident: $id:literal $method:ident $path:literal [$($query:literal),*], $bytes:expr;)*) => {
+    ($(
+        $name:ident: $id:literal $method:ident $path:literal [$($query:literal),*], $bytes:expr;
+    )*) => {
         $(
             #[doc = concat!("The source's call `", $id, "`: `", $path, "`.")]
             pub const $name: Row = Row {

@@ -62,15 +62,16 @@ impl Engine {
                 .answer(reply, Err(Trouble::us("a pairing vanished while it was asked for")));
         };
         let order = Move::Request { target, wish: wish(request, &agents) };
-        (slot.failure, slot.asker) = (None, Some(reply));
-        match slot.drive(&self.means, &mut self.tasks, Input::Operator(order)).await {
-            Ok(()) => {
-                slot.row.set_agents(&ids);
-                let row = slot.row.clone();
-                off(&self.means, move |means| Ok(means.memory.put_pairing(number, &row)?)).await
-            }
+        let (earlier, agents_before) = (slot.asker.replace(reply), slot.row.agents());
+        slot.failure = None;
+        // Kept together with the machine, by the first effect of its step.
+        slot.row.set_agents(&ids);
+        let driven = slot.drive(&self.means, &mut self.tasks, Input::Operator(order)).await;
+        match driven {
+            Ok(()) => earlier.map_or(Ok(()), |earlier| self.answer(earlier, Err(superseded()))),
             Err(fault) => {
-                let asker = slot.asker.take();
+                slot.row.set_agents(&agents_before);
+                let asker = std::mem::replace(&mut slot.asker, earlier);
                 let trouble = self.end_or_explain(number, "request", fault)?;
                 asker.map_or(Ok(()), |reply| self.answer(reply, Err(trouble)))
             }
@@ -96,8 +97,8 @@ impl Engine {
         Ok((target, agents))
     }
 
-    /// The pairing that a request to this target goes to: one that is being asked for already, or a new one. One that
-    /// has ended makes room.
+    /// The pairing that a request to this target goes to: one that is being asked for already, or a
+    /// new one. One that has ended makes room.
     async fn place_for(
         &mut self,
         target: &str,
@@ -164,10 +165,10 @@ impl Engine {
         let Some(slot) = self.slots.get_mut(&number) else { return Ok(()) };
         slot.failure = None;
         match slot.drive(&self.means, &mut self.tasks, Input::Operator(order)).await {
-            Ok(()) if does_wait => {
-                slot.asker = Some(reply);
-                Ok(())
-            }
+            Ok(()) if does_wait => match slot.asker.replace(reply) {
+                Some(earlier) => self.answer(earlier, Err(superseded())),
+                None => Ok(()),
+            },
             Ok(()) => match self.slots.get(&number) {
                 Some(slot) => self.answer(reply, Ok(self.view_of(slot))),
                 None => Ok(()),
@@ -203,7 +204,8 @@ impl Engine {
             let trouble = Trouble::operator(
                 ErrorCode::WrongState,
                 format!(
-                    "nothing is wrong with the pairing with {target}; a reset would leave it behind there"
+                    "nothing is wrong with the pairing with {target}; a reset would leave it \
+                        behind there"
                 ),
                 format!("end it on both sides with: offsite-source {instead} {target}"),
             );
@@ -253,13 +255,18 @@ impl Engine {
                     view.next.unwrap_or_default(),
                 ))
             }
-            // Nothing was filed, so nothing is left behind by giving up.
             Stage::AwaitKey(_) | Stage::AwaitMeeting(_) => {
                 slot.failure.as_ref().map(|outcome| not_met(outcome, &target))
             }
             _ => None,
         };
-        let is_met = !matches!(slot.stage(), Stage::AwaitKey(_) | Stage::AwaitMeeting(_));
+        // Whoever was refused or met nobody has filed nothing, so nothing is left behind by giving
+        // up. A key that the target says it knows already is not used again.
+        let gives_up = match slot.stage() {
+            Stage::AwaitKey(_) | Stage::AwaitMeeting(_) => true,
+            Stage::Refused(refused) => refused.code != ErrorCode::AlreadyExists,
+            _ => false,
+        };
         let is_settled = slot.failure.is_some()
             || !matches!(
                 slot.stage(),
@@ -275,7 +282,7 @@ impl Engine {
         slot.failure = None;
         match refused {
             Some(trouble) => {
-                if !is_met {
+                if gives_up {
                     self.give_up_unmet(number).await?;
                 }
                 self.answer(reply, Err(trouble))
@@ -287,7 +294,8 @@ impl Engine {
         }
     }
 
-    /// Keeps an answer until the views show what it tells of; whoever asked may have gone, which changes nothing.
+    /// Keeps an answer until the views show what it tells of; whoever asked may have gone, which
+    /// changes nothing.
     fn answer<T: Send + Sync + 'static>(
         &mut self,
         reply: ReplyTo<T>,
@@ -331,6 +339,15 @@ impl Engine {
             }
         }
     }
+}
+
+/// For whoever waited for an order that a later one took the place of.
+fn superseded() -> Trouble {
+    Trouble::operator(
+        ErrorCode::WrongState,
+        "a later order took the place of this one",
+        "see offsite-source pair status",
+    )
 }
 
 fn check_words(request: &RequestPairing) -> Result<(), Trouble> {
@@ -417,7 +434,8 @@ fn given_up(stage: &Stage, target: &str) -> Vec<String> {
         | Stage::AwaitInstalled(_) => vec![
             format!("the key and the certificate for {target}, and the memory of its key"),
             format!(
-                "the way to the recovery points at {target}, until this source is paired with it anew"
+                "the way to the recovery points at {target}, until this source is paired with it \
+                    anew"
             ),
             format!("{target} still counts this source as paired: ask its operator to revoke it"),
         ],

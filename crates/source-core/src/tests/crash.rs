@@ -13,7 +13,8 @@ async fn a_12_a_kill_at_any_step_leads_to_one_active_pairing() {
         let (fake, _stop) = Fake::start(&clock).await;
         fake.state().decision = Decision::Accept;
         let mut scene = Scene::start(&clock);
-        // The request may or may not be filed when the daemon dies; its operator asks again if it is not.
+        // The request may or may not be filed when the daemon dies; its operator asks again if it
+        // is not.
         scene.ask_and_die(&fake.url(), n_steps).await;
         let mut scene = scene.kill().await;
         if scene.pairing().state == State::Unpaired {

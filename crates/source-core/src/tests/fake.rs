@@ -1,4 +1,5 @@
-//! A small target: it files requests, decides as the test says, issues, and forgets. It shares no line with the real one.
+//! A small target: it files requests, decides as the test says, issues, and forgets. It shares no
+//! line with the real one.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

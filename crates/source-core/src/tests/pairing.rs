@@ -133,6 +133,7 @@ async fn a_first_meeting_that_fails_leaves_nothing_behind() {
     assert_eq!(trouble.code, ErrorCode::RouteUnknown);
     assert!(trouble.hint.contains("closed pairing"), "{}", trouble.hint);
     assert!(!fake.state().calls.contains(&"44"));
+    assert_eq!((scene.key_files(), scene.handle.pairings().len()), (kept, 0));
     let trouble = scene.request_for(&fake.url(), "nobody").await.unwrap_err();
     assert_eq!(trouble.code, ErrorCode::AgentUnknown);
 }

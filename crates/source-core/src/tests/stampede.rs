@@ -1,4 +1,5 @@
-//! E-13: five hundred sources wait for a target that restarts; each is the real machine, the target is arithmetic.
+//! E-13: five hundred sources wait for a target that restarts; each is the real machine, the target
+//! is arithmetic.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +16,8 @@ const N_SOURCES: u64 = 500;
 /// Long enough for polls to have grown to their longest pause.
 const DOWN_AT_SECS: i64 = 3_600;
 
-/// Runs one source and counts its calls per second after the target came back; returns when it was first answered again.
+/// Runs one source and counts its calls per second after the target came back; returns when it was
+/// first answered again.
 fn run(index: u64, away_secs: i64, luck: &SeededLuck, n_calls: &mut BTreeMap<i64, u32>) -> i64 {
     let rules = Settings::shipped().rules();
     let up_at = DOWN_AT_SECS + away_secs;

@@ -36,7 +36,8 @@ async fn a_05_another_key_aborts_with_an_alarm_and_gets_nothing() {
                 scene.settled("polled", |pairing| pairing.change > change + 1).await;
                 assert_eq!(polled(&fake), 1);
             }
-            // The row in question is refused for a while, so that the key changes exactly before it.
+            // The row in question is refused for a while, so that the key changes exactly before
+            // it.
             Download => {
                 fake.state().decision = Decision::Accept;
                 fake.state().refuse.insert("P2", Refusal::new(ErrorCode::Busy, "busy"));

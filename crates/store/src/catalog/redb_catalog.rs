@@ -27,6 +27,8 @@ use super::{
 
 /// Memory redb may use for pages: the catalog holds small rows only.
 const CACHE_BYTES: usize = 8 << 20;
+/// A page of redb, which its files are whole multiples of.
+const PAGE_BYTES: u64 = 4 << 10;
 
 /// A catalog in one file.
 pub struct RedbCatalog {
@@ -80,10 +82,23 @@ impl RedbCatalog {
     }
 }
 
+/// A power cut may leave a file that was growing at any length between the old and the new one, and redb refuses a length
+/// that is not of whole pages. What lies behind the last commit means nothing, so it is rounded up before redb looks.
+fn round_up(file: &dyn File) -> Result<(), CatalogError> {
+    let bytes = file.bytes()?;
+    let whole = bytes.next_multiple_of(PAGE_BYTES);
+    if whole != bytes {
+        file.set_bytes(whole)?;
+        file.sync()?;
+    }
+    Ok(())
+}
+
 fn open_database(
     file: Arc<dyn File>,
     is_stopped: &Arc<AtomicBool>,
 ) -> Result<Database, CatalogError> {
+    round_up(&*file)?;
     Builder::new()
         .set_cache_size(CACHE_BYTES)
         .set_check_integrity_on_open(true)

@@ -159,6 +159,41 @@ fn d_06_damage_to_the_catalog_serves_nothing_wrong() {
 }
 
 #[test]
+fn d_06_bytes_that_agree_with_their_own_checksums_are_still_compared_with_their_keys() {
+    let (base, model) = well_filled();
+    let disk = base.fork(1);
+    let number = |content: &[u8], at: usize| {
+        u32::from_le_bytes(content[at..at + 4].try_into().unwrap()) as usize
+    };
+    let mut n_spoiled = 0;
+    for (path, _) in files_in(&base, "/store/segments") {
+        disk.edit(&path, |content| {
+            // The first group whose payload is its records; both checksums are made good again.
+            let mut head = 64;
+            while content[head..].starts_with(b"OFGR") {
+                let payload = head + 64 + 36 * number(content, head + 8);
+                let end = payload + number(content, head + 16);
+                if content[head + 5] == 0 {
+                    content[payload] ^= 1;
+                    let sum = crate::format::crc(&[&content[payload..end]]).to_le_bytes();
+                    content[head + 28..head + 32].copy_from_slice(&sum);
+                    let parts = [&content[head..head + 60], &content[head + 64..payload]];
+                    let sum = crate::format::crc(&parts).to_le_bytes();
+                    content[head + 60..head + 64].copy_from_slice(&sum);
+                    n_spoiled += 1;
+                    break;
+                }
+                head = end.next_multiple_of(16);
+            }
+        });
+    }
+    assert!(n_spoiled > 0);
+    let store = open(&disk).unwrap();
+    assert!(!failing_points(&store, &model).is_empty());
+    assert!(!store.verify(&mut |_, _| {}).unwrap().damage.is_empty());
+}
+
+#[test]
 fn d_06_missing_files_are_named() {
     let (base, model) = well_filled();
     for folder in ["/store/segments", "/store/manifests"] {

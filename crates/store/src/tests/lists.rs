@@ -161,6 +161,29 @@ fn d_16_wrong_lists_are_refused_before_anything_is_visible() {
 }
 
 #[test]
+fn d_16_a_change_that_is_left_out_does_not_pass_for_the_parent_s() {
+    let (base, model) = prepared();
+    let store = open(&base.fork(1)).unwrap();
+    let parent = &model[&2].volumes[&1];
+    for seed in 0..40 {
+        let dice = Dice::new(seed);
+        let mut bytes = parent.clone();
+        bytes.chunks_mut(RECORD).for_each(|record| dice.fill(record));
+        let good = list_of(&bytes, Some(parent));
+        let mut list = good.clone();
+        list.remove(dice.below(list.len() as u64) as usize);
+        let mut session = store.session(tenant(1)).unwrap();
+        append_missing(&mut session, &bytes, &good).unwrap();
+        let spec = image_spec(seed + 100, 1, bytes.len() as u64);
+        let mut image = session.image(spec, Some(point(2)), None).unwrap();
+        list.iter().try_for_each(|entry| image.push(*entry)).unwrap();
+        let images = vec![(image, Some(digest_of(&good)))];
+        let refused = session.commit(point_spec(seed + 100, 1), images);
+        assert!(matches!(refused, Err(StoreError::ListMismatch)), "{refused:?}");
+    }
+}
+
+#[test]
 fn d_16_a_record_of_another_length_than_its_entry_is_refused() {
     let disk = Disk::new(1);
     let store = new_store(&disk);

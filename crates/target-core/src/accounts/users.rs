@@ -102,7 +102,7 @@ pub struct Rights {
 
 impl Rights {
     /// Roles that reach everything cannot be bound to tenants: the table knows no such thing.
-    fn check(&self) -> Result<(), Failure> {
+    pub(crate) fn check(&self) -> Result<(), Failure> {
         let reaches_all = matches!(self.role, Role::Administrator | Role::Officer);
         if reaches_all && self.tenants != TenantScope::All {
             return Err(Failure::refused(

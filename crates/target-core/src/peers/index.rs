@@ -1,8 +1,9 @@
-//! What every key stands for, in memory: the answer to "who is this" on every request, without a transaction.
+//! What every key stands for, in memory: the answer to "who is this" on every request, without a
+//! transaction.
 //!
-//! It mirrors the catalog: rebuilt when the register opens, and changed only after the transaction that changed the
-//! rows is durable. So it never knows a right that the catalog does not, and a revocation is in it before the
-//! operator's call returns.
+//! It mirrors the catalog: rebuilt when the register opens, and changed only after the transaction
+//! that changed the rows is durable. So it never knows a right that the catalog does not, and a
+//! revocation is in it before the operator's call returns.
 //!
 //! **Absent:** the judgement of certificates (pki), the classes (gate).
 
@@ -17,8 +18,8 @@ use offsite_store::catalog::{CatalogError, Rows, TypedRows};
 use super::tables::{KEYS, Number, PEERS, PeerRow, thumbprint_of};
 pub use crate::principal::KeyThumbprint;
 
-/// Withdrawn keys that are remembered, so that a repeated withdrawal is answered like the first. A stranger can fill this
-/// and no more.
+/// Withdrawn keys that are remembered, so that a repeated withdrawal is answered like the first. A
+/// stranger can fill this and no more.
 const N_WITHDRAWN_MAX: usize = 1_024;
 
 /// What a key stands for.
@@ -128,7 +129,8 @@ impl Index {
             return;
         };
         let Enrolment::Pending { network, with_code, .. } = resolution else { return };
-        let step = |count: u32| if is_new { count.saturating_add(1) } else { count.saturating_sub(1) };
+        let step =
+            |count: u32| if is_new { count.saturating_add(1) } else { count.saturating_sub(1) };
         self.n_pending = step(self.n_pending);
         if *with_code {
             self.n_with_code = step(self.n_with_code);
@@ -171,8 +173,8 @@ pub struct PendingCounts {
     pub here: u32,
 }
 
-/// The network an address is counted under: a whole IPv4 address, the first 56 bits of an IPv6 one, because one customer
-/// commonly holds that many.
+/// The network an address is counted under: a whole IPv4 address, the first 56 bits of an IPv6 one,
+/// because one customer commonly holds that many.
 #[must_use]
 pub fn network_of(address: IpAddr) -> Vec<u8> {
     match address.to_canonical() {
@@ -238,10 +240,9 @@ fn paired_standing(
         Some(Renewal::AwaitFirstUse { certificate, .. }) if is_it(&certificate.order.key) => {
             pinned(certificate, false, None)
         }
-        Some(Renewal::AwaitIssued(order)) if is_it(&order.key) => Standing::Enrolling {
-            request: order.request,
-            resolution: Enrolment::Accepted,
-        },
+        Some(Renewal::AwaitIssued(order)) if is_it(&order.key) => {
+            Standing::Enrolling { request: order.request, resolution: Enrolment::Accepted }
+        }
         renewal if is_it(&paired.live.order.key) => {
             let ends_at = match renewal {
                 Some(Renewal::AwaitFirstUse { published_at, .. }) => {

@@ -77,10 +77,7 @@ impl<'a> Step<'a> {
     ///
     /// # Errors
     /// The catalog's.
-    pub fn peer_of_key(
-        &self,
-        thumbprint: &KeyThumbprint,
-    ) -> Result<Option<PeerRow>, CatalogError> {
+    pub fn peer_of_key(&self, thumbprint: &KeyThumbprint) -> Result<Option<PeerRow>, CatalogError> {
         match self.rows.value::<Number>(KEYS, thumbprint)? {
             Some(Number(number)) => self.peer(number),
             None => Ok(None),

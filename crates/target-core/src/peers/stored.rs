@@ -1,6 +1,7 @@
 //! How ids and moments stand in catalog rows: as their plain numbers and bytes.
 //!
-//! The model's nouns do not serialise by themselves, so that none reaches a wire by accident; a row says [`Stored`].
+//! The model's nouns do not serialise by themselves, so that none reaches a wire by accident; a row
+//! says [`Stored`].
 
 use std::fmt;
 

@@ -1,9 +1,11 @@
-//! The rows of the pairing register: one per request with everything that comes of it, and the names that lead to it.
+//! The rows of the pairing register: one per request with everything that comes of it, and the
+//! names that lead to it.
 //!
-//! What a row may become is `exchange::pairing::target`; the row keeps that machine as a value, beside what only a driver knows:
-//! where the request came from, and which tenant, system and storage an acceptance gave it. The id under which
-//! a pairing stands (`subject`) is made by this target: the core id that a source sends is a claim, and two sources may
-//! claim the same one.
+//! What a row may become is `exchange::pairing::target`; the row keeps that machine as a value,
+//! beside what only a driver knows: where the request came from, and which tenant, system and
+//! storage an acceptance gave it. The id under which a pairing stands (`subject`) is made by this
+//! target: the core id that a source sends is a claim, and two sources may claim the same one
+//!
 
 use exchange::target::{Paired, Stage};
 use offsite_exchange::pairing as exchange;

@@ -82,8 +82,11 @@ impl Target {
     pub fn pending_for(&self, principal: &Principal) -> Result<Vec<PendingRequest>, Refusal> {
         let rows = self.register().peers()?;
         let shown = rows.iter().filter(|row| {
-            matches!(row.machine.stage(), Stage::Pending(pending) if self.now() < pending.expires_at)
-                && permits(principal, Action::ListRequests, &request_object(row)).is_granted()
+            let waits = match row.machine.stage() {
+                Stage::Pending(pending) => self.now() < pending.expires_at,
+                _ => false,
+            };
+            waits && permits(principal, Action::ListRequests, &request_object(row)).is_granted()
         });
         Ok(shown.map(|row| self.shown_request(row)).collect())
     }
@@ -146,7 +149,11 @@ impl Target {
     }
 
     /// The systems table, as this caller may see it.
-    fn systems_for(&self, principal: &Principal, shown: SystemsShown) -> Result<Vec<System>, Refusal> {
+    fn systems_for(
+        &self,
+        principal: &Principal,
+        shown: SystemsShown,
+    ) -> Result<Vec<System>, Refusal> {
         let register = self.register();
         let rows = register.peers()?;
         let mut systems = Vec::new();
@@ -199,9 +206,9 @@ impl Target {
             .into_iter()
             .map(|storage| {
                 let path = Path::new(&storage.path);
-                let sizes = files.bytes_total(path).and_then(|total| {
-                    files.bytes_free(path).map(|free| (total, free))
-                });
+                let sizes = files
+                    .bytes_total(path)
+                    .and_then(|total| files.bytes_free(path).map(|free| (total, free)));
                 let state = if sizes.is_ok() { "online" } else { "offline" };
                 let (total, free) = sizes.unwrap_or_default();
                 Storage {

@@ -1,6 +1,7 @@
 //! Rows 44, 45, 46 and P1 to P3: from the request to the certificate, and to the end.
 //!
-//! Polls are answered from the key alone. Whoever has no row, or asks for another's, goes the same way to the same 404.
+//! Polls are answered from the key alone. Whoever has no row, or asks for another's, goes the same
+//! way to the same 404.
 
 use std::sync::Arc;
 
@@ -20,7 +21,7 @@ use crate::Target;
 use crate::names::check_name;
 use crate::peers::tables::{PeerRow, Placement, thumbprint_of};
 use crate::principal::Principal;
-use crate::submit::{Submission, busy, not_paired};
+use crate::submit::{Submission, busy, network_of_origin, not_paired};
 use crate::target::off_runtime;
 
 /// What a source that goes has to read its last answer.
@@ -39,6 +40,10 @@ pub(super) async fn submit(
         (_, Some(_)) => None,
         _ => Some(target.strangers().try_acquire().map_err(|_| busy())?),
     };
+    // A full table costs a flood of strangers no signature and no transaction of ours.
+    if principal == Principal::Anon && body.enrolment_code.is_none() {
+        target.budget(&network_of_origin(&from), false)?;
+    }
     let worker = Arc::clone(&target);
     let told = off_runtime(move || {
         let submission = Submission::read(body, &from)?;
@@ -57,9 +62,7 @@ pub(super) async fn submit(
         request_id: request.into(),
         slave_core_id: target.identity().core.into(),
         target_public_key: hex(spki),
-        resolution_path: format!(
-            "/replicationcomms/slave/pairing/requests/{request}/resolution"
-        ),
+        resolution_path: format!("/replicationcomms/slave/pairing/requests/{request}/resolution"),
         poll_after_seconds: poll_after_secs,
         expires_at: expires_at.into(),
     };
@@ -126,7 +129,8 @@ pub(super) async fn unpair(
     })
     .await?;
     let owner = Arc::clone(&target);
-    // The gate refuses these keys already; what is cut here is what they have under way, once this answer is out.
+    // The gate refuses these keys already; what is cut here is what they have under way, once this
+    // answer is out.
     let cut = target.mutations().spawn(async move {
         tokio::time::sleep(FAREWELL.to_std()).await;
         closes.iter().for_each(|key| owner.register().close(&thumbprint_of(key)));
@@ -245,18 +249,18 @@ fn agents_of(row: &PeerRow) -> Vec<AgentSync> {
 }
 
 fn resolved(agent: &AgentDecision, place: Option<&Placement>) -> AgentResolution {
-    let state = if agent.is_accepted { AgentPairingState::Approved } else { AgentPairingState::Denied };
+    let state =
+        if agent.is_accepted { AgentPairingState::Approved } else { AgentPairingState::Denied };
     AgentResolution {
         id: agent.id.into(),
         agent_pairing_state: state,
-        repository_id: place
-            .filter(|_| agent.is_accepted)
-            .map(|place| place.repository.0.into()),
+        repository_id: place.filter(|_| agent.is_accepted).map(|place| place.repository.0.into()),
     }
 }
 
 impl Target {
-    /// Asks the row of this key something that as a rule changes nothing; a change that time alone makes is kept.
+    /// Asks the row of this key something that as a rule changes nothing; a change that time alone
+    /// makes is kept.
     fn ask(&self, by: &Principal, peer: &PeerKey, input: Input) -> Result<Told, Refusal> {
         let is_poll = matches!(input, Input::Poll { .. } | Input::Fetch { .. });
         let absent = || if is_poll { request_unknown() } else { Refusal::from(not_paired()) };

@@ -1,5 +1,5 @@
-//! Rows 59, 37, 49 and 51: what anybody may learn before a request is filed. Nothing here depends on what this target
-//! holds, so nothing about it can leak.
+//! Rows 59, 37, 49 and 51: what anybody may learn before a request is filed. Nothing here depends
+//! on what this target holds, so nothing about it can leak.
 
 use std::sync::Arc;
 
@@ -45,7 +45,8 @@ pub(super) async fn verify_pairing(
     if source.version > target.settings().version {
         reasons.push(Reason {
             code: ErrorCode::VersionUnsupported,
-            message: "the target is older than the source; both work with what both know".to_owned(),
+            message: "the target is older than the source; both work with what both know"
+                .to_owned(),
         });
     }
     let form = check_name("the name of the source", &source.host_name);

@@ -7,7 +7,8 @@ use offsite_proto::error::{ErrorCode, Refusal};
 use offsite_proto::rows;
 use offsite_transport::{CallError, Connection, Outgoing};
 
-/// What came of a call: its success, or its refusal with the status, without the number of the request.
+/// What came of a call: its success, or its refusal with the status, without the number of the
+/// request.
 pub(super) type Outcome = Result<u16, (u16, Refusal)>;
 
 /// The rows of the replication listener, each path and method once.
@@ -67,7 +68,8 @@ pub(super) fn masked(mut refusal: Refusal) -> Refusal {
     refusal
 }
 
-/// The code of an outcome; none where the call went through or failed on its own merits behind the gate.
+/// The code of an outcome; none where the call went through or failed on its own merits behind the
+/// gate.
 pub(super) fn gate_word(outcome: &Outcome) -> Option<ErrorCode> {
     let word = outcome.as_ref().err().map(|(_, refusal)| refusal.code)?;
     matches!(

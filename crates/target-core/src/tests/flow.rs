@@ -6,7 +6,7 @@ use offsite_proto::error::ErrorCode;
 use offsite_proto::json::Json;
 use offsite_proto::pairing::{
     AgentPairingState, CheckCode, DeleteRecoveryPoints, FetchCertificate, FetchTargetCertificate,
-    Greet, OfRequest, PairingState, Resolution, Submit, Unpair, Validate, UseCredentials,
+    Greet, OfRequest, PairingState, Resolution, Submit, Unpair, UseCredentials, Validate,
 };
 
 use super::scene::{ROOT, Scene, decision};
@@ -92,7 +92,10 @@ async fn a_rejection_reaches_the_source_in_the_operators_words() {
     assert_eq!(polled.resolution, Resolution::Rejected);
     assert_eq!(polled.message.as_deref(), Some("not today"));
     let status = source.sync(&scene).await.unwrap();
-    assert_eq!((status.pairing_state, status.message.as_deref()), (PairingState::Rejected, Some("not today")));
+    assert_eq!(
+        (status.pairing_state, status.message.as_deref()),
+        (PairingState::Rejected, Some("not today"))
+    );
     let of = OfRequest { request };
     let fetched = source.call::<FetchCertificate>(&scene, &of, &()).await;
     assert_eq!(fetched.err(), Some(ErrorCode::PairingDenied));

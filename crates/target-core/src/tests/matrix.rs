@@ -1,10 +1,11 @@
 //! Every kind of certificate against every row of the replication listener.
 //!
-//! What is expected is worked out here from the published words of the table, not from the gate's code.
+//! What is expected is worked out here from the published words of the table, not from the gate's
+//! code.
 
 use offsite_model::{CoreId, RequestId, Span};
-use offsite_pki::{Authority, Certificate, PrivateKey, Validity, self_signed};
 use offsite_pki::tls::ClientIdentity;
+use offsite_pki::{Authority, Certificate, PrivateKey, Validity, self_signed};
 use offsite_proto::endpoint::Row;
 use offsite_proto::error::ErrorCode;
 
@@ -47,7 +48,11 @@ fn expected(row: &Row, kind: Kind) -> Option<ErrorCode> {
     }
     if row.id.starts_with('P') {
         // A random request id: nobody's.
-        return Some(if kind == Expired { ErrorCode::NotPaired } else { ErrorCode::RequestUnknown });
+        return Some(if kind == Expired {
+            ErrorCode::NotPaired
+        } else {
+            ErrorCode::RequestUnknown
+        });
     }
     if words.contains(&"ENROLLING") {
         return match (row.id, kind) {
@@ -161,7 +166,13 @@ async fn f_04_every_certificate_against_every_row() {
             let connection = scene.dial_with(identity(&case)).await;
             let outcome = call(&connection, row, &values(row, &*scene.luck)).await;
             let expected = expected(row, case.kind);
-            assert_eq!(gate_word(&outcome), expected, "{} on row {}: {outcome:?}", case.name, row.id);
+            assert_eq!(
+                gate_word(&outcome),
+                expected,
+                "{} on row {}: {outcome:?}",
+                case.name,
+                row.id
+            );
             n_cells += 1;
         }
     }
@@ -279,11 +290,15 @@ async fn a_06_five_ways_to_know_nothing_are_one_answer() {
     scene.target.decide(&ROOT, &decision(rejected, false)).unwrap();
     scene.advance(Span::from_secs(1));
     let paired = scene.paired().await;
-    scene.target.register().step(|step| {
-        let row = step.peer_named(offsite_proto::operator::RequestName::Id(rejected))?.unwrap();
-        step.remove_peer(&row)?;
-        Ok(())
-    }).unwrap();
+    scene
+        .target
+        .register()
+        .step(|step| {
+            let row = step.peer_named(offsite_proto::operator::RequestName::Id(rejected))?.unwrap();
+            step.remove_peer(&row)?;
+            Ok(())
+        })
+        .unwrap();
 
     let stranger = scene.source();
     let classes = [
@@ -325,6 +340,7 @@ async fn a_15_revocation_bites_at_once() {
         assert_eq!(gate_word(&call(&kept, agents, &nothing).await), None);
         let (sender, body) = offsite_transport::Outgoing::stream();
         let streaming = source.dial(&scene).await;
+        let beside = streaming.clone();
         let upload = tokio::spawn({
             let values = values(row, &*scene.luck);
             async move {
@@ -333,9 +349,14 @@ async fn a_15_revocation_bites_at_once() {
                 matches!(outcome, Err(CallError::Transport { .. }))
             }
         });
-        while scene.connections.n_open() < 2 {
+        sender.send("{".into()).await.unwrap();
+        // The upload's own task asks first.
+        for _ in 0..16 {
             tokio::task::yield_now().await;
         }
+        // A later stream of the same connection is answered, so the upload was let in before it.
+        assert_eq!(gate_word(&call(&beside, agents, &nothing).await), None);
+        assert_eq!(scene.connections.n_open(), 2);
         assert!(!upload.is_finished(), "round {round}: the body was not waited for");
         scene.target.revoke(&ROOT, source.shown.subject().unwrap()).unwrap();
         let wait = std::time::Duration::from_secs(5);
@@ -362,15 +383,21 @@ async fn a_15_a_connection_that_was_not_cut_is_refused_all_the_same() {
     assert_eq!(gate_word(&call(&kept, agents, &nothing).await), None);
     // The row ends without anybody cutting the connection: the check of each request has to see it.
     let subject = source.shown.subject().unwrap();
-    scene.target.register().step(|step| {
-        let row = step.peer_of_subject(subject)?.unwrap();
-        step.remove_peer(&row)?;
-        Ok(())
-    }).unwrap();
+    scene
+        .target
+        .register()
+        .step(|step| {
+            let row = step.peer_of_subject(subject)?.unwrap();
+            step.remove_peer(&row)?;
+            Ok(())
+        })
+        .unwrap();
     assert_eq!(gate_word(&call(&kept, agents, &nothing).await), Some(ErrorCode::NotPaired));
     let n_left = scene.target.register().look(|rows| {
         let all = (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded);
-        Ok(rows.scan(crate::peers::tables::KEYS, all, offsite_store::catalog::Order::Ascending, 9)?.len())
+        Ok(rows
+            .scan(crate::peers::tables::KEYS, all, offsite_store::catalog::Order::Ascending, 9)?
+            .len())
     });
     assert_eq!(n_left.unwrap(), 0);
 }

@@ -1,7 +1,10 @@
+//! What names and messages may hold: one corpus for both directions.
+
 use super::*;
 
-/// Texts for messages and names: (text, is it a good message, is it a good name, is the name flagged).
-const CORPUS: &[(&str, bool, bool, bool)] = &[
+/// Texts for messages and names: (text, is it a good message, is it a good name, is the name
+/// flagged).
+pub(crate) const CORPUS: &[(&str, bool, bool, bool)] = &[
     ("plain", true, true, false),
     ("Filiale M\u{fc}nchen", true, true, false),
     ("M\u{75}\u{308}nchen", false, true, true),

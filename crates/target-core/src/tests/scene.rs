@@ -74,10 +74,11 @@ pub(super) fn target_over(
     let identity = Identity { core, authority, certificate };
     let target = Target::over(catalog, settings, identity, world).unwrap();
     let deed = target.deed(&ROOT);
-    let _ = target.catalog().write(|rows| {
+    let added = target.catalog().write(|rows| {
         storage_list::add(rows, &deed, "main", "/srv/offsite")?;
         Ok::<_, Failure>(())
     });
+    added.unwrap();
     (target, key)
 }
 

@@ -209,12 +209,21 @@ async fn e_16_a_stop_lets_open_requests_end_and_waits_for_changes() {
     let mut scene = scene(short()).await;
     let source = scene.paired();
     let connection = scene.dial(Some(&source)).await.unwrap();
-    let calling = tokio::spawn({
+    let mut calling = tokio::spawn({
         let connection = connection.clone();
         async move { connection.call::<Change>(&(), &said("a")).await.map(|answer| answer.status) }
     });
     assert_eq!(scene.begun.recv().await, Some("change"));
     scene.shutdown.cancel();
+    within(5, "the end of accepting", async {
+        while tokio::net::TcpStream::connect(scene.address).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    // The stop has begun and is patient: the call is still open.
+    let patience = std::time::Duration::from_millis(300);
+    assert!(tokio::time::timeout(patience, &mut calling).await.is_err(), "the call was cut");
     assert_eq!(scene.router.mutations().n_running(), 1);
     scene.state.go_on.notify_one();
     assert_eq!(within(5, "the answer", calling).await.unwrap().unwrap(), 204);

@@ -15,7 +15,7 @@ fn n_answers(text: &str) -> usize {
 
 #[tokio::test]
 async fn e_18_doubtful_requests_get_an_error_or_nothing() {
-    let scene = scene(usual()).await;
+    let scene = scene(short()).await;
     let source = scene.paired();
     for doubtful in doubtful::HEADS {
         let shown = String::from_utf8_lossy(doubtful);

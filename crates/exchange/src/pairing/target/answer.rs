@@ -63,12 +63,14 @@ impl Turn<'_> {
     ) -> Stage {
         let reply = match (sight(row_key, &stage, key), &stage) {
             (Sight::Waiting { request: own }, _) if own == request => {
-                let pause = match &stage {
-                    Stage::Pending(pending) => {
-                        self.rules.poll_pause(self.at.now.since(pending.created_at))
+                let waits_since = match &stage {
+                    Stage::AwaitIssued(waiting) => waiting.acceptance.at,
+                    Stage::Active(Paired { renewal: Some(renewal), .. }) => {
+                        renewal.order().not_before + self.rules.backdate
                     }
-                    _ => self.rules.poll_pause_min,
+                    stage => stage.pending().created_at,
                 };
+                let pause = self.rules.poll_pause(self.at.now.since(waits_since));
                 Ok(Reply::Pending { retry_after_secs: whole_secs(pause) })
             }
             (Sight::Ready(certificate), Stage::AwaitFirstUse(paired) | Stage::Active(paired))

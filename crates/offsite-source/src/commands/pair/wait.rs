@@ -1,4 +1,5 @@
-//! `pair wait`: until the request is decided and, if accepted, the pairing is active; or until interrupted.
+//! `pair wait`: until the request is decided and, if accepted, the pairing is active; or until
+//! interrupted.
 
 use offsite_daemon::shutdown;
 use offsite_proto::admin::source::{Pairing, ReadPairing, ShowPairing, State};
@@ -17,7 +18,8 @@ pub(crate) async fn run(context: &Context, target: Option<String>) -> Result<Exi
         }) => resolved,
         interrupted = shutdown::interrupted() => {
             spinner.finish_and_clear();
-            interrupted.map_err(|error| Failure::failed(format!("cannot listen for signals: {error}"), ""))?;
+            interrupted.map_err(|error| Failure::failed(format!("cannot listen for signals: \
+                {error}"), ""))?;
             return Err(Failure::new(
                 Exit::Interrupted,
                 "interrupted",
@@ -32,7 +34,8 @@ pub(crate) async fn run(context: &Context, target: Option<String>) -> Result<Exi
     Ok(exit(&pairing))
 }
 
-/// The pairing once nothing more happens without a person. Scripts get a line for each change on the way.
+/// The pairing once nothing more happens without a person. Scripts get a line for each change on
+/// the way.
 async fn resolved(
     context: &Context,
     target: Option<String>,

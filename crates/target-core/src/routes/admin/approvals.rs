@@ -12,9 +12,9 @@ use offsite_transport::{Call, Reply};
 
 use super::show;
 use super::{Operators, answer as answer_with};
+use crate::adopt;
 use crate::approvals::{self, Act, Answer, Register, Seen};
 use crate::authority::{Object, sees};
-use crate::deed::Deed;
 use crate::failure::Failure;
 use crate::principal::Principal;
 
@@ -74,9 +74,21 @@ fn answer(
     let id: JobId = id
         .parse()
         .map_err(|_| Refusal::new(ErrorCode::RequestUnknown, "there is no such approval"))?;
-    let row = state.write(by, |rows, deed| {
-        approvals::answer(rows, deed, &Peers, id.to_bytes(), digest, said)
+    let target = &state.target;
+    let deed = target.deed(by);
+    let (row, outcomes) = target.register().step(|step| {
+        let row = approvals::answer(step.rows(), &deed, &Peers, id.to_bytes(), digest, said)?;
+        let outcomes = match (&row.act, said) {
+            (Act::AdoptIdentity { source, request }, Answer::Agree) => {
+                target.adopt(step, by, *source, *request)?
+            }
+            _ => Vec::new(),
+        };
+        Ok((row, outcomes))
     })?;
+    for outcome in outcomes {
+        target.carry_out(outcome)?;
+    }
     Ok(show::approval(&row, state.target.now()))
 }
 
@@ -100,28 +112,16 @@ pub(super) fn may_begin(
 pub(super) struct Peers;
 
 impl Register for Peers {
-    fn describe_adoption(&self, _: &dyn RowsMut, _: CoreId, _: RequestId) -> Result<Seen, Failure> {
-        Err(adoption_not_built())
-    }
-
-    fn adopt(
+    fn describe_adoption(
         &self,
-        _: &mut dyn RowsMut,
-        _: &Deed<'_>,
-        _: CoreId,
-        _: RequestId,
-    ) -> Result<(), Failure> {
-        Err(adoption_not_built())
+        rows: &dyn RowsMut,
+        source: CoreId,
+        request: RequestId,
+    ) -> Result<Seen, Failure> {
+        adopt::describe(rows, source, request)
     }
 
     fn sources_of(&self, rows: &dyn RowsMut, tenant: TenantId) -> Result<Vec<String>, Failure> {
         super::tenants::sources_of(rows, tenant)
     }
-}
-
-fn adoption_not_built() -> Failure {
-    Failure::refused(
-        ErrorCode::NotImplemented,
-        "adopting an identity is not built yet in this release",
-    )
 }

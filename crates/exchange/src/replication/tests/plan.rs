@@ -1,0 +1,122 @@
+//! The plan against a naive one that asks every rule of every image until nothing changes.
+
+use offsite_model::Luck as _;
+use offsite_testkit::SeededLuck;
+
+use super::*;
+
+fn world(luck: &SeededLuck) -> (Vec<Ours>, Vec<Theirs>) {
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    for volume in 0..=luck.below(2) as u8 {
+        let volume = VolumeId::from_bytes([volume; 16]);
+        let mut last: Option<(u32, Digest)> = None;
+        let mut is_gap_there = false;
+        for epoch in 0..luck.between(1, 9) as u32 {
+            let digest = Digest::of(&luck.bytes(8));
+            let parent = if luck.chance(1, 5) { None } else { last };
+            let name = (volume, epoch);
+            let taken_at = Timestamp::from_secs(i64::from(epoch) + luck.below(3) as i64);
+            let is_ours = !luck.chance(1, 8);
+            if is_ours {
+                ours.push(Ours { name, digest, parent, taken_at, is_seeded: luck.chance(1, 6) });
+            }
+            let is_there = luck.chance(1, 3);
+            if is_there {
+                let digest = if luck.chance(1, 6) { Digest::of(b"other") } else { digest };
+                let is_orphaned = parent.is_some() && is_gap_there;
+                let previous = parent.map(|(epoch, _)| epoch);
+                theirs.push(Theirs { name, digest, previous, is_orphaned });
+            }
+            is_gap_there = !is_there || (parent.is_some() && is_gap_there);
+            last = Some((epoch, digest));
+        }
+    }
+    luck.shuffle(&mut ours);
+    luck.shuffle(&mut theirs);
+    (ours, theirs)
+}
+
+/// Indices that must be sent, found by asking again and again.
+fn naive(ours: &[Ours], theirs: &[Theirs]) -> BTreeSet<usize> {
+    let has =
+        |name, digest| theirs.iter().any(|image| image.name == name && image.digest == digest);
+    let named = |name| theirs.iter().any(|image| image.name == name);
+    let mut sent = BTreeSet::new();
+    loop {
+        let before = sent.len();
+        for (index, image) in ours.iter().enumerate() {
+            let parent_ok = image.parent.is_none_or(|(epoch, digest)| {
+                let name = (image.name.0, epoch);
+                let own = |other: &&Ours| other.name == name && other.digest == digest;
+                has(name, digest)
+                    || ours.iter().enumerate().any(|(other, parent)| {
+                        own(&parent)
+                            && (sent.contains(&other) || (parent.is_seeded && !named(name)))
+                    })
+            });
+            if !named(image.name) && !image.is_seeded && parent_ok {
+                sent.insert(index);
+            }
+        }
+        if sent.len() == before {
+            return sent;
+        }
+    }
+}
+
+#[test]
+fn the_plan_sends_what_a_naive_one_sends_and_parents_first() {
+    let luck = SeededLuck::from_env_or(1);
+    let (mut n_sent, mut n_urgent) = (0, 0);
+    for round in 0..3_000 {
+        let (ours, theirs) = world(&luck);
+        let plan = plan(&ours, &theirs);
+        let sent: BTreeSet<usize> = plan.work.iter().map(|work| work.image).collect();
+        assert_eq!(sent, naive(&ours, &theirs), "round {round}: {ours:#?} {theirs:#?}");
+        assert_eq!(sent.len(), plan.work.len(), "round {round}: something is sent twice");
+        let mut seen_ordinary = false;
+        for (place, work) in plan.work.iter().enumerate() {
+            let image = ours[work.image];
+            if let Some(after) = work.after {
+                assert!(after < place, "round {round}: a child before its parent");
+                let parent = ours[plan.work[after].image];
+                assert_eq!(Some((parent.name.1, parent.digest)), image.parent);
+            }
+            // Whatever an orphan waits for directly comes before what nobody waits for.
+            let is_urgent = theirs.iter().any(|orphan| {
+                orphan.is_orphaned
+                    && orphan.previous.map(|epoch| (orphan.name.0, epoch)) == Some(image.name)
+            });
+            let serves_urgent = |mut work: usize| loop {
+                let later = plan.work.iter().skip(work + 1).position(|w| w.after == Some(work));
+                match later {
+                    Some(n) => work = work + 1 + n,
+                    None => break false,
+                }
+                let name = ours[plan.work[work].image].name;
+                if theirs.iter().any(|o| {
+                    o.is_orphaned && o.previous.map(|epoch| (o.name.0, epoch)) == Some(name)
+                }) {
+                    break true;
+                }
+            };
+            n_urgent += u64::from(is_urgent);
+            assert!(!(is_urgent && seen_ordinary), "round {round}: an orphan's parent waits");
+            seen_ordinary |= !is_urgent && !serves_urgent(place) && {
+                let chain = Planner {
+                    ours: &ours,
+                    by_name: ours.iter().enumerate().map(|(i, o)| (o.name, i)).collect(),
+                    theirs: BTreeMap::new(),
+                    verdicts: BTreeMap::new(),
+                    plan: Plan::default(),
+                };
+                !chain.parents_of_orphans(&theirs).contains(&image.name)
+            };
+        }
+        n_sent += plan.work.len();
+    }
+    assert!(
+        n_sent > 3_000 && n_urgent > 300,
+        "{n_sent} sent, {n_urgent} urgent: nothing was tried"
+    );
+}

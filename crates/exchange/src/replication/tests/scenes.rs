@@ -1,0 +1,372 @@
+//! Scenes: small worlds without chance, and what happens in them line by line.
+
+use offsite_model::{AgentId, Luck as _, Span};
+use offsite_proto::error::ErrorCode;
+use offsite_proto::window::ListEntry;
+use offsite_testkit::{SeededLuck, expect};
+
+use super::world::{Plan, World, target_rules};
+use crate::replication::target::{
+    Effect, Input, ParentStanding, Session, Spec, StageFault, Standing, decide,
+};
+
+fn scene(plan: Plan, prepare: impl FnOnce(&mut World)) -> String {
+    let mut world = World::new(plan);
+    prepare(&mut world);
+    world.run().unwrap_or_else(|broken| panic!("{broken}\n{}", world.trace));
+    world.trace
+}
+
+#[test]
+fn two_round_trips_before_the_first_key() {
+    // Everything the job asks is one round trip, row 56 the other; then keys flow, windows ahead of answers.
+    let trace = scene(Plan { n_records: 60, ..Plan::calm(3) }, |_| {});
+    let lines: Vec<&str> = trace.lines().collect();
+    let first_key = lines.iter().position(|line| line.contains("KEYS 0")).unwrap();
+    let third_key = lines.iter().position(|line| line.contains("KEYS 2")).unwrap();
+    let first_answer = lines.iter().position(|line| line.contains("WANTED")).unwrap();
+    assert!(third_key < first_answer, "{trace}");
+    expect![["
+        source asks Pairing
+        source asks MayStart
+        source asks FreeSpace
+        source asks SeedDrives
+        source asks Mirror
+        source asks Images
+        source asks Orphans
+        plan: 1 to send
+          v1e0 Open
+          v1e0 is opened: Fresh
+          v1e0 KEYS 0: 16 from 0
+    "]]
+    .assert_eq(&lines[..=first_key].join("\n"));
+}
+
+#[test]
+fn resumes_after_cut_mid_window() {
+    let trace = scene(Plan { n_records: 48, ..Plan::calm(5) }, |world| {
+        world.cut_after_windows = Some(2);
+    });
+    let from = trace.lines().skip_while(|line| !line.contains("KEYS 0"));
+    expect![["
+          v1e0 KEYS 0: 14 from 0
+          v1e0 KEYS 1: 15 from 14
+          v1e0 KEYS 2: 7 from 29
+          v1e0 WANTED 0: 11110011100010
+          v1e0 WANTED 1: 111110111110101
+          v1e0 WANTED 2: 1011111
+          v1e0 group as it lies: [0, 1, 2, 3]
+          v1e0 group as it lies: [6, 7, 8]
+          v1e0 group as it lies: [12]
+          v1e0 group as it lies: [14, 15, 16, 17]
+          v1e0 group as it lies: [20, 21]
+          v1e0 group as it lies: [22, 23, 24]
+          v1e0 group as it lies: [28]
+          v1e0 group made anew: [18, 26]
+          v1e0 group as it lies: [32]
+          v1e0 group as it lies: [33]
+          v1e0 group as it lies: [34, 35]
+          v1e0 group made anew: [29, 31]
+        --- the link is cut
+          v1e0 rests after failure 1
+          v1e0 Open
+          v1e0 Transferred(Some(00000000-0000-0000-0000-000000000001))
+          v1e0 is opened: Live
+          v1e0 KEYS 0: 14 from 0
+          v1e0 KEYS 1: 15 from 14
+          v1e0 KEYS 2: 7 from 29
+          v1e0 WANTED 0: 00000000000000
+          v1e0 WANTED 1: 000010000000100
+          v1e0 WANTED 2: 1011111
+          v1e0 group made anew: [18, 26]
+          v1e0 group as it lies: [32]
+          v1e0 group as it lies: [33]
+          v1e0 group as it lies: [34, 35]
+          v1e0 group made anew: [29, 31]
+          v1e0 BeginCommit
+          v1e0 Poke(30)
+          v1e0 is stored: Ok(())
+          v1e0 ends: Committed
+        job ends: Succeeded
+    "]]
+    .assert_eq(&from.collect::<Vec<_>>().join("\n"));
+}
+
+#[test]
+fn a_group_partly_wanted_is_made_anew() {
+    // The target has every second record of the image already, from another of the tenant's images.
+    let trace = scene(Plan { n_records: 16, ..Plan::calm(7) }, |world| {
+        let records = world.images[0].list.iter().filter(|listed| !listed.entry.is_zeros());
+        let held: Vec<_> = records.skip(1).step_by(4).map(|listed| listed.entry.key()).collect();
+        world.store.extend(held.into_iter().map(|key| (key, true)));
+    });
+    let from = trace.lines().skip_while(|line| !line.contains("KEYS 0"));
+    expect![["
+          v1e0 KEYS 0: 10 from 0
+          v1e0 WANTED 0: 1010110100
+          v1e0 group as it lies: [2]
+          v1e0 group as it lies: [4]
+          v1e0 group as it lies: [5]
+          v1e0 group made anew: [0, 7]
+          v1e0 BeginCommit
+          v1e0 Poke(30)
+          v1e0 is stored: Ok(())
+          v1e0 ends: Committed
+        job ends: Succeeded
+    "]]
+    .assert_eq(&from.collect::<Vec<_>>().join("\n"));
+}
+
+#[test]
+fn wrong_bytes_under_a_key_are_refused_and_sent_raw() {
+    let trace = scene(Plan { n_records: 8, ..Plan::calm(9) }, |world| world.wrong_next = 1);
+    let from = trace.lines().skip_while(|line| !line.contains("KEYS 0"));
+    expect![["
+          v1e0 KEYS 0: 5 from 0
+          v1e0 WANTED 0: 11010
+          v1e0 WRONG group: [0, 1]
+          v1e0 group as it lies: [3]
+          v1e0 FAIL hash_mismatch: a group does not hold what its table says
+          v1e0 rests after failure 1
+          v1e0 Open
+          v1e0 Transferred(Some(00000000-0000-0000-0000-000000000001))
+          v1e0 is opened: Live
+          v1e0 KEYS 0: 5 from 0
+          v1e0 WANTED 0: 11000
+          v1e0 group made raw: [0, 1]
+          v1e0 BeginCommit
+          v1e0 Poke(30)
+          v1e0 is stored: Ok(())
+          v1e0 ends: Committed
+        job ends: Succeeded
+    "]]
+    .assert_eq(&from.collect::<Vec<_>>().join("\n"));
+}
+
+#[test]
+fn an_orphans_parent_goes_first() {
+    // Epoch 1 is on the target without its base; epoch 2 and the base are to be sent.
+    let trace = scene(Plan { n_records: 4, n_epochs: 3, ..Plan::calm(11) }, |world| {
+        let image = world.images[1].clone();
+        let list: Vec<ListEntry> = image.list.iter().map(|listed| listed.entry).collect();
+        world.store.extend(list.iter().map(|entry| (entry.key(), true)));
+        world.committed.insert(image.ours.name, (image.ours.digest, list));
+    });
+    let opened = trace.lines().filter(|line| line.contains("opened") || line.contains("stored"));
+    let opened = opened.map(str::trim);
+    expect![["
+          v1e0 is opened: Fresh
+          v1e2 is opened: Fresh
+          v1e2 is stored: Ok(())
+          v1e0 is stored: Ok(())
+    "]]
+    .assert_eq(&opened.collect::<Vec<_>>().join("\n"));
+}
+
+fn session(n_records: u64) -> (Session, Vec<ListEntry>) {
+    let world = World::new(Plan { n_records, ..Plan::calm(1) });
+    let image = &world.images[0];
+    let spec = Spec::check(image.open.clone()).unwrap();
+    let id = offsite_model::SessionId::from_bytes([1; 16]);
+    let list = image.list.iter().map(|listed| listed.entry).collect();
+    (Session::new(id, spec, target_rules(), Span::ZERO), list)
+}
+
+#[test]
+fn b_08_a_have_waits_for_its_hold() {
+    let (mut session, list) = session(8);
+    let keys = Input::Keys { window: 0, first_ordinal: 0, entries: list.clone() };
+    let effects = session.step(keys, Span::ZERO);
+    let [Effect::LookUp { ticket, keys }] = &effects[..] else { panic!("{effects:?}") };
+    let held = vec![true; keys.len()];
+    let effects = session.step(Input::LookedUp { ticket: *ticket, held }, Span::ZERO);
+    let [Effect::WriteDraft { is_awaited: true, ticket, .. }] = &effects[..] else {
+        panic!("nothing may be answered before the draft is durable: {effects:?}")
+    };
+    let effects = session.step(Input::DraftWritten { ticket: *ticket }, Span::ZERO);
+    assert!(matches!(&effects[..], [Effect::Reply(_)]), "{effects:?}");
+}
+
+#[test]
+fn b_04_only_what_is_wanted_is_taken() {
+    let (mut session, list) = session(8);
+    let record = list.iter().position(|entry| !entry.is_zeros()).unwrap();
+    let entry = list[record];
+    let group = |key| Input::Group {
+        table: vec![offsite_proto::group::GroupEntry::new(record as u64, key, entry.bytes())],
+        is_encrypted: false,
+        bytes: 100,
+    };
+    let refused = |effects: Vec<Effect>| match &effects[..] {
+        [Effect::Fail(refusal)] => refusal.code,
+        other => panic!("{other:?}"),
+    };
+    // Before any key was offered; then under another key than the one offered.
+    assert_eq!(refused(session.step(group(entry.key()), Span::ZERO)), ErrorCode::WrongState);
+    let keys = Input::Keys { window: 0, first_ordinal: 0, entries: list };
+    let Some(Effect::LookUp { ticket, .. }) = session.step(keys, Span::ZERO).pop() else {
+        panic!()
+    };
+    session.step(Input::LookedUp { ticket, held: Vec::new() }, Span::ZERO);
+    let other = offsite_model::Key::of(b"other");
+    assert_eq!(refused(session.step(group(other), Span::ZERO)), ErrorCode::WrongState);
+    let effects = session.step(group(entry.key()), Span::ZERO);
+    assert_eq!(effects, [Effect::Stage { group: 0 }]);
+    // Twice is once too often.
+    assert_eq!(refused(session.step(group(entry.key()), Span::ZERO)), ErrorCode::WrongState);
+    // A refused group names its ordinals and is wanted again.
+    let outcome = Err(StageFault::HashMismatch);
+    let effects = session.step(Input::Staged { group: 0, outcome }, Span::ZERO);
+    let [Effect::Fail(refusal), ..] = &effects[..] else { panic!("{effects:?}") };
+    assert_eq!(refusal.detail.as_ref().unwrap()["ordinals"], serde_json::json!([record]));
+    assert_eq!(session.step(group(entry.key()), Span::ZERO), [Effect::Stage { group: 1 }]);
+}
+
+#[test]
+fn e_07_more_than_was_granted_is_refused() {
+    let (mut session, _) = session(8);
+    let bytes = target_rules().credit_bytes + 1;
+    let group = Input::Group { table: Vec::new(), is_encrypted: false, bytes };
+    let effects = session.step(group, Span::ZERO);
+    assert!(
+        matches!(&effects[..], [Effect::Fail(r)] if r.code == ErrorCode::TooLarge),
+        "{effects:?}"
+    );
+}
+
+#[test]
+fn d_16_another_list_than_announced_is_never_committed() {
+    // Wrong, missing, extra and reordered references: whatever is not the list is refused before it is visible.
+    let luck = SeededLuck::from_env_or(4);
+    for round in 0..200 {
+        let (mut session, mut list) = session(24);
+        let n = list.len() as u64;
+        let at = luck.below(n) as usize;
+        match round % 4 {
+            0 => {
+                let key = offsite_model::Key::of(&luck.bytes(4));
+                list[at] = ListEntry::record(list[at].offset(), 4096, key);
+            }
+            1 => {
+                list.remove(at);
+            }
+            2 => list.push(ListEntry::record(24 * 4096, 4096, offsite_model::Key::of(b"extra"))),
+            _ => {
+                let other = (at + 1) % list.len();
+                let (a, b) = (list[at], list[other]);
+                list[at] = b;
+                list[other] = a;
+            }
+        }
+        let unchanged = World::new(Plan { n_records: 24, ..Plan::calm(1) });
+        if list.iter().eq(unchanged.images[0].list.iter().map(|listed| &listed.entry)) {
+            continue;
+        }
+        let mut effects = Vec::new();
+        for (window, entries) in list.chunks(16).enumerate() {
+            let first_ordinal = window as u64 * 16;
+            let window = window as u32;
+            let keys = Input::Keys { window, first_ordinal, entries: entries.to_vec() };
+            for effect in session.step(keys, Span::ZERO) {
+                let Effect::LookUp { ticket, keys } = effect else { continue };
+                let held = vec![true; keys.len()];
+                for effect in session.step(Input::LookedUp { ticket, held }, Span::ZERO) {
+                    if let Effect::WriteDraft { ticket, is_awaited: true, .. } = effect {
+                        session.step(Input::DraftWritten { ticket }, Span::ZERO);
+                    }
+                }
+            }
+        }
+        effects.extend(session.step(Input::End { commit: true }, Span::ZERO));
+        assert!(!effects.contains(&Effect::Commit), "round {round} at {at}: {list:?}");
+        assert!(session.poke().is_err());
+    }
+}
+
+#[test]
+fn row_56_is_judged_by_what_is_there() {
+    let world = World::new(Plan { n_epochs: 2, n_records: 9, ..Plan::calm(2) });
+    let base = Spec::check(world.images[0].open.clone()).unwrap();
+    let child = Spec::check(world.images[1].open.clone()).unwrap();
+    let standing = Standing {
+        is_agent_known: true,
+        is_paused: false,
+        has_space: true,
+        is_available: true,
+        parent: ParentStanding::Absent,
+        committed: None,
+        session: None,
+        draft: None,
+    };
+    let code = |spec: &Spec, standing: Standing<'_>| match decide(spec, &standing) {
+        Ok(opening) => format!("{opening:?}"),
+        Err(refusal) => refusal.code.to_string(),
+    };
+    let digest = base.digest();
+    let mut other = world.images[0].open.clone();
+    other.image_digest.0 = child.digest();
+    let other = Spec::check(other).unwrap();
+    let live = Session::new(
+        offsite_model::SessionId::from_bytes([1; 16]),
+        base.clone(),
+        target_rules(),
+        Span::ZERO,
+    );
+    let mut orphan = world.images[1].open.clone();
+    orphan.allow_orphan = true;
+    let orphan = Spec::check(orphan).unwrap();
+    let told = [
+        ("fresh", code(&base, standing)),
+        ("unknown agent", code(&base, Standing { is_agent_known: false, ..standing })),
+        ("paused", code(&base, Standing { is_paused: true, ..standing })),
+        ("full", code(&base, Standing { has_space: false, ..standing })),
+        ("offline", code(&base, Standing { is_available: false, ..standing })),
+        ("live", code(&base, Standing { session: Some(&live), ..standing })),
+        ("live, other", code(&other, Standing { session: Some(&live), ..standing })),
+        ("draft", code(&base, Standing { draft: Some(&base), ..standing })),
+        ("draft of another", code(&base, Standing { draft: Some(&other), ..standing })),
+        ("committed", code(&base, Standing { committed: Some(digest), ..standing })),
+        ("committed, other", code(&other, Standing { committed: Some(digest), ..standing })),
+        ("no parent", code(&child, standing)),
+        ("no parent, orphan", code(&orphan, standing)),
+        (
+            "parent",
+            code(&child, Standing { parent: ParentStanding::Committed(digest), ..standing }),
+        ),
+        (
+            "parent on its way",
+            code(&child, Standing { parent: ParentStanding::Transferring(digest), ..standing }),
+        ),
+        (
+            "another parent",
+            code(
+                &child,
+                Standing { parent: ParentStanding::Committed(child.digest()), ..standing },
+            ),
+        ),
+    ];
+    let told: Vec<String> = told.iter().map(|(when, what)| format!("{when}: {what}")).collect();
+    expect![["
+        fresh: Fresh
+        unknown agent: agent_unknown
+        paused: replication_paused
+        full: no_space
+        offline: repository_unavailable
+        live: Live
+        live, other: already_exists
+        draft: FromDraft
+        draft of another: Fresh
+        committed: Committed
+        committed, other: already_exists
+        no parent: base_missing
+        no parent, orphan: Fresh
+        parent: Fresh
+        parent on its way: Fresh
+        another parent: base_missing
+    "]]
+    .assert_eq(&told.join("\n"));
+    let mut bad = world.images[0].open.clone();
+    bad.agent_id.0 = AgentId::from_bytes([0; 16]);
+    bad.record_size = 5_000;
+    assert_eq!(Spec::check(bad).unwrap_err().code, ErrorCode::BadRequest);
+}
