@@ -16,7 +16,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use offsite_exchange::pairing::Rules;
-use offsite_model::{CoreId, Timestamp};
+use offsite_model::{CoreId, TenantId, Timestamp};
 use offsite_proto::operator::RequestName;
 use offsite_store::catalog::{
     Catalog, CatalogError, Order, Rows, Table, Transactions, TypedRows, TypedRowsMut, Value,
@@ -330,6 +330,28 @@ fn each<T: Value>(
         }
         if is_last {
             return Ok(());
+        }
+    }
+}
+
+/// Names of the sources that still belong to a tenant.
+pub(crate) fn sources_of<R: Rows + ?Sized>(
+    rows: &R,
+    tenant: TenantId,
+) -> Result<Vec<String>, Failure> {
+    let mut names = Vec::new();
+    let mut after: Option<Vec<u8>> = None;
+    loop {
+        let page =
+            rows.scan_values::<PeerRow>(PEERS, b"", after.as_deref(), Order::Ascending, PAGE)?;
+        let Some((last, _)) = page.last() else { return Ok(names) };
+        after = Some(last.clone());
+        for (_, row) in page {
+            let is_its = row.place.as_ref().is_some_and(|place| place.tenant.0 == tenant);
+            // An ended pairing's points may still be there, so it counts until it is forgotten.
+            if is_its {
+                names.push(row.asked().host_name.clone());
+            }
         }
     }
 }

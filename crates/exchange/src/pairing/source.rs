@@ -28,6 +28,7 @@
 
 mod active;
 mod leave;
+mod line;
 mod orders;
 mod request;
 mod turn;
@@ -46,6 +47,7 @@ pub use stages::{
 
 use serde::{Deserialize, Serialize};
 
+use self::line::Line;
 use self::turn::Turn;
 use super::{IllegalMove, Moment, Rules};
 
@@ -54,16 +56,6 @@ use super::{IllegalMove, Moment, Rules};
 pub struct Source {
     stage: Stage,
     line: Line,
-}
-
-/// How the conversation goes: what is awaited, what went wrong. It starts anew with the program.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Line {
-    n_calls: u32,
-    awaited: Option<Ticket>,
-    n_failures: u32,
-    trouble: Option<Trouble>,
-    skew_secs: Option<i64>,
 }
 
 /// What a step leads to.

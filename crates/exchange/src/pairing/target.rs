@@ -75,7 +75,7 @@ impl Target {
         turn.audit(Audit::Filed);
         turn.reply(Ok(pending.submitted(rules)));
         let stage = Stage::Pending(pending);
-        turn.finish(Self { key, stage })
+        Step { effects: turn.finish(&stage), row: Self { key, stage } }
     }
 
     /// Takes one thing that happened; says what must be done about it.
@@ -104,7 +104,7 @@ impl Target {
             }
             Input::Revoke { by } => turn.revoke(stage, by),
         };
-        Ok(turn.finish(Self { key: self.key.clone(), stage }))
+        Ok(Step { effects: turn.finish(&stage), row: Self { key: self.key.clone(), stage } })
     }
 
     /// Where it stands.

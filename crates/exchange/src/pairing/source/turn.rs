@@ -3,11 +3,11 @@
 use offsite_model::{Span, Timestamp};
 use offsite_proto::error::ErrorCode;
 
+use super::line::Line;
 use super::stages::{
     Active, Alarmed, AwaitArtifacts, AwaitDecision, AwaitInstalled, Ended, Link, Stage,
 };
-use super::words::{Ask, Call, Cause, Effect, Event, Failure, Shown, Ticket, Trouble};
-use super::{Answer, Line};
+use super::words::{Answer, Ask, Call, Cause, Effect, Event, Failure, Shown, Ticket, Trouble};
 use crate::pairing::{IllegalMove, Moment, PublicKey, Rules};
 
 /// The longest a target may tell us to wait: a hostile one must not silence the source for years.

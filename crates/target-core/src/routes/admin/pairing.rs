@@ -9,7 +9,7 @@ use offsite_proto::json::Json;
 use offsite_proto::text::Time;
 use offsite_transport::{Call, Reply};
 
-use super::{Operators, answer};
+use super::context::{Operators, answer};
 use crate::audit::Event;
 use crate::peers::tables::Door;
 use crate::principal::Principal;

@@ -15,7 +15,8 @@ use offsite_proto::pairing::Resolution;
 use offsite_proto::text::Text;
 use offsite_transport::{Call, Reply};
 
-use super::{Operators, answer, show::tenant_name};
+use super::context::{Operators, answer};
+use super::show::tenant_name;
 use crate::accept::request_object;
 use crate::authority::permits;
 use crate::peers::tables::PeerRow;
