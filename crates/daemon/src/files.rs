@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -18,6 +18,35 @@ use rustix::io::Errno;
 /// The files of this machine.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemFiles;
+
+impl SystemFiles {
+    /// The path without links, `.` and `..`; it must exist.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn resolved(&self, path: &Path) -> io::Result<PathBuf> {
+        path.canonicalize()
+    }
+
+    /// Whether two names stand for one file or one device; a name that does not exist stands for nothing.
+    ///
+    /// # Errors
+    /// The system's, other than that a name does not exist.
+    pub fn is_same(&self, a: &Path, b: &Path) -> io::Result<bool> {
+        let Some((a, b)) = identity(a)?.zip(identity(b)?) else { return Ok(false) };
+        Ok(a == b)
+    }
+}
+
+/// What a name stands for in the end: a device by its number, anything else by file system and inode.
+fn identity(path: &Path) -> io::Result<Option<(bool, u64, u64)>> {
+    let found = match rustix::fs::stat(path) {
+        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
+        found => found?,
+    };
+    let is_device = rustix::fs::FileType::from_raw_mode(found.st_mode) == rustix::fs::FileType::BlockDevice;
+    Ok(Some(if is_device { (true, found.st_rdev, 0) } else { (false, found.st_dev, found.st_ino) }))
+}
 
 impl FileSystem for SystemFiles {
     #[expect(clippy::disallowed_methods, reason = "this is the module that opens files")]
@@ -211,6 +240,24 @@ mod tests {
         SystemFiles.write_atomically(&file, b"bytes").unwrap();
         assert_eq!(SystemFiles.read(&link, 10).unwrap(), b"bytes");
         assert_eq!(SystemFiles.metadata(&link).unwrap().kind, Kind::Symlink);
+    }
+
+    #[test]
+    fn one_file_is_recognised_under_all_its_names() {
+        let place = tempfile::tempdir().unwrap();
+        let (file, link, hard) =
+            (place.path().join("file"), place.path().join("link"), place.path().join("hard"));
+        SystemFiles.write_atomically(&file, b"bytes").unwrap();
+        symlink(&file, &link).unwrap();
+        fs::hard_link(&file, &hard).unwrap();
+        for other in [&file, &link, &hard] {
+            assert!(SystemFiles.is_same(&file, other).unwrap(), "{}", other.display());
+        }
+        let other = place.path().join("other");
+        assert!(!SystemFiles.is_same(&file, &other).unwrap(), "nothing there");
+        SystemFiles.write_atomically(&other, b"bytes").unwrap();
+        assert!(!SystemFiles.is_same(&file, &other).unwrap(), "the same bytes are another file");
+        assert_eq!(SystemFiles.resolved(&link).unwrap(), SystemFiles.resolved(&file).unwrap());
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //! **Absent:** anything about backup, peers or records (`layers`).
 
 pub mod clock;
+pub mod command;
 pub mod config;
 pub mod data_dir;
 pub mod files;

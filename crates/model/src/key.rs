@@ -121,6 +121,29 @@ impl ListDigest {
     }
 }
 
+/// Builds the [`Digest`] of bytes that come in pieces, such as a whole volume.
+#[derive(Clone, Default)]
+pub struct BytesDigest(blake3::Hasher);
+
+impl BytesDigest {
+    /// The digest of no bytes, to be extended.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds the next bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The digest of the bytes added so far.
+    #[must_use]
+    pub fn finish(&self) -> Digest {
+        Digest(*self.0.finalize().as_bytes())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -18,6 +18,6 @@ pub use id::{
     AgentId, CoreId, IdError, ImageId, JobId, PointId, RepositoryId, RequestId, SessionId,
     TenantId, TokenId, UserId, VolumeId,
 };
-pub use key::{Digest, DigestError, Key, ListDigest};
+pub use key::{BytesDigest, Digest, DigestError, Key, ListDigest};
 pub use luck::Luck;
 pub use time::{Clock, Span, Timestamp};

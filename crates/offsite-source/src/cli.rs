@@ -57,6 +57,18 @@ pub(crate) enum Command {
     /// Name the machines to protect
     #[command(subcommand)]
     Agents(Agents),
+    /// Make a recovery point of an agent now
+    Protect {
+        /// The agent: its name or its id
+        name: String,
+    },
+    /// List, show and delete recovery points
+    #[command(subcommand)]
+    Points(Points),
+    /// Write a volume of a recovery point to a file or a device
+    Restore(Restore),
+    /// Read everything that is kept and name what is damaged
+    Verify,
     /// Pair with a target
     #[command(subcommand)]
     Pair(Pair),
@@ -91,11 +103,76 @@ pub(crate) enum Agents {
         /// Its name or its id
         name: String,
     },
+    /// Show or set what runs before and after an agent's volumes are read
+    Hooks(Hooks),
     /// Forget an agent; its volumes are not touched
     Remove {
         /// Its name or its id
         name: String,
     },
+}
+
+/// What runs before and after an agent's volumes are read. Without an option: show.
+#[derive(Debug, Args)]
+pub(crate) struct Hooks {
+    /// The agent: its name or its id
+    pub(crate) name: String,
+    /// A program to run before, such as one that freezes a database or makes a snapshot
+    #[arg(long, value_name = "PROGRAM")]
+    pub(crate) before: Option<PathBuf>,
+    /// A program to run after, whatever happened in between
+    #[arg(long, value_name = "PROGRAM")]
+    pub(crate) after: Option<PathBuf>,
+    /// Seconds that each may take before it is killed [default: 60]
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) timeout: Option<u32>,
+    /// Make the recovery point although a hook failed
+    #[arg(long)]
+    pub(crate) proceed_on_failure: bool,
+    /// Run nothing any more
+    #[arg(long, conflicts_with_all = ["before", "after", "timeout", "proceed_on_failure"])]
+    pub(crate) clear: bool,
+}
+
+/// Verbs about recovery points.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Points {
+    /// List the recovery points of an agent, oldest first
+    List {
+        /// The agent: its name or its id
+        name: String,
+    },
+    /// Show one recovery point
+    Show {
+        /// Its id
+        point: String,
+    },
+    /// Delete a recovery point
+    Delete {
+        /// Its id
+        point: String,
+    },
+}
+
+/// What to restore, and where to.
+#[derive(Debug, Args)]
+pub(crate) struct Restore {
+    /// The agent: its name or its id
+    pub(crate) name: String,
+    /// The volume's label
+    pub(crate) volume: String,
+    /// The file or block device to write
+    #[arg(long, value_name = "FILE")]
+    pub(crate) to: PathBuf,
+    /// The recovery point: its id, or latest
+    #[arg(long, value_name = "POINT", default_value = "latest")]
+    pub(crate) point: String,
+    /// Write over what is there
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+    /// Write even over a volume that an agent protects, such as the machine's own disk
+    #[arg(long, requires = "overwrite")]
+    pub(crate) overwrite_volume: bool,
 }
 
 /// Verbs about pairings.

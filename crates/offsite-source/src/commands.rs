@@ -4,11 +4,15 @@ pub(crate) mod agents;
 pub(crate) mod doctor;
 pub(crate) mod init;
 pub(crate) mod pair;
+pub(crate) mod points;
+pub(crate) mod protect;
+pub(crate) mod restore;
 pub(crate) mod serve;
 pub(crate) mod status;
 pub(crate) mod unpair;
+pub(crate) mod verify;
 
-use crate::cli::{Agents, Command, Pair};
+use crate::cli::{Agents, Command, Pair, Points};
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 
@@ -28,6 +32,17 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Fai
         Command::Agents(Agents::Remove { name }) => {
             agents::remove::run(context, name).await.map(done)
         }
+        Command::Agents(Agents::Hooks(hooks)) => {
+            agents::hooks::run(context, hooks).await.map(done)
+        }
+        Command::Protect { name } => protect::run(context, name).await.map(done),
+        Command::Points(Points::List { name }) => points::list(context, name).await.map(done),
+        Command::Points(Points::Show { point }) => points::show(context, &point).await.map(done),
+        Command::Points(Points::Delete { point }) => {
+            points::delete(context, &point).await.map(done)
+        }
+        Command::Restore(restore) => restore::run(context, restore).await.map(done),
+        Command::Verify => verify::run(context).await,
         Command::Pair(Pair::Request(request)) => {
             pair::request::run(context, request).await.map(done)
         }

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use offsite_proto::endpoint::Endpoint;
-use offsite_transport::{CallError, LocalClient, LocalError};
+use offsite_proto::endpoint::{Endpoint, Params, Row, Values};
+use offsite_transport::{CallError, LocalClient, LocalError, Outgoing, StreamAnswer};
 
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
@@ -31,18 +31,43 @@ impl Context {
         params: &E::Params,
         body: &E::Request,
     ) -> Result<E::Response, Failure> {
+        let answer = self.client().await?.call::<E>(params, body).await;
+        answer.map(|answer| answer.body).map_err(not_answered)
+    }
+
+    /// Asks the daemon for an answer that is read as it comes.
+    pub(crate) async fn ask_stream(
+        &self,
+        row: &Row,
+        params: &impl Params,
+    ) -> Result<StreamAnswer, Failure> {
+        let mut values = Values::new();
+        params.write(&mut values);
+        let client = self.client().await?;
+        let answer = client.stream(row, &values, None, Outgoing::empty(), u64::MAX).await;
+        answer.map_err(not_answered)
+    }
+
+    async fn client(&self) -> Result<LocalClient, Failure> {
         let client = LocalClient::open(&self.data.join(SOCKET), ANSWER_WITHIN).await;
-        let client = client.map_err(|error| not_reached(&self.data, &error))?;
-        match client.call::<E>(params, body).await {
-            Ok(answer) => Ok(answer.body),
-            Err(CallError::Refused(refusal, _)) => Err(refusal.into()),
-            Err(error) => Err(Failure::new(
-                Exit::NotRunning,
-                "daemon_not_running",
-                format!("the daemon ended before it answered: {error}"),
-                "see its log; start it with: offsite-source serve",
-            )),
-        }
+        client.map_err(|error| not_reached(&self.data, &error))
+    }
+}
+
+/// What a daemon that ended in the middle looks like.
+pub(crate) fn ended_early(cause: &dyn std::fmt::Display) -> Failure {
+    Failure::new(
+        Exit::NotRunning,
+        "daemon_not_running",
+        format!("the daemon ended before it answered: {cause}"),
+        "see its log; start it with: offsite-source serve",
+    )
+}
+
+fn not_answered(error: CallError) -> Failure {
+    match error {
+        CallError::Refused(refusal, _) => refusal.into(),
+        error => ended_early(&error),
     }
 }
 

@@ -21,6 +21,8 @@ pub(crate) enum Exit {
     Unknown = 4,
     /// The daemon is not running.
     NotRunning = 5,
+    /// Damaged data was found.
+    Damaged = 6,
     /// Interrupted.
     Interrupted = 130,
 }
@@ -95,6 +97,7 @@ impl From<Refusal> for Failure {
 fn exit_of(code: ErrorCode) -> Exit {
     match code {
         ErrorCode::BadRequest | ErrorCode::MessageRequired => Exit::Usage,
+        ErrorCode::HashMismatch => Exit::Damaged,
         code if code.status() == 404 => Exit::Unknown,
         _ => Exit::Failed,
     }

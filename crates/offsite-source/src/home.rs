@@ -1,18 +1,20 @@
 //! The data directory of a source, opened: settings, memory and keys, in the order in which they
 //! may be trusted.
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
 use offsite_daemon::config::ConfigError;
 use offsite_daemon::data_dir::DataDirError;
 use offsite_daemon::private::PrivateError;
-use offsite_daemon::{DataDir, PrivateDirectory, SystemFiles, process};
+use offsite_daemon::{DataDir, PrivateDirectory, SystemFiles, SystemLuck, process};
 use offsite_model::FileSystem;
 use offsite_source_core::error::Trouble;
 use offsite_source_core::install::Keys;
 use offsite_source_core::memory::{Identity, Memory};
 use offsite_source_core::names::check_name;
+use offsite_store::Store;
 use offsite_store::catalog::{CatalogError, RedbCatalog};
 
 use crate::exit::{Exit, Failure};
@@ -22,6 +24,7 @@ use crate::settings::{self, File};
 pub(crate) const PROGRAM: &str = "offsite-source";
 const KEYS: &str = "keys";
 const MEMORY: &str = "memory.redb";
+const STORE: &str = "store";
 
 /// An opened data directory. Nobody else has it while this lives.
 pub(crate) struct Home {
@@ -35,6 +38,8 @@ pub(crate) struct Home {
     pub(crate) memory: Memory,
     /// Private keys.
     pub(crate) keys: Keys,
+    /// The recovery points.
+    pub(crate) store: Store,
     /// Who this source is.
     pub(crate) identity: Identity,
 }
@@ -59,7 +64,8 @@ impl Home {
             check_name("source", name)?;
             identity.name.clone_from(name);
         }
-        Ok(Self { directory, files, file, memory, keys, identity })
+        let store = open_store(&files, &path.join(STORE))?;
+        Ok(Self { directory, files, file, memory, keys, store, identity })
     }
 
     /// Makes a directory with an identity and the key of the first pairing in it.
@@ -77,6 +83,8 @@ impl Home {
         memory.set_identity(identity)?;
         let key = keys.make()?;
         memory.set_prepared_key(&key)?;
+        let settings = offsite_store::Settings::default();
+        drop(Store::create(Arc::clone(&files), &path.join(STORE), &SystemLuck, settings).map_err(Trouble::from)?);
         let text = settings::text(&identity.name);
         offsite_daemon::config::write_default(&*files, &directory.config_path(), &text).map_err(
             |error| Failure::failed(format!("cannot write the configuration: {error}"), ""),
@@ -84,6 +92,25 @@ impl Home {
         directory.finish_set_up()?;
         Ok(key)
     }
+}
+
+/// Opens the store of recovery points. A data directory made before there was one gets an empty one; a store that
+/// has lost its root file is never replaced by an empty one, since its directory is not empty.
+fn open_store(files: &Arc<dyn FileSystem>, path: &Path) -> Result<Store, Failure> {
+    let settings = offsite_store::Settings::default();
+    let is_there = !matches!(files.metadata(path), Err(error) if error.kind() == ErrorKind::NotFound);
+    let opened = match is_there {
+        true => Store::open(Arc::clone(files), path, settings),
+        false => Store::create(Arc::clone(files), path, &SystemLuck, settings),
+    };
+    let store = opened.map_err(|error| {
+        let trouble = Trouble::from(error);
+        Trouble { message: format!("cannot open the recovery points in {}: {trouble}", path.display()), ..trouble }
+    })?;
+    for alarm in store.alarms() {
+        tracing::error!(cause = ?alarm, "the store needs looking at: offsite-source verify");
+    }
+    Ok(store)
 }
 
 impl From<DataDirError> for Failure {

@@ -11,6 +11,7 @@ mod home;
 mod output;
 mod place;
 mod settings;
+mod watch;
 
 use std::process::ExitCode;
 

@@ -44,6 +44,19 @@ impl Output {
         failure.exit
     }
 
+    /// A bar over so many bytes; it shows nothing unless a person watches.
+    pub(crate) fn bar(self, bytes: u64) -> ProgressBar {
+        if self.json || !io::stderr().is_terminal() {
+            return ProgressBar::hidden();
+        }
+        let bar = ProgressBar::new(bytes);
+        // A template that cannot be read leaves the usual style, which is a bar as well.
+        if let Ok(style) = ProgressStyle::with_template("{msg}  [{wide_bar}] {bytes} of {total_bytes}") {
+            bar.set_style(style.progress_chars("=> "));
+        }
+        bar
+    }
+
     /// A spinner with this text; it shows nothing unless a person watches.
     pub(crate) fn spinner(self, text: &str) -> ProgressBar {
         if self.json || !io::stderr().is_terminal() {
@@ -82,6 +95,15 @@ pub(crate) fn visible(text: &str) -> String {
             plain.into_iter().chain(escaped.into_iter().flatten())
         })
         .collect()
+}
+
+/// A time for people.
+pub(crate) fn seconds(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3_600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        _ => format!("{} h {} min", seconds / 3_600, seconds / 60 % 60),
+    }
 }
 
 /// A size for people.

@@ -4,5 +4,7 @@
 //! Fields are snake_case. Bodies sent by people and scripts refuse unknown fields, so that a typing
 //! error never passes for "not given"; answers may grow.
 
+pub mod content;
+pub mod protection;
 pub mod source;
 pub mod target;

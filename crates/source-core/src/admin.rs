@@ -5,6 +5,8 @@
 //! **Absent:** decisions about pairings (the engine), the socket itself (transport), the command
 //! line's words.
 
+mod protection;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +15,7 @@ use offsite_model::{FileSystem, Span};
 use offsite_proto::admin::source::{
     self as calls, Agent, OfAgent, OfTarget, Pairing, ROWS, ShowPairing, State, Status,
 };
+use offsite_proto::admin::protection as protection_calls;
 use offsite_proto::endpoint::{Listener, Row, Values};
 use offsite_proto::error::{ErrorCode, Refusal};
 use offsite_proto::json::Json;
@@ -26,6 +29,7 @@ use crate::engine::Handle;
 use crate::error::Trouble;
 use crate::event::{Order, ReplyTo};
 use crate::pairing::{Means, off};
+use crate::protect::Protection;
 
 /// How long a reader waits for a change before it is told that there was none.
 const CHANGE_WAIT: Duration = Duration::from_secs(20);
@@ -38,6 +42,8 @@ pub struct Admin {
     pub means: Arc<Means>,
     /// Where volumes lie.
     pub files: Arc<dyn FileSystem>,
+    /// What makes and reads recovery points.
+    pub protection: Arc<Protection>,
     /// The engine's door.
     pub handle: Handle,
     /// Version of the program.
@@ -90,7 +96,7 @@ impl Gate<Operator> for OwnerOnly {
 /// A mistake of this file: a call that is not in the table, or two handlers for one.
 pub fn router(admin: Arc<Admin>, owner: u32) -> Result<Arc<Router<Admin, Operator>>, RouteError> {
     let luck = Arc::clone(&admin.means.luck);
-    Routes::new(&[ROWS], Listener::Source)
+    Routes::new(&[ROWS, protection_calls::ROWS], Listener::Source)
         .on::<calls::ReadStatus>(read_status)
         .on::<calls::ListAgents>(list_agents)
         .on::<calls::CreateAgent>(create_agent)
@@ -104,6 +110,14 @@ pub fn router(admin: Arc<Admin>, owner: u32) -> Result<Arc<Router<Admin, Operato
         .on::<calls::Retry>(retry)
         .on::<calls::Reset>(reset)
         .on::<calls::End>(end)
+        .on::<protection_calls::ListPoints>(protection::list_points)
+        .on::<protection_calls::ShowPoint>(protection::show_point)
+        .on::<protection_calls::DeletePoint>(protection::delete_point)
+        .on::<protection_calls::ShowHooks>(protection::show_hooks)
+        .on::<protection_calls::SetHooks>(protection::set_hooks)
+        .raw(protection_calls::PROTECT.id, protection::protect)
+        .raw(protection_calls::CONTENT.id, protection::read_content)
+        .raw(protection_calls::VERIFY.id, protection::verify)
         .finish(admin, OwnerOnly { owner }, luck)
 }
 

@@ -162,7 +162,8 @@ fn look(files: &dyn FileSystem, path: &str) -> Result<u64, String> {
     if path.len() > PATH_BYTES_MAX || !Path::new(path).is_absolute() || path.contains('\0') {
         return Err(format!("{shown} is not an absolute path"));
     }
-    match files.metadata(Path::new(path)).map_err(why)?.kind {
+    let kind = files.metadata(Path::new(path)).map_err(why)?.kind;
+    match kind {
         // A link is followed: operators name devices by links that outlive a restart.
         Kind::File | Kind::BlockDevice | Kind::Symlink => {}
         Kind::Directory => return Err(format!("{shown} is a directory")),
@@ -170,7 +171,8 @@ fn look(files: &dyn FileSystem, path: &str) -> Result<u64, String> {
     }
     let file = files.open(Path::new(path), OpenMode::Read).map_err(why)?;
     match file.bytes().map_err(why)? {
-        0 => Err(format!("{shown} is empty")),
+        // A file may be empty as it may hold one byte; a device without bytes has no medium.
+        0 if kind != Kind::File => Err(format!("{shown} is empty")),
         bytes => Ok(bytes),
     }
 }

@@ -7,17 +7,24 @@ pub mod address;
 pub mod admin;
 pub mod agents;
 pub mod calls;
+mod causes;
 pub mod config;
 pub mod doctor;
 pub mod engine;
 pub mod error;
 pub mod event;
+pub mod hooks;
 pub mod install;
 pub mod line;
 pub mod memory;
 pub mod names;
 pub mod pairing;
 pub mod poll;
+pub mod points;
+pub mod progress;
+pub mod protect;
+pub mod restore;
+pub mod verify;
 pub mod view;
 
 #[cfg(test)]

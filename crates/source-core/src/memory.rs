@@ -27,6 +27,7 @@ pub const PAIRINGS_MAX: usize = 256;
 const IDENTITY: Table = Table::new("source_identity");
 const AGENTS: Table = Table::new("source_agents");
 const PAIRINGS: Table = Table::new("source_pairings");
+const HOOKS: Table = Table::new("source_hooks");
 const SELF: &[u8] = b"self";
 const PREPARED: &[u8] = b"prepared key";
 
@@ -76,6 +77,12 @@ impl VolumeRow {
     pub const fn new(volume_id: VolumeId, label: String, path: String, bytes: u64) -> Self {
         Self { volume_id: volume_id.to_bytes(), label, path, bytes }
     }
+
+    /// Its id, the same in all recovery points.
+    #[must_use]
+    pub const fn volume_id(&self) -> VolumeId {
+        VolumeId::from_bytes(self.volume_id)
+    }
 }
 
 /// An agent.
@@ -123,6 +130,24 @@ impl AgentRow {
 impl Value for AgentRow {
     const VERSION: u8 = 1;
     const BYTES_MAX: usize = 512 << 10;
+}
+
+/// The hooks of an agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HooksRow {
+    /// The program that runs before its volumes are read.
+    pub before: Option<String>,
+    /// The program that runs after.
+    pub after: Option<String>,
+    /// Seconds that each may take.
+    pub timeout_seconds: u32,
+    /// Whether a point is made although a hook failed.
+    pub proceed_on_failure: bool,
+}
+
+impl Value for HooksRow {
+    const VERSION: u8 = 1;
+    const BYTES_MAX: usize = 16 << 10;
 }
 
 /// A pairing: the machine's stage and what people called things when it began.
@@ -287,11 +312,30 @@ impl Memory {
         })
     }
 
-    /// Forgets an agent.
+    /// Forgets an agent and its hooks.
     ///
     /// # Errors
     /// What the catalog says.
     pub fn remove_agent(&self, agent: AgentId) -> Result<(), CatalogError> {
-        self.catalog.write(|rows| rows.remove(AGENTS, &agent.to_bytes()).map(|_| ()))
+        self.catalog.write(|rows| {
+            rows.remove(HOOKS, &agent.to_bytes())?;
+            rows.remove(AGENTS, &agent.to_bytes()).map(|_| ())
+        })
+    }
+
+    /// The hooks of an agent, if it has any.
+    ///
+    /// # Errors
+    /// What the catalog says.
+    pub fn hooks(&self, agent: AgentId) -> Result<Option<HooksRow>, CatalogError> {
+        self.catalog.read(|rows| rows.value(HOOKS, &agent.to_bytes()))
+    }
+
+    /// Sets the hooks of an agent.
+    ///
+    /// # Errors
+    /// What the catalog says.
+    pub fn set_hooks(&self, agent: AgentId, hooks: &HooksRow) -> Result<(), CatalogError> {
+        self.catalog.write(|rows| rows.put_value(HOOKS, &agent.to_bytes(), hooks))
     }
 }

@@ -6,6 +6,8 @@ mod crash;
 mod fake;
 mod install;
 mod pairing;
+mod protect;
+mod protect_faults;
 mod scene;
 mod skew;
 mod stampede;

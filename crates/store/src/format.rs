@@ -12,9 +12,6 @@ pub(crate) const FILE_VERSION: u8 = 0;
 
 /// Groups begin at multiples of this many bytes.
 pub(crate) const PLACE_BYTES: u64 = 16;
-/// Bytes at which a segment is closed.
-pub(crate) const SEGMENT_BYTES_MAX: u64 = 128 << 20;
-
 pub(crate) const STORE_MAGIC: [u8; 8] = *b"OFSTORE\0";
 pub(crate) const SEGMENT_MAGIC: [u8; 4] = *b"OFSG";
 pub(crate) const GROUP_MAGIC: [u8; 4] = *b"OFGR";

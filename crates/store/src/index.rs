@@ -8,7 +8,7 @@
 pub(crate) mod filter;
 pub(crate) mod run;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use offsite_model::Key;
@@ -40,7 +40,7 @@ impl TenantIndex {
     }
 
     /// Forgets what lies in these segments.
-    pub(crate) fn forget(&mut self, segments: &[u32]) {
+    pub(crate) fn forget(&mut self, segments: &BTreeSet<u32>) {
         self.recent.retain(|_, place| !segments.contains(&place.segment));
     }
 

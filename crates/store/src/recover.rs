@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, RwLock};
 
 use offsite_model::{Digest, OpenMode, TenantId};
@@ -47,8 +47,8 @@ pub(crate) fn open(place: Place, settings: Settings) -> Result<Core, StoreError>
     let journal = open_journal(&place, id, &catalog, &state, &mut alarms)?;
     let segments = open_segments(&place, id, &catalog, &mut alarms)?;
     remove_strangers(&place, Folder::Manifests, &numbers_in::<ManifestRow>(&catalog, MANIFESTS)?)?;
-    let index = open_index(&place, id, &segments, &mut alarms)?;
-    Ok(Core {
+    let (index, uncovered) = open_index(&place, id, &segments, &mut alarms)?;
+    let core = Core {
         place,
         id,
         fence,
@@ -62,8 +62,16 @@ pub(crate) fn open(place: Place, settings: Settings) -> Result<Core, StoreError>
         upkeep: Mutex::new(()),
         is_poisoned: AtomicBool::new(false),
         alarms: Mutex::new(alarms),
+        next_session: AtomicU64::new(1),
         _lock: lock,
-    })
+    };
+    {
+        let _upkeep = crate::store::lock(&core.upkeep);
+        for (tenant, numbers) in uncovered {
+            core.read_segments(tenant, numbers)?;
+        }
+    }
+    Ok(core)
 }
 
 fn remove_temporary_files(place: &Place) -> Result<(), StoreError> {
@@ -262,13 +270,16 @@ fn trim(
     Ok(found >= bytes && has_head(&*file, number, id, tenant).map_err(doing())?)
 }
 
-/// Opens the runs that can be believed and reads the segments that none of them covers.
+/// Segments that no run covers, per tenant.
+type Uncovered = BTreeMap<TenantId, Vec<u32>>;
+
+/// Opens the runs that can be believed, and says which segments none of them covers.
 fn open_index(
     place: &Place,
     id: [u8; 16],
     segments: &BTreeMap<u32, Arc<Segment>>,
     alarms: &mut Vec<Alarm>,
-) -> Result<BTreeMap<TenantId, TenantIndex>, StoreError> {
+) -> Result<(BTreeMap<TenantId, TenantIndex>, Uncovered), StoreError> {
     let mut index: BTreeMap<TenantId, TenantIndex> = BTreeMap::new();
     let mut covered = BTreeSet::new();
     for number in place.numbers(Folder::Runs)? {
@@ -285,21 +296,11 @@ fn open_index(
             Err(error) => return Err(crate::upkeep::run_error(number, error)),
         }
     }
+    let mut uncovered = Uncovered::new();
     for (number, segment) in segments.iter().filter(|(number, _)| !covered.contains(number)) {
-        let contents = match segment.contents(place) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            other => other.map_err(StoreError::io(format!("read segment {number:08x}")))?,
-        };
-        if !contents.is_whole && !alarms.contains(&Alarm::SegmentDamaged { segment: *number }) {
-            alarms.push(Alarm::SegmentDamaged { segment: *number });
-        }
-        let tenant = index.entry(segment.tenant).or_default();
-        for (key, form, place) in contents.records {
-            tenant.add((key, form), place);
-        }
-        segment.let_go();
+        uncovered.entry(segment.tenant).or_default().push(*number);
     }
-    Ok(index)
+    Ok((index, uncovered))
 }
 
 /// Whether a run speaks only of committed segments of its tenant. An old copy that was put back

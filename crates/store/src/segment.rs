@@ -20,6 +20,7 @@ use crate::format::{
 };
 use crate::group::{self, CheckedGroup, Codec, DecodedGroup, Form, GROUP_RECORDS_MAX, TableRow};
 use crate::layout::{Folder, Place};
+use crate::store::Settings;
 
 const HEAD_BYTES: u64 = size_of::<SegmentHead>() as u64;
 const GROUP_HEAD_BYTES: usize = size_of::<GroupHead>();
@@ -393,8 +394,9 @@ impl SegmentWriter {
         })
     }
 
-    pub(crate) const fn bytes(&self) -> u64 {
-        self.end
+    /// Whether it is to be closed before the next group.
+    pub(crate) const fn is_full(&self, settings: &Settings) -> bool {
+        self.end >= settings.segment_bytes || self.n_records >= settings.segment_records
     }
 
     /// Appends a group with one write; its place.

@@ -5,15 +5,14 @@
 //! once; a commit that refers to them makes them durable, whoever wrote them.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use offsite_model::{AgentId, Digest, Key, PointId, TenantId, Timestamp};
 
 use crate::commit::Request;
 use crate::error::StoreError;
-use crate::format::SEGMENT_BYTES_MAX;
 use crate::group::{CheckedGroup, Form};
-use crate::layout::Folder;
 use crate::manifest::{Image, ImageSpec, ImageWriter};
 use crate::rows::{IMAGES_MAX, NOTE_BYTES_MAX, PointRow};
 use crate::segment::{RecordPlace, SegmentWriter};
@@ -45,6 +44,8 @@ pub struct PointSpec {
 pub struct Session {
     core: Arc<Core>,
     tenant: TenantId,
+    /// Its number in this opening of the store.
+    number: u64,
     writer: Option<SegmentWriter>,
     /// Segments of this session, the open one included.
     segments: Vec<u32>,
@@ -64,6 +65,7 @@ impl Store {
         Ok(Session {
             core: Arc::clone(&self.core),
             tenant,
+            number: self.core.next_session.fetch_add(1, Ordering::Relaxed),
             writer: None,
             segments: Vec::new(),
             unchecked_bytes: SPACE_CHECK_BYTES,
@@ -142,8 +144,9 @@ impl Session {
     }
 
     fn append_new(&mut self, group: &CheckedGroup) -> Result<(), StoreError> {
-        if self.writer.as_ref().is_some_and(|writer| writer.bytes() >= SEGMENT_BYTES_MAX) {
+        if self.writer.as_ref().is_some_and(|writer| writer.is_full(&self.core.settings)) {
             self.close_writer()?;
+            self.core.spill(self.tenant, self.number, &self.segments);
         }
         let place = &self.core.place;
         let writer = match &mut self.writer {
@@ -333,7 +336,7 @@ impl Drop for Session {
         if self.core.check_writable().is_err() {
             return;
         }
-        let orphans = {
+        {
             let mut index = self.core.index.write().unwrap_or_else(PoisonError::into_inner);
             let index = index.entry(self.tenant).or_default();
             index.n_sessions = index.n_sessions.saturating_sub(1);
@@ -342,18 +345,7 @@ impl Drop for Session {
             if index.n_sessions > 0 {
                 return;
             }
-            let mut orphans = std::mem::take(&mut index.orphans);
-            orphans.retain(|number| {
-                self.core.segment(*number).is_some_and(|segment| segment.bytes_committed() == 0)
-            });
-            index.forget(&orphans);
-            orphans
-        };
-        let mut segments = self.core.segments.write().unwrap_or_else(PoisonError::into_inner);
-        for number in orphans {
-            segments.remove(&number);
-            // Opening the store removes what this cannot.
-            drop(self.core.place.remove(&self.core.place.file(Folder::Segments, number)));
         }
+        self.core.clear_orphans(self.tenant);
     }
 }

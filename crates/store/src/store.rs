@@ -2,9 +2,9 @@
 //!
 //! **Absent:** writing: see `session`, `commit` and `upkeep`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use offsite_model::{
@@ -20,7 +20,7 @@ use crate::group::{CheckedGroup, DecodedGroup, Form};
 use crate::index::run::RunError;
 use crate::index::{TenantIndex, find_in_runs};
 use crate::journal::{Journal, START};
-use crate::layout::{Folder, Place};
+use crate::layout::Place;
 use crate::manifest::Image;
 use crate::recover;
 use crate::rows::{
@@ -42,11 +42,20 @@ pub struct Settings {
     pub recent_records_max: usize,
     /// Free bytes that ingest leaves to commits and deletions.
     pub reserve_bytes: u64,
+    /// Bytes at which a segment is closed; at most 1 GiB.
+    pub segment_bytes: u64,
+    /// Records at which a segment is closed: their places are in memory until then.
+    pub segment_records: u32,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { recent_records_max: 1 << 17, reserve_bytes: 64 << 20 }
+        Self {
+            recent_records_max: 1 << 17,
+            reserve_bytes: 64 << 20,
+            segment_bytes: 128 << 20,
+            segment_records: 1 << 16,
+        }
     }
 }
 
@@ -156,6 +165,8 @@ pub(crate) struct Core {
     /// Held through steps 2 to 5 of a commit.
     pub(crate) journal: Mutex<Journal>,
     pub(crate) queue: Queue,
+    /// The number of the next session; 0 stands for none.
+    pub(crate) next_session: AtomicU64,
     /// Held while runs are written or merged.
     pub(crate) upkeep: Mutex<()>,
     pub(crate) is_poisoned: AtomicBool,
@@ -432,6 +443,14 @@ impl Core {
         lock(&self.alarms).push(alarm);
     }
 
+    /// As [`Core::alarm`], unless it is there already.
+    pub(crate) fn alarm_once(&self, alarm: Alarm) {
+        let mut alarms = lock(&self.alarms);
+        if !alarms.contains(&alarm) {
+            alarms.push(alarm);
+        }
+    }
+
     pub(crate) fn point_row(
         &self,
         tenant: TenantId,
@@ -470,7 +489,11 @@ impl Core {
     }
 
     /// The segment of this number if it is this tenant's.
-    fn segment_of(&self, tenant: TenantId, number: u32) -> Result<Arc<Segment>, StoreError> {
+    pub(crate) fn segment_of(
+        &self,
+        tenant: TenantId,
+        number: u32,
+    ) -> Result<Arc<Segment>, StoreError> {
         let found = self.segment(number).filter(|segment| segment.tenant == tenant);
         found.ok_or_else(|| StoreError::Damaged(format!("segment {number:08x} is missing")))
     }
@@ -508,37 +531,5 @@ impl Core {
                 }
             }
         }
-    }
-
-    /// Replaces a run that cannot be believed by what its segments say.
-    pub(crate) fn drop_run(&self, tenant: TenantId, number: u32) -> Result<(), StoreError> {
-        let covered = {
-            let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
-            let run = index.get(&tenant).and_then(|tenant| {
-                tenant.runs.iter().find(|run| run.number == number).map(Arc::clone)
-            });
-            match run {
-                Some(run) => run.covered.iter().copied().collect::<BTreeSet<_>>(),
-                // Somebody else was faster.
-                None => return Ok(()),
-            }
-        };
-        let mut records = Vec::new();
-        for segment in covered {
-            let segment = self.segment_of(tenant, segment)?;
-            let contents = segment
-                .contents(&self.place)
-                .map_err(StoreError::io(format!("read segment {:08x}", segment.number)))?;
-            records.extend(contents.records);
-        }
-        let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
-        let tenant = index.entry(tenant).or_default();
-        for (key, form, place) in records {
-            tenant.add((key, form), place);
-        }
-        tenant.remove_run(number);
-        drop(index);
-        self.alarm(Alarm::RunDropped { run: number });
-        self.place.remove(&self.place.file(Folder::Runs, number))
     }
 }

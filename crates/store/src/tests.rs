@@ -8,5 +8,6 @@ mod crash;
 mod damage;
 mod index;
 mod lists;
+mod memory;
 mod model;
 mod scene;

@@ -56,6 +56,9 @@ mod server;
 mod table;
 mod wire;
 
+/// A piece of a body, cut and shared without copying.
+pub use bytes::Bytes;
+
 pub use body::{BodySender, BodyStream, Cut, Outgoing, Pace};
 pub use caller::{Answer, CallError, Fault, StreamAnswer};
 pub use client::{Connection, Timeouts};

@@ -1,6 +1,7 @@
 //! Verbs about agents, and how an agent is shown.
 
 pub(crate) mod add;
+pub(crate) mod hooks;
 pub(crate) mod list;
 pub(crate) mod remove;
 pub(crate) mod show;

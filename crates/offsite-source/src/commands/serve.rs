@@ -1,16 +1,19 @@
 //! `serve`: the daemon. Open, bind, load, publish, serve; stop in the opposite order.
 
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use offsite_daemon::{Shutdown, SystemClock, SystemLuck, logging, process, readiness};
-use offsite_model::Clock;
+use offsite_daemon::{Shutdown, SystemClock, SystemLuck, command, logging, process, readiness};
+use offsite_model::{Clock, Span, TenantId};
 use offsite_proto::version::ProductVersion;
 use offsite_source_core::admin::{self, Admin};
 use offsite_source_core::calls::TlsLine;
 use offsite_source_core::engine::Engine;
 use offsite_source_core::pairing::Means;
+use offsite_source_core::hooks::Runner;
 use offsite_source_core::poll::RealWaiter;
+use offsite_source_core::protect::Protection;
 use offsite_transport::{ConnectionPolicy, LocalServer};
 use serde_json::json;
 
@@ -20,6 +23,8 @@ use crate::home::Home;
 
 /// How long work that is under way may take to come to its end after a signal.
 const DRAIN: Duration = Duration::from_secs(10);
+/// How long a command may leave an answer unread.
+const UNREAD: Duration = Duration::from_secs(600);
 
 pub(crate) async fn run(context: &Context) -> Result<(), Failure> {
     let failed = |doing: &str, error: &dyn std::fmt::Display| {
@@ -36,7 +41,9 @@ pub(crate) async fn run(context: &Context) -> Result<(), Failure> {
 
     let run_directory = home.directory.clean_run_dir()?;
     tracing::debug!(path = %run_directory.display(), "run directory is clean");
-    let socket = LocalServer::bind(&context.data.join(SOCKET), ConnectionPolicy::default())
+    // A restore to a slow device may stop reading for a while; nobody but the owner gets here.
+    let policy = ConnectionPolicy { unread: UNREAD, ..ConnectionPolicy::default() };
+    let socket = LocalServer::bind(&context.data.join(SOCKET), policy)
         .map_err(|error| failed("listen on the local socket", &error))?;
 
     let means = means(&home);
@@ -44,6 +51,7 @@ pub(crate) async fn run(context: &Context) -> Result<(), Failure> {
     let admin = Arc::new(Admin {
         means,
         files: Arc::clone(&home.files),
+        protection: protection(&home),
         handle,
         version: env!("CARGO_PKG_VERSION"),
         since: clock.uptime(),
@@ -73,6 +81,30 @@ pub(crate) async fn run(context: &Context) -> Result<(), Failure> {
     tracing::info!("stopped");
     stopped.map_err(|error| failed("end the local socket", &error))?;
     worked.map_err(Failure::from)
+}
+
+fn protection(home: &Home) -> Arc<Protection> {
+    let n_processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    Arc::new(Protection {
+        store: home.store.clone(),
+        tenant: TenantId::from_bytes(home.identity.core_id().to_bytes()),
+        files: Arc::clone(&home.files),
+        clock: Arc::new(SystemClock),
+        luck: Arc::new(SystemLuck),
+        runner: Arc::new(Programs),
+        settings: home.file.protect(n_processors),
+        busy: Mutex::default(),
+        turn: Mutex::default(),
+    })
+}
+
+/// Runs hooks as programs of this machine.
+struct Programs;
+
+impl Runner for Programs {
+    fn run(&self, program: &Path, variables: &[(&str, &str)], within: Span) -> Result<(), String> {
+        command::run(program, variables, within).map_err(|error| error.to_string())
+    }
 }
 
 fn means(home: &Home) -> Arc<Means> {

@@ -19,6 +19,7 @@ async fn every_call_of_the_table_has_a_handler() {
     let admin = Admin {
         means: Arc::clone(&scene.means),
         files: scene.disk.files(),
+        protection: Arc::new(super::protect::protection(&scene.disk)),
         handle: scene.handle.clone(),
         version: "0.1.0",
         since: offsite_model::Span::ZERO,

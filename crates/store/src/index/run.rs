@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering as Memory};
 
 use offsite_model::{File, Key, OpenMode, TenantId};
 use zerocopy::IntoBytes;
@@ -51,9 +52,39 @@ pub(crate) struct Run {
     fences: Vec<u64>,
     filter: Filter,
     file: Arc<dyn File>,
+    /// The session whose segments it covers while they are not committed; [`PUBLISHED`] afterwards.
+    owner: AtomicU64,
+    /// Whether a page of it was found damaged: it is being replaced, and not merged with others.
+    pub(crate) is_doubtful: AtomicBool,
 }
 
+/// The owner of a run that is durable and has its name.
+pub(crate) const PUBLISHED: u64 = 0;
+
 impl Run {
+    pub(crate) fn owner(&self) -> u64 {
+        self.owner.load(Memory::Acquire)
+    }
+
+    /// Gives a provisional run its name, durably. Everything it covers must be committed: after a
+    /// crash nothing else would stand behind its answers.
+    pub(crate) fn publish(&self, place: &Place) -> Result<(), RunError> {
+        self.file.sync()?;
+        let path = place.file(Folder::Runs, self.number);
+        place.files.rename(&place.temporary(Folder::Runs, self.number), &path)?;
+        place.files.sync_dir(&place.folder(Folder::Runs))?;
+        self.owner.store(PUBLISHED, Memory::Release);
+        Ok(())
+    }
+
+    /// Its file, by the name that it has now.
+    pub(crate) fn path(&self, place: &Place) -> std::path::PathBuf {
+        match self.owner() {
+            PUBLISHED => place.file(Folder::Runs, self.number),
+            _ => place.temporary(Folder::Runs, self.number),
+        }
+    }
+
     /// Opens a run and checks everything but its pages, which are checked when they are read.
     pub(crate) fn open(
         place: &Place,
@@ -105,6 +136,8 @@ impl Run {
             fences: fences.collect(),
             filter: Filter::from_bytes(filter).ok_or(RunError::Damaged)?,
             file,
+            owner: AtomicU64::new(PUBLISHED),
+            is_doubtful: AtomicBool::new(false),
         };
         Ok((tenant, run))
     }
@@ -199,16 +232,26 @@ fn row_of(key: &IndexKey, place: &RecordPlace) -> RunRow {
     }
 }
 
-/// Writes a run of sorted entries, at most `n_max`, durably and all or nothing.
+/// What a run is to be.
+pub(crate) struct Plan<'a> {
+    pub(crate) number: u32,
+    pub(crate) store: [u8; 16],
+    pub(crate) tenant: TenantId,
+    pub(crate) covered: &'a [u32],
+    /// Most entries it will have.
+    pub(crate) n_max: u64,
+    /// The session it is provisional for, or [`PUBLISHED`].
+    pub(crate) owner: u64,
+}
+
+/// Writes a run of sorted entries. A published one is durable and has its name, all or nothing; a
+/// provisional one keeps its temporary name, which no opening believes.
 pub(crate) fn write(
     place: &Place,
-    number: u32,
-    store: [u8; 16],
-    tenant: TenantId,
-    covered: &[u32],
-    n_max: u64,
+    plan: &Plan<'_>,
     entries: impl Iterator<Item = Result<(IndexKey, RecordPlace), RunError>>,
 ) -> Result<Run, RunError> {
+    let &Plan { number, store, tenant, covered, n_max, owner } = plan;
     let temporary = place.temporary(Folder::Runs, number);
     let file = place.files.open(&temporary, OpenMode::CreateNew)?;
     let mut filter = Filter::for_keys(n_max);
@@ -269,11 +312,22 @@ pub(crate) fn write(
     let checksum = crc(&[&first]);
     first.extend_from_slice(&checksum.to_le_bytes());
     file.write_all_at(&first, 0)?;
-    file.sync()?;
-    place.files.rename(&temporary, &place.file(Folder::Runs, number))?;
-    place.files.sync_dir(&place.folder(Folder::Runs))?;
     let n_pages = fences.len() as u32;
-    Ok(Run { number, covered: covered.to_vec(), n_entries, n_pages, fences, filter, file })
+    let run = Run {
+        number,
+        covered: covered.to_vec(),
+        n_entries,
+        n_pages,
+        fences,
+        filter,
+        file,
+        owner: AtomicU64::new(owner),
+        is_doubtful: AtomicBool::new(false),
+    };
+    if owner == PUBLISHED {
+        run.publish(place)?;
+    }
+    Ok(run)
 }
 
 /// Merges sorted runs into one order; equal keys come one after another, the older run's first.

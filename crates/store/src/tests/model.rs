@@ -174,7 +174,8 @@ impl World {
                 self.store = None;
             }
         }
-        self.store = Some(open(&self.disk).unwrap());
+        let settings = if self.dice.one_in(2) { TINY } else { SMALL };
+        self.store = Some(open_with(&self.disk, settings).unwrap());
         check_no_strangers(&self.store(), &self.disk);
     }
 }

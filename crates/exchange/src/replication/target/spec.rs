@@ -159,7 +159,8 @@ impl Spec {
         Err(broken(ordinal, rule))
     }
 
-    /// Checks an entry as the one after an entry that ends at `previous_end`; answers where it ends.
+    /// Checks an entry as the one after an entry that ends at `previous_end`; answers where it
+    /// ends.
     pub(super) fn check_entry(
         &self,
         ordinal: u64,

@@ -1,6 +1,5 @@
 //! `agents add`: the volumes are named here and looked at by the daemon.
 
-use std::env;
 use std::path::Path;
 
 use offsite_proto::admin::source::{AddAgent, CreateAgent, VolumeSpec};
@@ -9,6 +8,7 @@ use offsite_proto::json::Json;
 use super::text;
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
+use crate::place::absolute;
 
 pub(crate) async fn run(
     context: &Context,
@@ -42,17 +42,7 @@ fn volume(text: &str) -> Result<VolumeSpec, Failure> {
     if label.is_empty() || path.is_empty() {
         return Err(wrong("lacks its label or its path"));
     }
-    let path = match Path::new(path) {
-        path if path.is_absolute() => path.to_owned(),
-        path => env::current_dir()
-            .map_err(|error| {
-                Failure::failed(
-                    format!("cannot tell the current directory: {error}"),
-                    "name the volume by its absolute path",
-                )
-            })?
-            .join(path),
-    };
+    let path = absolute(Path::new(path))?;
     let path =
         path.into_os_string().into_string().map_err(|_| wrong("has a path that is not UTF-8"))?;
     Ok(VolumeSpec { label: label.to_owned(), path })

@@ -9,6 +9,10 @@ use crate::exit::Failure;
 pub(crate) async fn run(context: &Context, name: String) -> Result<(), Failure> {
     let Json(agent) = context.ask::<RemoveAgent>(&OfAgent(name), &()).await?;
     context.out.result(&agent, || {
-        format!("agent {} is forgotten; its volumes were not touched", agent.name)
+        let (name, id) = (&agent.name, agent.agent_id);
+        format!(
+            "agent {name} is forgotten; its volumes were not touched, and its recovery points stay: \
+             offsite-source points list {id}"
+        )
     })
 }

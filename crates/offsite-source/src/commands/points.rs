@@ -1,0 +1,68 @@
+//! Verbs about recovery points.
+
+use offsite_model::PointId;
+use offsite_proto::admin::protection::{
+    DeletePoint, ListPoints, OfAgent, OfPoint, Point, ShowPoint,
+};
+use offsite_proto::json::Json;
+
+use crate::context::Context;
+use crate::exit::{Exit, Failure};
+use crate::output::{facts, size, table};
+
+pub(crate) async fn list(context: &Context, name: String) -> Result<(), Failure> {
+    let Json(points) = context.ask::<ListPoints>(&OfAgent(name), &()).await?;
+    context.out.result(&points, || {
+        if points.is_empty() {
+            return "no recovery points; make one with: offsite-source protect NAME".to_owned();
+        }
+        let mut rows = table(&["POINT", "MADE", "SIZE", "NEW", "STATE"]);
+        for point in &points {
+            rows.add_row([
+                point.id.to_string(),
+                point.created_at.to_string(),
+                size(point.logical_bytes.0),
+                size(point.new_bytes.0),
+                point.state.clone(),
+            ]);
+        }
+        rows.to_string()
+    })
+}
+
+pub(crate) async fn show(context: &Context, point: &str) -> Result<(), Failure> {
+    let Json(point) = context.ask::<ShowPoint>(&OfPoint(id(point)?), &()).await?;
+    context.out.result(&point, || text(&point))
+}
+
+pub(crate) async fn delete(context: &Context, point: &str) -> Result<(), Failure> {
+    let Json(point) = context.ask::<DeletePoint>(&OfPoint(id(point)?), &()).await?;
+    context.out.result(&point, || format!("recovery point {} is deleted", point.id))
+}
+
+fn id(text: &str) -> Result<PointId, Failure> {
+    text.parse().map_err(|_| {
+        Failure::new(
+            Exit::Unknown,
+            "point_unknown",
+            format!("there is no recovery point {}", text.escape_debug()),
+            "see them with: offsite-source points list NAME",
+        )
+    })
+}
+
+fn text(point: &Point) -> String {
+    let mut lines = vec![
+        ("point", Some(point.id.to_string())),
+        ("agent", Some(point.agent.clone())),
+        ("made", Some(point.created_at.to_string())),
+        ("state", Some(point.state.clone())),
+        ("size", Some(size(point.logical_bytes.0))),
+        ("new", Some(size(point.new_bytes.0))),
+    ];
+    lines.extend(point.volumes.iter().map(|volume| {
+        let (label, bytes, digest) = (&volume.label, size(volume.bytes.0), volume.digest);
+        ("volume", Some(format!("{label}, {bytes}, {digest}")))
+    }));
+    facts(&lines)
+}

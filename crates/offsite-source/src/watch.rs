@@ -1,0 +1,85 @@
+//! Following work of the daemon to its end: a bar for people, a line each time for scripts.
+
+use offsite_daemon::shutdown;
+use offsite_proto::admin::protection::{EVENT_BYTES_MAX, Event, Progress};
+use offsite_proto::endpoint::{Params, Row};
+use offsite_proto::json::from_slice;
+use offsite_transport::BodyStream;
+use serde::de::DeserializeOwned;
+
+use crate::context::{Context, ended_early};
+use crate::exit::{Exit, Failure};
+use crate::output::{seconds, size, visible};
+
+/// Has the daemon do something that takes long; what came of it. Ctrl-C hangs up, which cancels the work.
+pub(crate) async fn follow<T: DeserializeOwned>(
+    context: &Context,
+    row: &Row,
+    params: &impl Params,
+    interrupted_hint: &str,
+) -> Result<T, Failure> {
+    let work = async {
+        let mut answer = context.ask_stream(row, params).await?;
+        until_end(context, &mut answer.body).await
+    };
+    tokio::select! {
+        ended = work => ended,
+        interrupted = shutdown::interrupted() => {
+            interrupted.map_err(|error| Failure::failed(format!("cannot listen for signals: {error}"), ""))?;
+            Err(interruption(interrupted_hint))
+        }
+    }
+}
+
+/// An interruption by the person at the keyboard.
+pub(crate) fn interruption(hint: &str) -> Failure {
+    Failure::new(Exit::Interrupted, "interrupted", "interrupted before it was done", hint)
+}
+
+async fn until_end<T: DeserializeOwned>(
+    context: &Context,
+    body: &mut BodyStream,
+) -> Result<T, Failure> {
+    let bar = context.out.bar(0);
+    let mut pending = Vec::new();
+    while let Some(piece) = body.next().await.map_err(|refusal| ended_early(&refusal.message))? {
+        pending.extend_from_slice(&piece);
+        if pending.len() > EVENT_BYTES_MAX {
+            return Err(Failure::failed("the daemon's answer is too long", ""));
+        }
+        while let Some(end) = pending.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = pending.drain(..=end).collect();
+            match from_slice::<Event<T>>(&line)? {
+                Event::Progress(progress) if context.out.json => {
+                    context.out.result(&progress, String::new)?;
+                }
+                Event::Progress(progress) => show(&bar, &progress),
+                Event::Done(value) => {
+                    bar.finish_and_clear();
+                    return Ok(value);
+                }
+                Event::Failed(refusal) => {
+                    bar.finish_and_clear();
+                    return Err(refusal.into());
+                }
+            }
+        }
+    }
+    Err(ended_early(&"its answer was cut"))
+}
+
+fn show(bar: &indicatif::ProgressBar, progress: &Progress) {
+    bar.set_length(progress.bytes_total.0);
+    bar.set_position(progress.bytes_done.0);
+    let mut text = progress.phase.clone();
+    if let Some(volume) = &progress.volume {
+        text = format!("{text} {}", visible(volume));
+    }
+    if progress.bytes_per_second.0 > 0 {
+        text = format!("{text}, {}/s", size(progress.bytes_per_second.0));
+    }
+    if let Some(left) = progress.eta_seconds {
+        text = format!("{text}, {} left", seconds(left));
+    }
+    bar.set_message(text);
+}

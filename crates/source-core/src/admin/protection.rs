@@ -1,0 +1,267 @@
+//! Answers `proto::admin::protection`: recovery points, and the long work that makes and reads them.
+//!
+//! Long work runs on threads that may block; a task beside it tells how far it is, about twice a second. When nobody
+//! listens any more, or the daemon stops, the work is cancelled at its next safe point.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderValue;
+use offsite_model::Clock;
+use offsite_proto::admin::content;
+use offsite_proto::admin::protection::{
+    self as calls, CONTENT_MEDIA, EVENTS_MEDIA, Event, Hooks, OfAgent, OfContent, OfPoint, Point,
+    Progress as Shown,
+};
+use offsite_proto::endpoint::{Body as _, Params};
+use offsite_proto::error::Refusal;
+use offsite_proto::json::Json;
+use offsite_proto::text::{Big, Text};
+use offsite_transport::{BodySender, Outgoing, RawCall, RawReply, Reply};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio_util::sync::CancellationToken;
+
+use super::{Admin, Answered, Asked, Operator, reply};
+use crate::error::Trouble;
+use crate::pairing::off;
+use crate::progress::Progress;
+use crate::restore::{self, Content, Part};
+use crate::{agents, hooks, points, verify};
+
+/// The time between two lines of progress.
+const TELL_EVERY: Duration = Duration::from_millis(500);
+
+pub(super) async fn list_points(admin: Arc<Admin>, call: Asked<calls::ListPoints>) -> Answered<Vec<Point>> {
+    let (protection, OfAgent(agent)) = (Arc::clone(&admin.protection), call.params);
+    let points = off(&admin.means, move |means| {
+        points::list(&protection.store, protection.tenant, &means.memory, &agent)
+    });
+    reply(points.await?)
+}
+
+pub(super) async fn show_point(admin: Arc<Admin>, call: Asked<calls::ShowPoint>) -> Answered<Point> {
+    let (protection, OfPoint(point)) = (Arc::clone(&admin.protection), call.params);
+    let shown = off(&admin.means, move |_| {
+        points::show(&protection.store, protection.tenant, point)
+    });
+    reply(shown.await?.view())
+}
+
+pub(super) async fn delete_point(admin: Arc<Admin>, call: Asked<calls::DeletePoint>) -> Answered<Point> {
+    let (protection, OfPoint(point)) = (Arc::clone(&admin.protection), call.params);
+    let deleted = off(&admin.means, move |means| {
+        points::delete(&protection.store, protection.tenant, point, means.clock.now())
+    });
+    let deleted = deleted.await?;
+    tracing::info!(%point, agent = deleted.agent, uid = call.principal.uid, "recovery point deleted");
+    reply(deleted)
+}
+
+pub(super) async fn show_hooks(admin: Arc<Admin>, call: Asked<calls::ShowHooks>) -> Answered<Hooks> {
+    let OfAgent(agent) = call.params;
+    let row = off(&admin.means, move |means| {
+        let agent = agents::find(&means.memory, &agent)?;
+        Ok(means.memory.hooks(agent.agent_id())?)
+    });
+    reply(hooks::view(row.await?))
+}
+
+pub(super) async fn set_hooks(admin: Arc<Admin>, call: Asked<calls::SetHooks>) -> Answered<Hooks> {
+    let (OfAgent(agent), Json(order)) = (call.params, call.body);
+    let files = Arc::clone(&admin.files);
+    let row = off(&admin.means, move |means| {
+        let agent = agents::find(&means.memory, &agent)?;
+        let row = hooks::check(&*files, &order)?;
+        means.memory.set_hooks(agent.agent_id(), &row)?;
+        tracing::info!(agent = agent.name, uid = call.principal.uid, "hooks of an agent set");
+        Ok(row)
+    });
+    reply(hooks::view(Some(row.await?)))
+}
+
+pub(super) async fn protect(admin: Arc<Admin>, call: RawCall<Operator>) -> Result<RawReply, Refusal> {
+    let OfAgent(agent) = OfAgent::read(&call.values)?;
+    let found = off(&admin.means, move |means| {
+        let agent = agents::find(&means.memory, &agent)?;
+        let hooks = means.memory.hooks(agent.agent_id())?;
+        Ok((agent, hooks))
+    });
+    let (agent, hooks) = found.await?;
+    let (progress, protection) = (Arc::new(Progress::default()), Arc::clone(&admin.protection));
+    let (told, uid) = (Arc::clone(&progress), call.principal.uid);
+    let work = move || {
+        let made = protection.protect(&agent, hooks.as_ref(), &told);
+        match &made {
+            Ok(made) => tracing::info!(
+                agent = agent.name, point = %made.point, bytes = made.read_bytes.0,
+                stored = made.stored_bytes.0, seconds = made.seconds, uid, "recovery point made"
+            ),
+            Err(trouble) => {
+                tracing::warn!(agent = agent.name, cause = trouble.message, uid, "no recovery point made");
+            }
+        }
+        made
+    };
+    Ok(told_as_it_goes(&admin, &call, progress, work))
+}
+
+pub(super) async fn verify(admin: Arc<Admin>, call: RawCall<Operator>) -> Result<RawReply, Refusal> {
+    let (progress, protection) = (Arc::new(Progress::default()), Arc::clone(&admin.protection));
+    let told = Arc::clone(&progress);
+    let work = move || {
+        let verified = verify::verify(&protection, &told)?;
+        match verified.damaged {
+            0 => tracing::info!(records = verified.records, "verified: everything is as it was written"),
+            damaged => tracing::error!(damaged, "verified: damage found"),
+        }
+        Ok(verified)
+    };
+    Ok(told_as_it_goes(&admin, &call, progress, work))
+}
+
+/// Begins work and answers with a stream of what becomes of it.
+fn told_as_it_goes<T: Serialize + DeserializeOwned + Send + 'static>(
+    admin: &Arc<Admin>,
+    call: &RawCall<Operator>,
+    progress: Arc<Progress>,
+    work: impl FnOnce() -> Result<T, Trouble> + Send + 'static,
+) -> RawReply {
+    let (sender, body) = Outgoing::stream();
+    let (clock, stop) = (Arc::clone(&admin.means.clock), admin.stop.clone());
+    // Its own task: the answer's head is out at once, and the work is waited for when the daemon stops.
+    drop(call.mutations.spawn(async move {
+        let ended = told(&sender, &*clock, &stop, &progress, work).await;
+        let last = match ended {
+            Ok(value) => Event::Done(value),
+            Err(trouble) => Event::Failed(trouble.into()),
+        };
+        // Whoever hung up is not told.
+        if sender.send(line(last).into()).await.is_ok() {
+            sender.finish().await.ok();
+        }
+    }));
+    RawReply { reply: Reply::new(body), media: Some(HeaderValue::from_static(EVENTS_MEDIA)) }
+}
+
+fn line<T: Serialize + DeserializeOwned + Send + 'static>(event: Event<T>) -> Vec<u8> {
+    let mut line = Json(event).encode();
+    line.push(b'\n');
+    line
+}
+
+async fn told<T: Send + 'static>(
+    sender: &BodySender,
+    clock: &dyn Clock,
+    stop: &CancellationToken,
+    progress: &Arc<Progress>,
+    work: impl FnOnce() -> Result<T, Trouble> + Send + 'static,
+) -> Result<T, Trouble> {
+    let mut pace = Pace::new(clock);
+    let mut working = tokio::task::spawn_blocking(work);
+    loop {
+        tokio::select! {
+            ended = &mut working => {
+                return ended.unwrap_or_else(|error| Err(Trouble::us(format!("the work failed: {error}"))));
+            }
+            () = stop.cancelled() => progress.cancel(),
+            () = tokio::time::sleep(TELL_EVERY) => {
+                let shown = Event::<()>::Progress(pace.shown(progress, clock));
+                if sender.send(line(shown).into()).await.is_err() {
+                    progress.cancel();
+                }
+                continue;
+            }
+        }
+        // Cancelled: nothing more to tell until the work has noticed.
+        let ended = working.await;
+        return ended.unwrap_or_else(|error| Err(Trouble::us(format!("the work failed: {error}"))));
+    }
+}
+
+/// How fast it goes.
+struct Pace {
+    began_micros: u64,
+}
+
+impl Pace {
+    fn new(clock: &dyn Clock) -> Self {
+        Self { began_micros: clock.uptime().as_micros() }
+    }
+
+    fn shown(&mut self, progress: &Progress, clock: &dyn Clock) -> Shown {
+        let (done, total) = progress.bytes();
+        let stage = progress.now();
+        if done == 0 {
+            // Hooks and waiting are not reading.
+            self.began_micros = clock.uptime().as_micros();
+        }
+        let micros = clock.uptime().as_micros().saturating_sub(self.began_micros);
+        let rate = u128::from(done).saturating_mul(1_000_000).checked_div(u128::from(micros)).unwrap_or(0);
+        let rate = u64::try_from(rate).unwrap_or(u64::MAX);
+        Shown {
+            phase: stage.phase.to_owned(),
+            volume: stage.volume,
+            bytes_done: Big(done),
+            bytes_total: Big(total),
+            bytes_per_second: Big(rate),
+            eta_seconds: total.saturating_sub(done).checked_div(rate),
+        }
+    }
+}
+
+pub(super) async fn read_content(admin: Arc<Admin>, call: RawCall<Operator>) -> Result<RawReply, Refusal> {
+    let OfContent { agent, volume, point } = OfContent::read(&call.values)?;
+    let protection = Arc::clone(&admin.protection);
+    let opened = off(&admin.means, move |means| {
+        let content = restore::open(&protection, &means.memory, &agent, &volume, point.as_deref())?;
+        tracing::info!(agent, volume, point = %content.point, uid = call.principal.uid, "restore begins");
+        Ok(content)
+    });
+    let content = opened.await?;
+    let (sender, body) = Outgoing::stream();
+    let stop = admin.stop.clone();
+    drop(call.mutations.spawn(async move {
+        let progress = Arc::new(Progress::default());
+        let (stopping, sending) = (Arc::clone(&progress), tokio::runtime::Handle::current());
+        let work = tokio::task::spawn_blocking(move || {
+            let ended = send_content(&content, &stopping, &sending, &sender);
+            if let Err(trouble) = ended {
+                tracing::warn!(cause = trouble.message, "restore ended early");
+                let last = content::failed(trouble.into());
+                sending.block_on(sender.send(last.into())).ok();
+            }
+            sending.block_on(sender.finish()).ok();
+        });
+        tokio::select! {
+            ended = work => drop(ended),
+            () = stop.cancelled() => progress.cancel(),
+        }
+    }));
+    Ok(RawReply { reply: Reply::new(body), media: Some(HeaderValue::from_static(CONTENT_MEDIA)) })
+}
+
+fn send_content(
+    content: &Content,
+    progress: &Progress,
+    sending: &tokio::runtime::Handle,
+    sender: &BodySender,
+) -> Result<(), Trouble> {
+    let send = |bytes: Vec<u8>| {
+        let sent = sending.block_on(sender.send(bytes.into()));
+        sent.map_err(|_| Trouble::operator(offsite_proto::error::ErrorCode::WrongState, "nobody reads the volume any more", ""))
+    };
+    send(content::head(content::Head {
+        point: Text(content.point),
+        bytes: Big(content.bytes()),
+        data_bytes: Big(content.data_bytes),
+    }))?;
+    content.read(progress, &mut |part| match part {
+        Part::Zeros(n) => send(content::zeros(n).to_vec()),
+        Part::Bytes(bytes) => {
+            send(content::bytes_header(bytes.len() as u64).to_vec())?;
+            send(bytes)
+        }
+    })?;
+    send(content::end(content::End { bytes: Big(content.bytes()) }))
+}
