@@ -7,7 +7,7 @@
 //!
 //! **Writing.** [`Store::session`] begins one writer's work. Per volume: [`Session::image`] names the
 //! parent, [`ImageWriter::parent_key`] tells the parent's key at a position, [`Session::find`] whether
-//! a record is stored, [`group::CheckedGroup::encode`] (or `check`, for what came from a peer) makes
+//! a record is stored ([`Session::find_many`] a window of them), [`group::CheckedGroup::encode`] (or `check`, for what came from a peer) makes
 //! groups on as many threads as there are, [`Session::append`] stores them,
 //! [`ImageWriter::push`] takes the list in order. [`Session::commit`] makes all images one point.
 //!
@@ -44,6 +44,7 @@ mod hash;
 mod index;
 mod journal;
 mod layout;
+mod lookup;
 mod manifest;
 mod recover;
 mod restore;

@@ -62,6 +62,7 @@ pub(crate) fn open(place: Place, settings: Settings) -> Result<Core, StoreError>
         upkeep: Mutex::new(()),
         is_poisoned: AtomicBool::new(false),
         alarms: Mutex::new(alarms),
+        trails: Mutex::default(),
         next_session: AtomicU64::new(1),
         _lock: lock,
     };

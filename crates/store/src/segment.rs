@@ -268,6 +268,18 @@ impl Segment {
         from_footer.map_or_else(|| self.scan(&*file, bytes), Ok)
     }
 
+    /// Whether all of it is committed and it ends with a footer.
+    pub(crate) fn has_durable_footer(&self) -> bool {
+        self.has_footer() && self.bytes_committed() >= self.bytes()
+    }
+
+    /// What the footer says; none when it is damaged.
+    pub(crate) fn footer(&self, place: &Place) -> io::Result<Option<Contents>> {
+        let file = self.file(place)?;
+        let bytes = self.bytes_committed();
+        if file.bytes()? < bytes { Ok(None) } else { read_footer(&*file, self.number, bytes) }
+    }
+
     /// Whether the footer is as it was written; a segment that never had one has a good one.
     pub(crate) fn has_good_footer(&self, place: &Place) -> io::Result<bool> {
         if !self.has_footer() {

@@ -13,13 +13,16 @@ use offsite_model::{AgentId, Digest, Key, PointId, TenantId, Timestamp};
 use crate::commit::Request;
 use crate::error::StoreError;
 use crate::group::{CheckedGroup, Form};
-use crate::manifest::{Image, ImageSpec, ImageWriter};
+use crate::manifest::{Image, ImageSpec, ImageWriter, ListEntry};
 use crate::rows::{IMAGES_MAX, NOTE_BYTES_MAX, PointRow};
 use crate::segment::{RecordPlace, SegmentWriter};
 use crate::store::{Committed, Core, Store};
 
 /// Free space is asked for again after so many bytes.
 const SPACE_CHECK_BYTES: u64 = 16 << 20;
+
+/// References that a commit checks at once.
+const WINDOW: usize = 4096;
 
 /// What a commit says of its point.
 #[derive(Clone, Debug)]
@@ -42,7 +45,7 @@ pub struct PointSpec {
 
 /// One writer's work for one tenant. Dropped without a commit, it leaves nothing behind.
 pub struct Session {
-    core: Arc<Core>,
+    pub(crate) core: Arc<Core>,
     tenant: TenantId,
     /// Its number in this opening of the store.
     number: u64,
@@ -119,9 +122,10 @@ impl Session {
         let mut decoded = None;
         let mut n_stored = 0;
         let mut seen = BTreeSet::new();
-        for (slot, row) in (0_u8..=255).zip(group.table()) {
+        let keys: Vec<Key> = group.table().iter().map(|row| row.key).collect();
+        let places = self.find_many(group.form(), &keys)?;
+        for ((slot, row), found) in (0_u8..=255).zip(group.table()).zip(places) {
             let is_twice = !seen.insert(row.key);
-            let found = self.core.find(self.tenant, group.form(), &row.key)?;
             if !is_twice && found.is_none() {
                 continue;
             }
@@ -274,19 +278,16 @@ impl Session {
         let mut segments = BTreeSet::new();
         for image in &images {
             let form = if image.row.is_encrypted { Form::Encrypted } else { Form::Plain };
+            let mut window = Vec::with_capacity(WINDOW);
             image.references(|entry| {
-                let place = self.core.find(self.tenant, form, &entry.key)?;
-                let unknown = StoreError::UnknownRecord { key: entry.key, offset: entry.offset };
-                let place = place.ok_or(unknown)?;
-                if place.raw_bytes != entry.length {
-                    return Err(StoreError::BadList(format!(
-                        "the record at {} has {} bytes, the list says {}",
-                        entry.offset, place.raw_bytes, entry.length
-                    )));
+                window.push(entry);
+                if window.len() == WINDOW {
+                    self.check_references(form, &window, &mut segments)?;
+                    window.clear();
                 }
-                segments.insert(place.segment);
                 Ok(())
             })?;
+            self.check_references(form, &window, &mut segments)?;
         }
         let row = PointRow {
             agent: spec.agent.to_bytes(),
@@ -308,6 +309,30 @@ impl Session {
         let committed = self.core.commit(request)?;
         self.core.write_runs(self.tenant);
         Ok(committed)
+    }
+}
+
+impl Session {
+    /// Whether every record is stored with the length that the list says; notes their segments.
+    fn check_references(
+        &self,
+        form: Form,
+        entries: &[ListEntry],
+        segments: &mut BTreeSet<u32>,
+    ) -> Result<(), StoreError> {
+        let keys: Vec<Key> = entries.iter().map(|entry| entry.key).collect();
+        for (entry, place) in entries.iter().zip(self.find_many(form, &keys)?) {
+            let unknown = || StoreError::UnknownRecord { key: entry.key, offset: entry.offset };
+            let place = place.ok_or_else(unknown)?;
+            if place.raw_bytes != entry.length {
+                return Err(StoreError::BadList(format!(
+                    "the record at {} has {} bytes, the list says {}",
+                    entry.offset, place.raw_bytes, entry.length
+                )));
+            }
+            segments.insert(place.segment);
+        }
+        Ok(())
     }
 }
 

@@ -17,10 +17,10 @@ use crate::catalog::{
 use crate::commit::Queue;
 use crate::error::StoreError;
 use crate::group::{CheckedGroup, DecodedGroup, Form};
-use crate::index::run::RunError;
-use crate::index::{TenantIndex, find_in_runs};
+use crate::index::TenantIndex;
 use crate::journal::{Journal, START};
 use crate::layout::Place;
+use crate::lookup::Trails;
 use crate::manifest::Image;
 use crate::recover;
 use crate::rows::{
@@ -165,6 +165,7 @@ pub(crate) struct Core {
     /// Held through steps 2 to 5 of a commit.
     pub(crate) journal: Mutex<Journal>,
     pub(crate) queue: Queue,
+    pub(crate) trails: Mutex<Trails>,
     /// The number of the next session; 0 stands for none.
     pub(crate) next_session: AtomicU64,
     /// Held while runs are written or merged.
@@ -503,33 +504,6 @@ impl Core {
         let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
         if segments.len() > OPEN_SEGMENTS_MAX {
             segments.values().for_each(|segment| segment.let_go());
-        }
-    }
-
-    pub(crate) fn find(
-        &self,
-        tenant: TenantId,
-        form: Form,
-        key: &Key,
-    ) -> Result<Option<RecordPlace>, StoreError> {
-        let key = (*key, form);
-        // A dropped run leaves one fewer, so this ends.
-        loop {
-            let runs = {
-                let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
-                let Some(tenant) = index.get(&tenant) else { return Ok(None) };
-                if let Some(place) = tenant.recent.get(&key) {
-                    return Ok(Some(*place));
-                }
-                Arc::clone(&tenant.runs)
-            };
-            match find_in_runs(&runs, &key) {
-                Ok(found) => return Ok(found),
-                Err((number, RunError::Damaged)) => self.drop_run(tenant, number)?,
-                Err((number, RunError::Io(error))) => {
-                    return Err(StoreError::io(format!("read key run {number:08x}"))(error));
-                }
-            }
         }
     }
 }

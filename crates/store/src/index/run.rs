@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering as Memory};
 
 use offsite_model::{File, Key, OpenMode, TenantId};
-use zerocopy::IntoBytes;
+use zerocopy::{FromBytes, IntoBytes};
 
 use super::IndexKey;
 use super::filter::{BLOCK_BYTES, Filter};
@@ -144,35 +144,26 @@ impl Run {
 
     /// Looks a key up: missing by the filter, or exactly by its page.
     pub(crate) fn find(&self, key: &IndexKey) -> Result<Option<RecordPlace>, RunError> {
-        if !self.filter.may_have(&key.0) {
-            return Ok(None);
-        }
-        let fence = fence_of(&key.0);
-        // Entries that share eight bytes may begin on the page before the first equal fence.
-        let first = self.fences.partition_point(|other| *other < fence).saturating_sub(1);
-        let candidates = self.fences.iter().enumerate().skip(first);
-        for (index, _) in candidates.take_while(|(_, other)| **other <= fence) {
-            let rows = self.page(index as u32)?;
-            if let Ok(at) = rows.binary_search_by(|row| compare(row, key)) {
-                return Ok(rows.get(at).map(place_of));
-            }
-        }
-        Ok(None)
+        self.probe().find(key)
     }
 
-    /// The entries of a page.
-    fn page(&self, index: u32) -> Result<Vec<RunRow>, RunError> {
-        let mut page = [0; PAGE_BYTES];
-        self.file.read_exact_at(&mut page, PAGE_BYTES as u64 * (1 + u64::from(index)))?;
-        let (rows, stated) = page.split_at(ROWS_BYTES);
+    /// For looking several keys up, ascending: a page they share is read once.
+    pub(crate) const fn probe(&self) -> Probe<'_> {
+        Probe { run: self, page: None }
+    }
+
+    /// Reads the page of this index and checks it.
+    fn page(&self, index: u32) -> Result<Page, RunError> {
+        let mut bytes = [0; PAGE_BYTES];
+        self.file.read_exact_at(&mut bytes, PAGE_BYTES as u64 * (1 + u64::from(index)))?;
+        let (rows, stated) = bytes.split_at(ROWS_BYTES);
         // The index is under the checksum, so that a page of another place is noticed.
         if crc(&[rows, &index.to_le_bytes()]).to_le_bytes() != stated {
             return Err(RunError::Damaged);
         }
         let before = u64::from(index) * PAGE_ROWS as u64;
         let n_rows = self.n_entries.saturating_sub(before).min(PAGE_ROWS as u64) as usize;
-        let rows = rows.chunks_exact(ROW_BYTES).filter_map(split::<RunRow>).map(|(row, _)| *row);
-        Ok(rows.take(n_rows).collect())
+        Ok(Page { bytes, n_rows })
     }
 
     /// All entries in order, page by page.
@@ -181,12 +172,57 @@ impl Run {
     ) -> impl Iterator<Item = Result<(IndexKey, RecordPlace), RunError>> + '_ {
         (0..self.n_pages).flat_map(|index| {
             let (rows, error) = match self.page(index) {
-                Ok(rows) => (rows, None),
+                Ok(page) => (page.rows().to_vec(), None),
                 Err(error) => (Vec::new(), Some(Err(error))),
             };
             let rows = rows.into_iter().map(|row| Ok((key_of(&row), place_of(&row))));
             rows.chain(error)
         })
+    }
+}
+
+/// A page that was read and checked.
+struct Page {
+    bytes: [u8; PAGE_BYTES],
+    n_rows: usize,
+}
+
+impl Page {
+    fn rows(&self) -> &[RunRow] {
+        let rows = self.bytes.get(..self.n_rows * ROW_BYTES).unwrap_or_default();
+        <[RunRow]>::ref_from_bytes(rows).unwrap_or_default()
+    }
+}
+
+/// A look-up in a run; it keeps the page it read last.
+pub(crate) struct Probe<'a> {
+    run: &'a Run,
+    page: Option<(u32, Page)>,
+}
+
+impl Probe<'_> {
+    /// Looks a key up: missing by the filter, or exactly by its page.
+    pub(crate) fn find(&mut self, key: &IndexKey) -> Result<Option<RecordPlace>, RunError> {
+        let run = self.run;
+        if !run.filter.may_have(&key.0) {
+            return Ok(None);
+        }
+        let fence = fence_of(&key.0);
+        // Entries that share eight bytes may begin on the page before the first equal fence.
+        let first = run.fences.partition_point(|other| *other < fence).saturating_sub(1);
+        let candidates = run.fences.iter().enumerate().skip(first);
+        for (index, _) in candidates.take_while(|(_, other)| **other <= fence) {
+            let index = index as u32;
+            let page = match &mut self.page {
+                Some((at, page)) if *at == index => page,
+                other => &mut other.insert((index, run.page(index)?)).1,
+            };
+            let rows = page.rows();
+            if let Ok(at) = rows.binary_search_by(|row| compare(row, key)) {
+                return Ok(rows.get(at).map(place_of));
+            }
+        }
+        Ok(None)
     }
 }
 
