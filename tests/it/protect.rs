@@ -31,9 +31,11 @@ fn noise(seed: u64, n: usize) -> Vec<u8> {
     bytes
 }
 
+/// A source with its daemon.
 struct Stage {
     scene: Scene,
     source: Program,
+    /// Killed when the test is over.
     daemon: Daemon,
 }
 
@@ -173,14 +175,9 @@ fn d_20_every_recovery_point_stays_as_it_was() {
     let ids: Vec<_> =
         listed.as_array().unwrap().iter().map(|point| point["id"].as_str().unwrap()).collect();
     assert_eq!(ids, expected, "oldest first");
-    let daemon = {
-        let Stage { daemon, source, .. } = &stage;
-        assert!(daemon.pid() > 0);
-        source
-    };
     for (index, (id, digest)) in made.iter().enumerate() {
         let to = stage.path(&format!("back-{index}"));
-        daemon.json(&["restore", "web", "disk", "--to", to.to_str().unwrap(), "--point", id]);
+        stage.source.json(&["restore", "web", "disk", "--to", to.to_str().unwrap(), "--point", id]);
         assert_eq!(&sha256(&to), digest, "{id}");
     }
     stage.source.json(&["points", "delete", &made[3].0]);
@@ -227,7 +224,7 @@ fn large(stage: &Stage, mib: usize) -> PathBuf {
 #[test]
 fn a_protect_whose_command_is_killed_is_as_if_it_had_never_come() {
     let stage = Stage::new();
-    let path = large(&stage, 256);
+    let path = large(&stage, 96);
     stage.add("web", &[("disk", &path)]);
     let mut command = stage.source.command(&["protect", "web", "--json"]);
     let mut child = command.stdout(Stdio::null()).spawn().unwrap();
@@ -245,10 +242,9 @@ fn a_protect_whose_command_is_killed_is_as_if_it_had_never_come() {
 #[test]
 fn d_19_a_volume_cut_while_it_is_read_is_an_error_and_no_point() {
     let stage = Stage::new();
-    let path = large(&stage, 192);
-    stage.add("web", &[("disk", &path)]);
+    stage.add("web", &[("disk", &large(&stage, 96))]);
     for bytes in [0, 5_000_001, (300 << 20) + 1] {
-        OpenOptions::new().write(true).open(&path).unwrap().set_len(192 << 20).unwrap();
+        let path = large(&stage, 96);
         let segments = stage.source.data().join("store/segments");
         let mut command = stage.source.command(&["protect", "web", "--json"]);
         let child = command.stdout(Stdio::piped()).spawn().unwrap();

@@ -7,6 +7,7 @@
     reason = "a developer's tool reads the tree and the clock; nothing of it ships"
 )]
 
+mod bench;
 mod cargo;
 mod ci;
 mod codegen;
@@ -27,6 +28,9 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Verb {
+    /// Measure, beside other programs of the same trade
+    #[command(subcommand)]
+    Bench(bench::Bench),
     /// Everything that CI runs, in order, with the seconds of each step
     Ci,
     /// Check what no compiler checks: layers, circles, dependencies, documents, words, rows
@@ -51,6 +55,7 @@ enum Verb {
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().verb {
+        Verb::Bench(bench) => bench::run(&bench),
         Verb::Ci => ci::run(),
         Verb::Tidy { fix: true } => tidy::fix().and_then(|()| tidy::run()),
         Verb::Tidy { fix: false } => tidy::run(),
