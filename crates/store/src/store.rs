@@ -470,7 +470,11 @@ impl Core {
     }
 
     /// The segment of this number if it is this tenant's.
-    fn segment_of(&self, tenant: TenantId, number: u32) -> Result<Arc<Segment>, StoreError> {
+    pub(crate) fn segment_of(
+        &self,
+        tenant: TenantId,
+        number: u32,
+    ) -> Result<Arc<Segment>, StoreError> {
         let found = self.segment(number).filter(|segment| segment.tenant == tenant);
         found.ok_or_else(|| StoreError::Damaged(format!("segment {number:08x} is missing")))
     }

@@ -1283,6 +1283,7 @@ fn images(plan: &Plan, luck: &SeededLuck) -> Vec<Image> {
                 header_hash: None,
                 volume_image_hash: None,
                 allow_orphan: false,
+                display_name: None,
             };
             let ours = Ours {
                 name,
