@@ -89,6 +89,9 @@ pub struct OpenSession {
     /// Whether the image may land without its parent, which is on its way on a seed drive.
     #[serde(default)]
     pub allow_orphan: bool,
+    /// What people call the volume.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub display_name: Option<String>,
 }
 
 /// 128 bits under which a commit is known, made by the source.

@@ -55,6 +55,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod upkeep;
+mod usage;
 mod verify;
 
 pub use error::StoreError;

@@ -148,7 +148,7 @@ pub(crate) struct Heading {
     codec: Codec,
     pub(crate) table: Vec<TableRow>,
     payload_crc: u32,
-    stored_bytes: usize,
+    pub(crate) stored_bytes: usize,
 }
 
 impl Heading {
@@ -162,7 +162,7 @@ impl Heading {
 }
 
 /// The header and table at a place; none when they are not what was written there.
-fn read_heading(
+pub(crate) fn read_heading(
     file: &dyn File,
     segment: u32,
     tenant: TenantId,

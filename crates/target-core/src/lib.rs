@@ -17,6 +17,7 @@ pub mod gate;
 pub mod names;
 pub mod peers;
 pub mod principal;
+pub mod replicas;
 pub mod rows;
 pub mod setup;
 pub mod storage_list;

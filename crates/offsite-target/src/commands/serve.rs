@@ -2,6 +2,7 @@
 //! order.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -11,6 +12,7 @@ use offsite_daemon::{
 };
 use offsite_model::{Clock, FileSystem, Luck, Span};
 use offsite_pki::{Thumbprint, tls};
+use offsite_store::Store;
 use offsite_target_core::gate::ReplicationGate;
 use offsite_target_core::{Operators, Target, World, setup};
 use offsite_transport::{
@@ -24,6 +26,8 @@ use crate::identity;
 use crate::place::{PROGRAM, SOCKET};
 use crate::settings::File;
 
+/// The store's directory in the data directory.
+const STORE: &str = "store";
 /// Time that changes under way get after the listeners have stopped.
 const MUTATIONS: Span = Span::from_secs(10);
 
@@ -64,6 +68,9 @@ async fn serve(data: DataDir, file: &File, world: World) -> anyhow::Result<Exit>
     let fingerprint = keys.identity.certificate.thumbprint();
     let target = Target::open(data.path(), file.settings(), keys.identity, world)
         .context("cannot open the catalog")?;
+    let store = open_store(&target.world().files, &*luck, &data.path().join(STORE))?;
+    let n_threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    target.keep_in(store, data.path(), n_threads).context("cannot use the store")?;
     let socket = data.path().join(SOCKET);
     let local = LocalServer::bind(&socket, policy.clone())
         .with_context(|| format!("cannot listen at {}", socket.display()))?;
@@ -103,6 +110,26 @@ async fn serve(data: DataDir, file: &File, world: World) -> anyhow::Result<Exit>
     setup::record_turn(&target, process::owner(), false)?;
     tracing::info!("stopped");
     Ok(Exit::Done)
+}
+
+/// Opens the store of recovery points. `init` leaves an empty directory for it; a store that has lost its root file is
+/// never replaced by an empty one, since its directory is not empty.
+fn open_store(files: &Arc<dyn FileSystem>, luck: &dyn Luck, path: &Path) -> anyhow::Result<Store> {
+    let settings = offsite_store::Settings::default();
+    let is_empty = match files.list(path) {
+        Ok(names) => names.is_empty(),
+        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+    };
+    let opened = match is_empty {
+        true => Store::create(Arc::clone(files), path, luck, settings),
+        false => Store::open(Arc::clone(files), path, settings),
+    };
+    let store =
+        opened.with_context(|| format!("cannot open the recovery points in {}", path.display()))?;
+    for alarm in store.alarms() {
+        tracing::error!(cause = ?alarm, "the store needs looking at");
+    }
+    Ok(store)
 }
 
 fn bound(
