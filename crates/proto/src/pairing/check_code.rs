@@ -120,6 +120,8 @@ mod tests {
         );
         assert_eq!(code.to_string(), field("check code"));
         assert_eq!("xpac bkfv-rO2p 3494".parse(), Ok(code));
+        let ones: CheckCode = "1110-0000-0000-0000".parse().unwrap();
+        assert_eq!("iIlO-0000-0000-0000".parse(), Ok(ones));
         assert_eq!("xpac bkfv-r02p 34".parse::<CheckCode>(), Err(CheckCodeError));
         assert_eq!("XPAC-BKFV-R02P-34944".parse::<CheckCode>(), Err(CheckCodeError));
         assert_eq!("XPAC-BKFV-R02P-349U".parse::<CheckCode>(), Err(CheckCodeError));

@@ -362,6 +362,37 @@ fn d_16_another_list_than_announced_is_never_committed() {
 }
 
 #[test]
+fn d_16_a_list_without_all_of_its_records_is_never_committed() {
+    let (mut session, list) = session(24);
+    let keys = Input::Keys { window: 0, first_ordinal: 0, entries: list.clone() };
+    let Some(Effect::LookUp { ticket, .. }) = session.step(keys, Span::ZERO).pop() else {
+        panic!()
+    };
+    session.step(Input::LookedUp { ticket, held: Vec::new() }, Span::ZERO);
+    let commit = |session: &Session| session.clone().step(Input::End { commit: true }, Span::ZERO);
+    let is_refused = |session: &Session| match &commit(session)[..] {
+        [Effect::Answer(Err(refusal))] => refusal.code == ErrorCode::Incomplete,
+        _ => false,
+    };
+    let mut sent = std::collections::BTreeSet::new();
+    for (ordinal, entry) in (0_u64..).zip(&list) {
+        if entry.is_zeros() || !sent.insert(entry.key()) {
+            continue;
+        }
+        assert!(is_refused(&session), "without record {ordinal}: {:?}", commit(&session));
+        let table =
+            vec![offsite_proto::group::GroupEntry::new(ordinal, entry.key(), entry.bytes())];
+        let group = Input::Group { table, is_encrypted: false, bytes: 100 };
+        let effects = session.step(group, Span::ZERO);
+        let [Effect::Stage { group }] = effects[..] else { panic!("{effects:?}") };
+        assert!(is_refused(&session), "before record {ordinal} is stored: {:?}", commit(&session));
+        session.step(Input::Staged { group, outcome: Ok(()) }, Span::ZERO);
+    }
+    assert!(sent.len() > 2, "{}", sent.len());
+    assert!(commit(&session).contains(&Effect::Commit));
+}
+
+#[test]
 fn row_56_is_judged_by_what_is_there() {
     let world = World::new(Plan { n_epochs: 2, n_records: 9, ..Plan::calm(2) });
     let base = Spec::check(world.images[0].open.clone()).unwrap();
