@@ -74,7 +74,7 @@ pub(crate) enum Command {
     Pair(Pair),
     /// End a pairing on both sides
     Unpair {
-        /// The target: HOST:PORT or its id, as `pair status` shows them
+        /// The target: its name, HOST:PORT or its id, as `pair status` shows them
         target: String,
         /// Have the target delete the recovery points of this source as well
         #[arg(long)]
@@ -221,7 +221,7 @@ pub(crate) struct Request {
 /// Which pairing is meant.
 #[derive(Debug, Args)]
 pub(crate) struct OfTarget {
-    /// The target: HOST:PORT or its id [default: the newest pairing]
+    /// The target: its name, HOST:PORT or its id [default: the newest pairing]
     #[arg(long)]
     pub(crate) target: Option<String>,
 }

@@ -25,6 +25,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::agents;
+use crate::choose::choose;
 use crate::engine::Handle;
 use crate::error::Trouble;
 use crate::event::{Order, ReplyTo};
@@ -220,21 +221,12 @@ async fn read_pairing(admin: Arc<Admin>, call: Asked<calls::ReadPairing>) -> Ans
 
 /// The pairing with a target, or the newest; without any there is one that says so.
 fn pick(handle: &Handle, target: Option<&str>) -> Result<Pairing, Refusal> {
-    let pairings = handle.pairings();
+    let mut pairings = handle.pairings();
     let Some(target) = target else {
-        return Ok(pairings.into_iter().next_back().unwrap_or_else(Pairing::none));
+        return Ok(pairings.pop().unwrap_or_else(Pairing::none));
     };
-    let is_meant = |pairing: &Pairing| {
-        pairing.target.as_deref() == Some(target)
-            || pairing.target_id.is_some_and(|id| id.to_string() == target)
-    };
-    pairings.into_iter().rev().find(is_meant).ok_or_else(|| {
-        Refusal::from(Trouble::operator(
-            ErrorCode::SystemUnknown,
-            "there is no pairing with this target",
-            "see offsite-source status",
-        ))
-    })
+    let index = choose(target, &pairings)?;
+    Ok(pairings.swap_remove(index))
 }
 
 async fn file_request(admin: Arc<Admin>, call: Asked<calls::FileRequest>) -> Answered<Pairing> {

@@ -8,6 +8,7 @@ pub mod admin;
 pub mod agents;
 pub mod calls;
 mod causes;
+mod choose;
 pub mod config;
 pub mod doctor;
 pub mod engine;

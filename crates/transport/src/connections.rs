@@ -152,7 +152,6 @@ impl Connections {
 
     /// The connections of this key that are open now, to be ended later: whatever it opens from
     /// here on is not among them.
-    #[must_use]
     pub fn open_of(&self, key: &Thumbprint) -> Condemned {
         let state = self.state();
         let of_key = state.open.values().filter(|entry| entry.key.as_ref() == Some(key));
