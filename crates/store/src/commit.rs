@@ -227,7 +227,7 @@ impl Core {
             let file = segment.file(&self.place).map_err(doing())?;
             file.sync().map_err(doing())?;
             has_new |= segment.bytes_committed() == 0;
-            durable.push((number, bytes, is_closed));
+            durable.push((number, bytes, is_closed && segment.has_footer()));
         }
         if has_new {
             self.place.sync(Folder::Segments)?;

@@ -11,6 +11,10 @@
 //! groups on as many threads as there are, [`Session::append`] stores them,
 //! [`ImageWriter::push`] takes the list in order. [`Session::commit`] makes all images one point.
 //!
+//! **Receiving.** [`Store::draft`] begins a session that survives a crash: [`Draft::find_many`],
+//! [`Draft::list`], then [`Draft::promise`] before "have" is answered; [`Draft::append`] and
+//! [`Draft::barrier`]; [`Draft::commit`], [`Store::end_draft`]. [`Store::resume`] goes on with it.
+//!
 //! **Reading.** [`Store::image`] opens a volume of a point; [`Image::list`] is its ordered list;
 //! [`Store::plan`] says which groups hold a window of it; [`Fetch::read`] reads, decodes and checks one,
 //! holding no lock, so windows are read ahead on several threads within the memory the caller
@@ -37,6 +41,7 @@
 
 pub mod catalog;
 mod commit;
+mod draft;
 mod error;
 mod format;
 pub mod group;
@@ -58,6 +63,7 @@ mod upkeep;
 mod usage;
 mod verify;
 
+pub use draft::{Draft, DraftSummary, OPENING_BYTES_MAX};
 pub use error::StoreError;
 pub use format::FORMAT_VERSION;
 pub use manifest::{Image, ImageSpec, ImageWriter, ListEntry, RECORD_BYTES_RANGE};

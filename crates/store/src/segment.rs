@@ -68,6 +68,19 @@ impl Segment {
         }
     }
 
+    /// A segment that a draft keeps, of which a commit may know less.
+    pub(crate) fn kept(
+        number: u32,
+        tenant: TenantId,
+        bytes: u64,
+        committed: u64,
+        has_footer: bool,
+    ) -> Self {
+        let segment = Self::committed(number, tenant, bytes, has_footer);
+        segment.set_committed(committed);
+        segment
+    }
+
     pub(crate) fn bytes(&self) -> u64 {
         self.extent().0
     }
@@ -86,7 +99,7 @@ impl Segment {
         self.committed.store(bytes, Ordering::Release);
     }
 
-    fn has_footer(&self) -> bool {
+    pub(crate) fn has_footer(&self) -> bool {
         self.has_footer.load(Ordering::Acquire)
     }
 
@@ -260,7 +273,8 @@ impl Segment {
     /// What this segment holds: from its footer, or from its groups where there is no good one.
     pub(crate) fn contents(&self, place: &Place) -> io::Result<Contents> {
         let file = self.file(place)?;
-        let bytes = self.bytes_committed().min(file.bytes()?);
+        let bytes = if self.is_closed() { self.bytes() } else { self.bytes_committed() };
+        let bytes = bytes.min(file.bytes()?);
         let from_footer = match self.has_footer() {
             true => read_footer(&*file, self.number, bytes)?,
             false => None,

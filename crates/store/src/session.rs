@@ -206,13 +206,28 @@ impl Session {
     /// # Errors
     /// The disk's; the session is then ended, and the store stops writing.
     pub fn barrier(&mut self) -> Result<(), StoreError> {
+        let segments = self.segments.clone();
+        self.sync(&segments).map(|_| ())
+    }
+
+    /// Makes segments durable, also another session's: number, durable bytes, closed. Those that
+    /// are committed are durable already and left out.
+    pub(crate) fn sync(&mut self, segments: &[u32]) -> Result<Vec<(u32, u64, bool)>, StoreError> {
         self.check_alive()?;
-        let synced = self.core.sync_segments(&self.segments);
+        let synced = self.core.sync_segments(segments);
         if synced.is_err() {
             self.is_ended = true;
             self.core.poison();
         }
-        synced.map(|_| ())
+        synced
+    }
+
+    pub(crate) const fn number(&self) -> u64 {
+        self.number
+    }
+
+    pub(crate) fn segments(&self) -> &[u32] {
+        &self.segments
     }
 
     /// Begins an image. With a parent point, whose image of the same volume is inherited, the list

@@ -8,13 +8,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use offsite_model::{
-    AgentId, Digest, File, FileSystem, ImageId, Key, Luck, PointId, TenantId, Timestamp, VolumeId,
+    AgentId, Digest, File, FileSystem, ImageId, Key, Luck, PointId, SessionId, TenantId, Timestamp,
+    VolumeId,
 };
 
 use crate::catalog::{
     Catalog, CatalogError, Order, RedbCatalog, Transactions, TypedRows, TypedRowsMut,
 };
 use crate::commit::Queue;
+use crate::draft::Kept;
 use crate::error::StoreError;
 use crate::group::{CheckedGroup, DecodedGroup, Form};
 use crate::index::TenantIndex;
@@ -166,6 +168,7 @@ pub(crate) struct Core {
     pub(crate) journal: Mutex<Journal>,
     pub(crate) queue: Queue,
     pub(crate) trails: Mutex<Trails>,
+    pub(crate) drafts: Mutex<BTreeMap<SessionId, Kept>>,
     /// The number of the next session; 0 stands for none.
     pub(crate) next_session: AtomicU64,
     /// Held while runs are written or merged.

@@ -6,6 +6,7 @@
 mod commit;
 mod crash;
 mod damage;
+mod drafts;
 mod index;
 mod lists;
 mod memory;

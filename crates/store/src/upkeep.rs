@@ -23,6 +23,9 @@ use crate::store::{Alarm, Core, lock};
 /// Runs are not merged beyond so many entries: the filter of a run is built in memory, 12 bits a key.
 const RUN_ENTRIES_MAX: u64 = 1 << 25;
 
+/// The owner of provisional runs of what drafts kept through a crash.
+const RECOVERED: u64 = u64::MAX;
+
 /// What a run may be written of.
 struct Ripe {
     covered: BTreeSet<u32>,
@@ -61,9 +64,12 @@ impl Core {
             segments.contains(&number)
                 && self.segment(number).is_some_and(|segment| segment.is_closed())
         };
-        let spilled = self
-            .write_recent(tenant, session, &is_ripe)
-            .and_then(|()| self.merge_runs(tenant, session));
+        self.spill_alone(tenant, session, &is_ripe);
+    }
+
+    fn spill_alone(&self, tenant: TenantId, owner: u64, is_ripe: &dyn Fn(u32) -> bool) {
+        let spilled =
+            self.write_recent(tenant, owner, is_ripe).and_then(|()| self.merge_runs(tenant, owner));
         if let Err(error) = spilled {
             self.alarm(Alarm::RunNotWritten { cause: error.to_string() });
         }
@@ -195,6 +201,10 @@ impl Core {
             segment.let_go();
             if is_full {
                 self.write_runs_alone(tenant);
+                // What only drafts keep is spilled as their sessions would have done.
+                self.spill_alone(tenant, RECOVERED, &|number| {
+                    self.segment(number).is_some_and(|segment| segment.is_closed())
+                });
             }
         }
         Ok(())
@@ -224,9 +234,14 @@ impl Core {
         let (gone, runs) = {
             let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
             let Some(index) = index.get(&tenant) else { return };
+            if index.n_sessions > 0 {
+                return;
+            }
             let orphans = index.orphans.iter().copied();
-            let gone: BTreeSet<u32> =
-                orphans.filter(|number| self.is_uncommitted(*number)).collect();
+            let kept = self.kept_segments();
+            let gone: BTreeSet<u32> = orphans
+                .filter(|number| self.is_uncommitted(*number) && !kept.contains(number))
+                .collect();
             (gone, Arc::clone(&index.runs))
         };
         let touches = |run: &&Arc<Run>| run.covered.iter().any(|number| gone.contains(number));
@@ -245,13 +260,17 @@ impl Core {
             let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
             let index = index.entry(tenant).or_default();
             // A session that has begun meanwhile may count on them.
-            if index.n_sessions > 0 || !gone.iter().all(|number| self.is_uncommitted(*number)) {
+            let kept = self.kept_segments();
+            if index.n_sessions > 0
+                || gone.iter().any(|number| kept.contains(number))
+                || !gone.iter().all(|number| self.is_uncommitted(*number))
+            {
                 for rest in replaced.into_iter().filter_map(|(_, rest)| rest) {
                     drop(self.place.remove(&rest.path(&self.place)));
                 }
                 return;
             }
-            index.orphans.clear();
+            index.orphans.retain(|number| kept.contains(number));
             index.forget(&gone);
             for (run, rest) in &mut replaced {
                 index.remove_run(run.number);
