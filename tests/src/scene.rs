@@ -36,6 +36,13 @@ impl Scene {
         self.target_at(name, "127.0.0.1:0")
     }
 
+    /// The same, at a port that is free now and that it keeps when it is started again.
+    #[must_use]
+    pub fn target_that_stays(&self, name: &str) -> Program {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        self.target_at(name, &free.to_string())
+    }
+
     /// The same, with this address for its replication listener.
     #[must_use]
     pub fn target_at(&self, name: &str, listen: &str) -> Program {
