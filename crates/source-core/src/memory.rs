@@ -214,6 +214,11 @@ impl Memory {
         Self { catalog }
     }
 
+    /// The rows, for tables of other modules.
+    pub(crate) fn catalog(&self) -> &dyn Catalog {
+        &*self.catalog
+    }
+
     /// Who this source is, if `init` has been here.
     ///
     /// # Errors

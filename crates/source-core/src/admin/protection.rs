@@ -121,7 +121,7 @@ pub(super) async fn verify(admin: Arc<Admin>, call: RawCall<Operator>) -> Result
 }
 
 /// Begins work and answers with a stream of what becomes of it.
-fn told_as_it_goes<T: Serialize + DeserializeOwned + Send + 'static>(
+pub(super) fn told_as_it_goes<T: Serialize + DeserializeOwned + Send + 'static>(
     admin: &Arc<Admin>,
     call: &RawCall<Operator>,
     progress: Arc<Progress>,
