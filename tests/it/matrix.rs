@@ -1,8 +1,8 @@
 //! F-04: the matrix of client certificates, made with openssl.
 //!
-//! Everybody whom the real target can meet on its listeners, against one row of each class. The strongest forgeries are signed
-//! with the target's own authority key over the key of an active pairing and carry the serial number of its certificate, so
-//! that each is wrong in one thing only.
+//! Everybody whom the real target can meet on its listeners, against one row of each class. The
+//! strongest forgeries are signed with the target's own authority key over the key of an active
+//! pairing and carry the serial number of its certificate, so that each is wrong in one thing only.
 
 use std::path::Path;
 
@@ -28,7 +28,8 @@ enum Expected {
     Stranger,
     /// The key looks after a request that is open, and gets no further.
     Pending,
-    /// The key of a pairing under another certificate than the issued one: no further than its request.
+    /// The key of a pairing under another certificate than the issued one: no further than its
+    /// request.
     KeyAlone,
     /// The issued certificate, lately out of time: it may ask for its state and renew.
     Expired,
@@ -258,7 +259,8 @@ impl Case {
         if self.expected == Expected::NoHandshake {
             return parsed(ask(&words));
         }
-        // A refusal may overtake the body it refuses, and then curl sees the end and not the answer.
+        // A refusal may overtake the body it refuses, and then curl sees the end and not the
+        // answer.
         offsite_tests::eventually(self.name, || {
             let answer = parsed(ask(&words));
             (answer.0 != 0).then_some(answer)
@@ -322,7 +324,8 @@ fn f_04_every_certificate_against_every_class_of_row() {
             _ => told(403, "not_paired"),
         };
         assert_eq!(word((status, body)), wanted, "{name}, row 45");
-        // CERT, row 13: one's own agent, then another tenant's, which is as absent as one that never was.
+        // CERT, row 13: one's own agent, then another tenant's, which is as absent as one that
+        // never was.
         let of = |agent: &str| word(call("GET", &comms(&format!("agents/{agent}")), None));
         let own = of(&source.agent);
         let wanted = match expected {

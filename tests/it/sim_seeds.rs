@@ -35,7 +35,8 @@ fn e_17_storms_break_no_promise_and_end_in_agreement() {
     let outcomes: Vec<Outcome> = halves.into_iter().flat_map(|half| half.join().unwrap()).collect();
     let sum = |count: fn(&Outcome) -> u64| outcomes.iter().map(count).sum::<u64>();
     println!(
-        "{n} worlds from seed {first}: {} events, {} crashes, {} pairings, {} renewals, {} decisions",
+        "{n} worlds from seed {first}: {} events, {} crashes, {} pairings, {} renewals, {} \
+            decisions",
         sum(|world| world.n_events),
         sum(|world| world.n_crashes),
         sum(|world| world.n_active),

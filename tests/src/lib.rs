@@ -12,7 +12,8 @@
     clippy::expect_used,
     clippy::panic,
     clippy::disallowed_methods,
-    reason = "only tests link this crate: a panic here is how a test fails, and files are its fixtures"
+    reason = "only tests link this crate: a panic here is how a test fails, and files are its \
+        fixtures"
 )]
 
 pub mod pairing;

@@ -1,7 +1,8 @@
 //! `cargo xtask bench`: measurements that end in one JSON document.
 //!
-//! Peers are other programs of the same trade. They run interleaved with ours, step by step, because a shared or
-//! virtual machine changes its speed from minute to minute: only ratios of neighbours mean something.
+//! Peers are other programs of the same trade. They run interleaved with ours, step by step,
+//! because a shared or virtual machine changes its speed from minute to minute: only ratios of
+//! neighbours mean something.
 
 mod images;
 mod ours;

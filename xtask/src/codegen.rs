@@ -1,7 +1,7 @@
 //! `cargo xtask codegen`: the tables of `docs/protocol.md`, written from the types that serve them.
 //!
-//! Each table stands between two markers, and everything else on the page is left as it is. Checked by
-//! `tidy`, so a call or an error that changes cannot leave its page behind.
+//! Each table stands between two markers, and everything else on the page is left as it is. Checked
+//! by `tidy`, so a call or an error that changes cannot leave its page behind.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -68,7 +68,8 @@ fn calls() -> String {
     ] {
         let _infallible = write!(
             text,
-            "\n### {title}\n\n| row | method | path | access | action | listener | request bytes |\n\
+            "\n### {title}\n\n| row | method | path | access | action | listener | request bytes \
+                |\n\
              |---|---|---|---|---|---|---|\n"
         );
         rows.iter().for_each(|row| text.push_str(&call(row)));

@@ -62,6 +62,17 @@ pub(crate) enum Command {
         /// The agent: its name or its id
         name: String,
     },
+    /// Send an agent's recovery points to its target now
+    Replicate {
+        /// The agent: its name or its id
+        name: String,
+        /// The target: HOST:PORT or its id [default: the newest pairing]
+        #[arg(long)]
+        target: Option<String>,
+        /// Follow the job until it is done; Ctrl-C stops it
+        #[arg(long)]
+        wait: bool,
+    },
     /// List, show and delete recovery points
     #[command(subcommand)]
     Points(Points),

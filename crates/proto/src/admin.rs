@@ -6,5 +6,6 @@
 
 pub mod content;
 pub mod protection;
+pub mod replication;
 pub mod source;
 pub mod target;

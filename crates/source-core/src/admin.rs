@@ -6,6 +6,7 @@
 //! line's words.
 
 mod protection;
+mod replication;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use http::HeaderMap;
 use offsite_model::{FileSystem, Span};
 use offsite_proto::admin::protection as protection_calls;
+use offsite_proto::admin::replication as replication_calls;
 use offsite_proto::admin::source::{
     self as calls, Agent, OfAgent, OfTarget, Pairing, ROWS, ShowPairing, State, Status,
 };
@@ -31,6 +33,7 @@ use crate::error::Trouble;
 use crate::event::{Order, ReplyTo};
 use crate::pairing::{Means, off};
 use crate::protect::Protection;
+use crate::replicate::Replicator;
 
 /// How long a reader waits for a change before it is told that there was none.
 const CHANGE_WAIT: Duration = Duration::from_secs(20);
@@ -45,6 +48,8 @@ pub struct Admin {
     pub files: Arc<dyn FileSystem>,
     /// What makes and reads recovery points.
     pub protection: Arc<Protection>,
+    /// What sends recovery points to targets.
+    pub replicator: Arc<Replicator>,
     /// The engine's door.
     pub handle: Handle,
     /// Version of the program.
@@ -97,7 +102,7 @@ impl Gate<Operator> for OwnerOnly {
 /// A mistake of this file: a call that is not in the table, or two handlers for one.
 pub fn router(admin: Arc<Admin>, owner: u32) -> Result<Arc<Router<Admin, Operator>>, RouteError> {
     let luck = Arc::clone(&admin.means.luck);
-    Routes::new(&[ROWS, protection_calls::ROWS], Listener::Source)
+    Routes::new(&[ROWS, protection_calls::ROWS, replication_calls::ROWS], Listener::Source)
         .on::<calls::ReadStatus>(read_status)
         .on::<calls::ListAgents>(list_agents)
         .on::<calls::CreateAgent>(create_agent)
@@ -119,6 +124,7 @@ pub fn router(admin: Arc<Admin>, owner: u32) -> Result<Arc<Router<Admin, Operato
         .raw(protection_calls::PROTECT.id, protection::protect)
         .raw(protection_calls::CONTENT.id, protection::read_content)
         .raw(protection_calls::VERIFY.id, protection::verify)
+        .raw(replication_calls::REPLICATE.id, replication::replicate)
         .finish(admin, OwnerOnly { owner }, luck)
 }
 

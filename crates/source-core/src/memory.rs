@@ -224,6 +224,11 @@ impl Memory {
         Self { catalog }
     }
 
+    /// The rows, for tables of other modules.
+    pub(crate) fn catalog(&self) -> &dyn Catalog {
+        &*self.catalog
+    }
+
     /// Who this source is, if `init` has been here.
     ///
     /// # Errors

@@ -315,7 +315,8 @@ pub fn fingerprint(key: &PublicKey) -> String {
         .map_or_else(|_| "of unknown form".to_owned(), |thumbprint| thumbprint.to_string())
 }
 
-/// The fingerprint of a key that a handshake refused: of such a key the line keeps its SHA-256 alone.
+/// The fingerprint of a key that a handshake refused: of such a key the line keeps its SHA-256
+/// alone.
 fn seen_fingerprint(seen: &PublicKey) -> String {
     <[u8; 32]>::try_from(seen.as_der())
         .map_or_else(|_| fingerprint(seen), |sha256| Thumbprint::from_bytes(sha256).to_string())

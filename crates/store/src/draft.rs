@@ -5,8 +5,8 @@
 //! Nothing is answered as held before [`Draft::promise`] has returned: it syncs what the answers
 //! rest on first, the log after it. Several windows share one.
 //!
-//! A dropped [`Draft`] stays on disk with its records, which can be found; [`Store::resume`] goes on
-//! with it and takes it over from whoever held it before. [`Store::end_draft`] lets it go.
+//! A dropped [`Draft`] stays on disk with its records, which can be found; [`Store::resume`] goes
+//! on with it and takes it over from whoever held it before. [`Store::end_draft`] lets it go.
 //!
 //! **Absent:** what the entries mean, ordinals that are wanted or owed: see `exchange`. A commit
 //! checks every reference again, whatever a draft says.
@@ -245,7 +245,8 @@ impl Draft {
     /// [`Draft::promise`] or [`Draft::barrier`].
     ///
     /// # Errors
-    /// [`StoreError::LeaseLost`], [`StoreError::BadList`] when ordinals run backwards, or the disk's.
+    /// [`StoreError::LeaseLost`], [`StoreError::BadList`] when ordinals run backwards, or the
+    /// disk's.
     pub fn list(&mut self, first_ordinal: u64, entries: &[ListEntry]) -> Result<(), StoreError> {
         self.check_held()?;
         self.log.entries(first_ordinal, entries)
@@ -289,8 +290,8 @@ impl Draft {
         self.keep(&relied.into_iter().collect::<Vec<_>>())
     }
 
-    /// As [`Draft::promise`], with everything that was appended so far: it survives a crash from now
-    /// on, until the draft is ended.
+    /// As [`Draft::promise`], with everything that was appended so far: it survives a crash from
+    /// now on, until the draft is ended.
     ///
     /// # Errors
     /// As [`Draft::promise`].

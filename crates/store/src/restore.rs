@@ -1,8 +1,9 @@
 //! Reading an image back: which groups hold a window of its list, each read and decoded once.
 //!
-//! A restore takes windows of [`Image::list`], asks [`Store::plan`] which groups hold them, and reads
-//! those on as many threads as it likes: a [`Fetch`] holds no lock while it reads, decodes and
-//! checks. Memory is what the caller has in flight: one decoded group (at most 1 MiB) per fetch.
+//! A restore takes windows of [`Image::list`], asks [`Store::plan`] which groups hold them, and
+//! reads those on as many threads as it likes: a [`Fetch`] holds no lock while it reads, decodes
+//! and checks. Memory is what the caller has in flight: one decoded group (at most 1 MiB) per
+//! fetch.
 
 use offsite_model::{Key, TenantId};
 

@@ -209,7 +209,8 @@ pub(crate) fn encode_entry(entry: &Entry) -> Result<(Vec<u8>, Digest), CatalogEr
     Ok((bytes, digest))
 }
 
-/// Makes the rows that an entry stands for. Applying an entry twice changes nothing the second time.
+/// Makes the rows that an entry stands for. Applying an entry twice changes nothing the second
+/// time.
 pub(crate) fn apply(rows: &mut dyn RowsMut, entry: &Entry) -> Result<(), CatalogError> {
     match &entry.happening {
         Happening::Commit(commit) => apply_commit(rows, entry.number, commit),

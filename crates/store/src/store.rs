@@ -238,7 +238,8 @@ impl Store {
         self.core.id
     }
 
-    /// The store's catalog, for tables of the caller's own; names that begin with `store.` are ours.
+    /// The store's catalog, for tables of the caller's own; names that begin with `store.` are
+    /// ours.
     #[must_use]
     pub fn catalog(&self) -> &dyn Catalog {
         &self.core.catalog

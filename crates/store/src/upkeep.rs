@@ -20,7 +20,8 @@ use crate::layout::Folder;
 use crate::segment::RecordPlace;
 use crate::store::{Alarm, Core, lock};
 
-/// Runs are not merged beyond so many entries: the filter of a run is built in memory, 12 bits a key.
+/// Runs are not merged beyond so many entries: the filter of a run is built in memory, 12 bits a
+/// key.
 const RUN_ENTRIES_MAX: u64 = 1 << 25;
 
 /// The owner of provisional runs of what drafts kept through a crash.
@@ -33,8 +34,8 @@ struct Ripe {
 }
 
 impl Core {
-    /// Publishes what has been committed, writes a run when enough records have gathered, and merges
-    /// runs that have grown alike.
+    /// Publishes what has been committed, writes a run when enough records have gathered, and
+    /// merges runs that have grown alike.
     pub(crate) fn write_runs(&self, tenant: TenantId) {
         let _upkeep = lock(&self.upkeep);
         self.write_runs_alone(tenant);
@@ -130,7 +131,8 @@ impl Core {
         Ok(())
     }
 
-    /// Merges the two newest runs of an owner while the newer is at least half as large as the older.
+    /// Merges the two newest runs of an owner while the newer is at least half as large as the
+    /// older.
     fn merge_runs(&self, tenant: TenantId, owner: u64) -> Result<(), StoreError> {
         loop {
             let runs = self.runs(tenant);
@@ -250,7 +252,8 @@ impl Core {
             match self.without(tenant, run, &gone) {
                 Ok(rest) => replaced.push((Arc::clone(run), rest)),
                 Err(error) => {
-                    // The segments stay, so its answers stay true; the next session's end tries again.
+                    // The segments stay, so its answers stay true; the next session's end tries
+                    // again.
                     self.alarm(Alarm::RunNotWritten { cause: error.to_string() });
                     return;
                 }

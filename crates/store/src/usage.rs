@@ -17,7 +17,8 @@ impl Store {
         own.fold(0, |sum, segment| segment.bytes().saturating_add(sum))
     }
 
-    /// How many records the group at a place has, and how many bytes its payload, read from its header alone.
+    /// How many records the group at a place has, and how many bytes its payload, read from its
+    /// header alone.
     ///
     /// # Errors
     /// [`StoreError::Damaged`], or the disk's.

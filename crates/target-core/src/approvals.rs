@@ -362,7 +362,8 @@ fn check_second_person(
     if !is_other || is_made_by_first {
         return Err(Failure::refused(
             ErrorCode::Forbidden,
-            "a second person must agree: an administrator or officer other than the one who began it",
+            "a second person must agree: an administrator or officer other than the one who began \
+                it",
         ));
     }
     Ok(())

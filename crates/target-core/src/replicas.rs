@@ -7,7 +7,8 @@
 //!
 //! Every look is through an [`Owner`]: what is another's is not there.
 //!
-//! **Absent:** seed drives, orphans, healing, encrypted agents: sessions that ask for them are refused.
+//! **Absent:** seed drives, orphans, healing, encrypted agents: sessions that ask for them are
+//! refused.
 
 mod draft;
 mod images;

@@ -103,7 +103,8 @@ impl Target {
         }))
     }
 
-    /// Keeps what sources replicate in this store, with drafts beside it. Only the first call counts.
+    /// Keeps what sources replicate in this store, with drafts beside it. Only the first call
+    /// counts.
     ///
     /// # Errors
     /// The disk's.

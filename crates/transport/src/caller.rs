@@ -312,7 +312,8 @@ impl Caller {
 
     fn foreign(&self, status: u16) -> CallError {
         let sentence = format!(
-            "{} answered {status}, but not as Offsite does: another program listens on this port, or \
+            "{} answered {status}, but not as Offsite does: another program listens on this port, \
+                or \
              a proxy stands between",
             self.host
         );

@@ -139,7 +139,8 @@ pub enum LocalError {
     #[error("the daemon is not running: nothing answers at {}", .0.display())]
     NotRunning(PathBuf),
     /// The socket belongs to somebody else.
-    #[error("only the daemon's own user and root may speak to it: permission denied at {}", .0.display())]
+    #[error("only the daemon's own user and root may speak to it: permission denied at \
+        {}", .0.display())]
     Denied(PathBuf),
     /// Anything else.
     #[error("cannot reach the daemon at {}: {cause}", path.display())]

@@ -30,7 +30,8 @@ pub(super) fn by_machine(images: &[PathBuf]) -> Result<Vec<Machine>> {
     Ok(machines)
 }
 
-/// Makes two versions of one machine and one of another, with holes, text and noise; the same every time.
+/// Makes two versions of one machine and one of another, with holes, text and noise; the same every
+/// time.
 pub(super) fn small(folder: &Path) -> Result<Vec<PathBuf>> {
     fs::create_dir_all(folder)?;
     let first = folder.join("a-rp0.img");
@@ -75,6 +76,8 @@ fn noise(seed: u64, n: usize) -> Vec<u8> {
 
 fn text(seed: u64, n: usize) -> Vec<u8> {
     let words = noise(seed, n / 4);
-    let lines = words.iter().flat_map(|byte| format!("request {byte} served in {} ms\n", byte / 7).into_bytes());
+    let lines = words
+        .iter()
+        .flat_map(|byte| format!("request {byte} served in {} ms\n", byte / 7).into_bytes());
     lines.take(n).collect()
 }

@@ -22,8 +22,8 @@ pub(super) struct Cost {
     pub(super) peak_mib: u64,
 }
 
-/// Runs a command to its end and waits for the disk. `watched` is the process whose memory counts, if it is not
-/// the command itself.
+/// Runs a command to its end and waits for the disk. `watched` is the process whose memory counts,
+/// if it is not the command itself.
 pub(super) fn measure(command: &mut Command, watched: Option<u32>, cold: bool) -> Result<Cost> {
     settle(cold)?;
     let shown = format!("{command:?}");

@@ -112,8 +112,8 @@ async fn serve(data: DataDir, file: &File, world: World) -> anyhow::Result<Exit>
     Ok(Exit::Done)
 }
 
-/// Opens the store of recovery points. `init` leaves an empty directory for it; a store that has lost its root file is
-/// never replaced by an empty one, since its directory is not empty.
+/// Opens the store of recovery points. `init` leaves an empty directory for it; a store that has
+/// lost its root file is never replaced by an empty one, since its directory is not empty.
 fn open_store(files: &Arc<dyn FileSystem>, luck: &dyn Luck, path: &Path) -> anyhow::Result<Store> {
     let settings = offsite_store::Settings::default();
     let is_empty = match files.list(path) {

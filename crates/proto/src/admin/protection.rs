@@ -1,7 +1,8 @@
-//! What the source daemon answers about recovery points: making, listing, restoring and verifying them.
+//! What the source daemon answers about recovery points: making, listing, restoring and verifying
+//! them.
 //!
-//! Long work answers with a stream. Protecting and verifying send one JSON object per line ([`Event`]); a restore
-//! sends [`crate::admin::content`]. Whoever hangs up cancels the work.
+//! Long work answers with a stream. Protecting and verifying send one JSON object per line
+//! ([`Event`]); a restore sends [`crate::admin::content`]. Whoever hangs up cancels the work.
 //!
 //! **Absent:** agents and pairings ([`super::source`]).
 

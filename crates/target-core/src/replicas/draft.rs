@@ -1,7 +1,8 @@
 //! The draft of an image on its way: the list as far as it was offered, in a file of its own.
 //!
-//! The file is a stream of KEYS frames, so a tail that a crash tore is found by its checksum and cut off. Windows are
-//! appended in order and read back in order; an index in memory holds one place per window.
+//! The file is a stream of KEYS frames, so a tail that a crash tore is found by its checksum and
+//! cut off. Windows are appended in order and read back in order; an index in memory holds one
+//! place per window.
 //!
 //! **Absent:** records, and any judgement of entries: the machine has made it before they get here.
 

@@ -1,7 +1,7 @@
 //! What sources announced, by image: rows of the catalog, and what of them the store has committed.
 //!
-//! A row is written when an image is opened, before anything of it arrives. Whether the image is there is asked of
-//! the store alone, so the two can never disagree about what was kept.
+//! A row is written when an image is opened, before anything of it arrives. Whether the image is
+//! there is asked of the store alone, so the two can never disagree about what was kept.
 
 use offsite_model::{
     AgentId, CoreId, Digest, ImageId, JobId, PointId, SessionId, TenantId, VolumeId,

@@ -1,8 +1,9 @@
-//! One session at work: its machine, the streams that speak with its source, and the effects carried out.
+//! One session at work: its machine, the streams that speak with its source, and the effects
+//! carried out.
 //!
-//! The machine is stepped under a lock that is never held across an await. What must happen in the order of the
-//! effects (draft, barrier, commit) goes through one queue to one worker; look-ups and groups go to a bounded pool of
-//! threads. Whatever comes of them is the next input.
+//! The machine is stepped under a lock that is never held across an await. What must happen in the
+//! order of the effects (draft, barrier, commit) goes through one queue to one worker; look-ups and
+//! groups go to a bounded pool of threads. Whatever comes of them is the next input.
 //!
 //! **Absent:** rules (the machine), frames ([`super::streams`]), who may call (routes).
 
@@ -206,7 +207,8 @@ impl Live {
                 Effect::Answer(answer) => asked.answer = Some(answer),
                 Effect::Commit => self.queue(DiskJob::Commit),
                 Effect::DropStaging => self.queue(DiskJob::Drop),
-                // What was staged lives as long as the store's session, which a new opening takes over.
+                // What was staged lives as long as the store's session, which a new opening takes
+                // over.
                 Effect::Suspend => {}
             }
         }
@@ -234,7 +236,8 @@ impl Live {
             let held = match found.await {
                 Some(Ok(held)) => held,
                 Some(Err(cause)) => {
-                    // What cannot be looked up is not held; it is sent, and the write says what is wrong.
+                    // What cannot be looked up is not held; it is sent, and the write says what is
+                    // wrong.
                     tracing::error!(session = %live.id, %cause, "cannot look records up");
                     Vec::new()
                 }
@@ -379,7 +382,8 @@ impl Live {
         })
     }
 
-    /// Row 47: waits for the outcome of a commit, so long at most; without a bound where none is given.
+    /// Row 47: waits for the outcome of a commit, so long at most; without a bound where none is
+    /// given.
     ///
     /// # Errors
     /// What ended the commit, or that none was begun.

@@ -1,7 +1,7 @@
 //! Rows 5 and 6 as they flow: frames in, steps of the machine, frames out.
 //!
-//! A stream is one task. It reads only while it has room for what it reads: the budget for groups in memory and the
-//! frames that wait for a slow reader both stop it, and with it the sender.
+//! A stream is one task. It reads only while it has room for what it reads: the budget for groups
+//! in memory and the frames that wait for a slow reader both stop it, and with it the sender.
 //!
 //! **Absent:** what a frame leads to (the machine).
 

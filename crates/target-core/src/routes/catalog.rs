@@ -1,4 +1,5 @@
-//! Rows 1, 9 to 11, 13, 20 to 25, 48 and 50, and their other names: what the target holds for the caller.
+//! Rows 1, 9 to 11, 13, 20 to 25, 48 and 50, and their other names: what the target holds for the
+//! caller.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -161,7 +162,8 @@ fn space(target: &Target, known: &Known, of: &OfAgent) -> Result<FreeSpace, Refu
     })
 }
 
-/// The smaller of the quota left and the repository's free space; the latter rounded, since it is others' business too.
+/// The smaller of the quota left and the repository's free space; the latter rounded, since it is
+/// others' business too.
 fn bytes_free(target: &Target, known: &Known) -> Result<u64, Refusal> {
     let row =
         target.catalog_read(|rows| storage_list::find(rows, Some(i64::from(DEFAULT_NUMBER))))?;

@@ -1,4 +1,5 @@
-//! Who calls, and what he has here: asked by every call of the second conversation before anything else.
+//! Who calls, and what he has here: asked by every call of the second conversation before anything
+//! else.
 
 use std::sync::Arc;
 

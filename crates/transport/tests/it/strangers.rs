@@ -60,7 +60,8 @@ fn request(luck: &dyn Luck, n: u64) -> String {
     let media = pick(&["application/json", "text/plain", "x", "application/json; a=b"]);
     let extra = pick(&["", "Offsite-Protocol: 9\r\n", "Content-Encoding: br\r\n", "X: a\r\n"]);
     format!(
-        "{method} {target} HTTP/1.1\r\nHost: h{n}\r\nConnection: close\r\nContent-Type: {media}\r\n{extra}\
+        "{method} {target} HTTP/1.1\r\nHost: h{n}\r\nConnection: close\r\nContent-Type: \
+            {media}\r\n{extra}\
          Content-Length: {}\r\n\r\n{body}",
         body.len()
     )

@@ -380,7 +380,10 @@ impl World {
         }
         self.tally.n_held += n_held;
         self.promise(faults.is_empty(), || {
-            format!("held without a durable hold (ordinal, in the store, draft durable to): {faults:?} (B-08)")
+            format!(
+                "held without a durable hold (ordinal, in the store, draft durable to): \
+                {faults:?} (B-08)"
+            )
         });
     }
 
