@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use crate::program::Program;
 
 /// How long anything that must happen may take before a test fails.
-pub const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(25);
 
 /// A folder that is gone after the test.

@@ -432,7 +432,7 @@ async fn ask(shared: &Shared, agent: AgentId, bytes: u64, ask: Ask) -> Result<An
             let of = OfImage { agent, volume, epoch };
             let answer = connection.call::<TransferredBlocksOfImage>(&of, &()).await;
             Ok(Answer::Transferred(
-                runs_of(&answer.map_err(failure)?.body).unwrap_or_else(Runs::new),
+                runs_of(&answer.map_err(failure)?.body).unwrap_or_default(),
             ))
         }
     }

@@ -212,7 +212,11 @@ mod tests {
         other[5] = ListEntry::zeros(other[5].offset(), 4096);
         assert_eq!(draft.differing(8, &other).unwrap(), Some(13));
         let mut all = Vec::new();
-        draft.each(|window| Ok::<_, io::Error>(all.extend_from_slice(window))).unwrap();
+        let mut take = |window: &[ListEntry]| {
+            all.extend_from_slice(window);
+            Ok::<_, io::Error>(())
+        };
+        draft.each(&mut take).unwrap();
         assert_eq!(all, entries(0, 16));
     }
 }

@@ -75,6 +75,7 @@ pub(super) fn images(plan: &Plan, luck: &SeededLuck) -> Vec<Image> {
                 header_hash: None,
                 volume_image_hash: None,
                 allow_orphan: false,
+                display_name: None,
             };
             let ours = Ours {
                 name,
