@@ -17,6 +17,9 @@
 //! [`Draft::list`], then [`Draft::promise`] before "have" is answered; [`Draft::append`] and
 //! [`Draft::barrier`]; [`Draft::commit`], [`Store::end_draft`]. [`Store::resume`] goes on with it.
 //!
+//! **Sending.** [`Store::changes`] is the list of an image against its parent, [`Store::plan`] says where
+//! its records lie, [`Store::group_as_stored`] is a group as it crosses.
+//!
 //! **Reading.** [`Store::image`] opens a volume of a point; [`Image::list`] is its ordered list;
 //! [`Store::plan`] says which groups hold a window of it; [`Fetch::read`] reads, decodes and checks
 //! one, holding no lock, so windows are read ahead on several threads within the memory the caller
@@ -68,7 +71,7 @@ mod verify;
 pub use draft::{Draft, DraftSummary, OPENING_BYTES_MAX};
 pub use error::StoreError;
 pub use format::FORMAT_VERSION;
-pub use manifest::{Image, ImageSpec, ImageWriter, ListEntry, RECORD_BYTES_RANGE};
+pub use manifest::{Changes, Image, ImageSpec, ImageWriter, ListEntry, RECORD_BYTES_RANGE};
 pub use restore::{Fetch, Fetched};
 pub use rows::{IMAGES_MAX, NOTE_BYTES_MAX};
 pub use segment::RecordPlace;

@@ -294,9 +294,9 @@ impl Segment {
         if file.bytes()? < bytes { Ok(None) } else { read_footer(&*file, self.number, bytes) }
     }
 
-    /// Whether the footer is as it was written; a segment that never had one has a good one.
+    /// Whether the footer is as it was written; a segment without a committed one has a good one.
     pub(crate) fn has_good_footer(&self, place: &Place) -> io::Result<bool> {
-        if !self.has_footer() {
+        if !self.has_durable_footer() {
             return Ok(true);
         }
         let file = self.file(place)?;
@@ -306,7 +306,9 @@ impl Segment {
     /// Reads every group's header; goes on behind a damaged one at the next good one.
     pub(crate) fn scan(&self, file: &dyn File, bytes: u64) -> io::Result<Contents> {
         let mut contents = Contents { is_whole: true, ..Contents::default() };
-        let footer = if self.has_footer() { footer_offset(file, bytes)? } else { None };
+        // Of a segment that is committed in part the footer is not.
+        let has_footer = self.has_footer() && bytes >= self.bytes();
+        let footer = if has_footer { footer_offset(file, bytes)? } else { None };
         let end = footer.unwrap_or(bytes);
         let mut offset = HEAD_BYTES;
         while offset < end {
