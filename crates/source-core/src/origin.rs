@@ -198,8 +198,11 @@ struct Changes {
     /// Positions below this may be the parent's.
     inherited: u64,
     position: u64,
-    page: Option<(u32, Arc<Vec<Key>>, Option<Arc<Vec<Key>>>)>,
+    page: Option<PageKeys>,
 }
+
+/// A page's index, its keys, and those of the parent's page where it is another one.
+type PageKeys = (u32, Arc<Vec<Key>>, Option<Arc<Vec<Key>>>);
 
 impl Changes {
     fn new(image: Image, parent: Option<Image>) -> Self {

@@ -16,7 +16,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use offsite_exchange::replication::Runs;
 use offsite_exchange::replication::plan::{ImageName, Plan, Theirs};
 use offsite_exchange::replication::source::{
     Answer, Ask, Event, Failure, Input, Job, JobEffect, JobOutcome, JobRules, Outcome, Preflight,
@@ -431,9 +430,7 @@ async fn ask(shared: &Shared, agent: AgentId, bytes: u64, ask: Ask) -> Result<An
         Ask::Transferred((volume, epoch)) => {
             let of = OfImage { agent, volume, epoch };
             let answer = connection.call::<TransferredBlocksOfImage>(&of, &()).await;
-            Ok(Answer::Transferred(
-                runs_of(&answer.map_err(failure)?.body).unwrap_or_default(),
-            ))
+            Ok(Answer::Transferred(runs_of(&answer.map_err(failure)?.body).unwrap_or_default()))
         }
     }
 }

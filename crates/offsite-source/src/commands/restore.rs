@@ -30,7 +30,7 @@ use crate::watch::interruption;
 const PIECES_AHEAD: usize = 32;
 /// Bytes that a restore leaves free, so that it does not fill a disk to the brim.
 const SPARE_BYTES: u64 = 64 << 20;
-const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 pub(crate) async fn run(context: &Context, asked: Restore) -> Result<(), Failure> {
     let began = SystemClock.uptime();
