@@ -187,7 +187,7 @@ fn others_cannot_read(place: &Path, data: &Path, keys: &[PathBuf]) {
 }
 
 #[test]
-fn a_18_looser_keys_are_no_start() {
+fn looser_keys_are_no_start() {
     let place = tempfile::tempdir().unwrap();
     let data = place.path().join("data");
     init(&data);

@@ -102,8 +102,8 @@ const IN_ONE_PLACE: &[Ban] = &[
     },
 ];
 
-/// Files with lines that no tool breaks (literals, drawings, patterns of macros), and how many. The list
-/// may only get shorter: a file that does better must be taken off it or its number lowered.
+/// Files with lines that no tool breaks (literals, drawings, patterns of macros), and how many. The
+/// list may only get shorter: a file that does better must be taken off it or its number lowered.
 const WIDE: &[(&str, usize)] = &[
     ("crates/exchange/src/pairing/form.rs", 2),
     ("crates/exchange/src/pairing/source.rs", 6),
