@@ -22,11 +22,9 @@ use serde_json::json;
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::identity;
-use crate::place::{PROGRAM, SOCKET};
+use crate::place::{PROGRAM, SOCKET, STORE};
 use crate::settings::File;
 
-/// The store's directory in the data directory.
-const STORE: &str = "store";
 /// Time that changes under way get after the listeners have stopped.
 const MUTATIONS: Span = Span::from_secs(10);
 
