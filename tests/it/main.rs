@@ -12,5 +12,6 @@ mod foreign_client;
 mod kills;
 mod matrix;
 mod pairing;
+mod replicate;
 mod sim_seeds;
 mod strangers;

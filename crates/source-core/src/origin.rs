@@ -78,7 +78,9 @@ pub fn images(
     // The newest image of each volume so far: its point, and what it was announced as.
     let mut newest: BTreeMap<VolumeId, (PointId, ImageId, AnnouncedRow)> = BTreeMap::new();
     let kept = points::all(store, tenant, agent)?;
-    for kept in kept.iter().filter(|kept| kept.point.is_complete() && kept.point.deleted_at.is_none()) {
+    for kept in
+        kept.iter().filter(|kept| kept.point.is_complete() && kept.point.deleted_at.is_none())
+    {
         let point = &kept.point;
         for (index, summary) in point.images.iter().enumerate() {
             let before = newest.get(&summary.volume);
@@ -127,7 +129,9 @@ pub fn images(
                 ours: Ours {
                     name: (summary.volume, row.epoch),
                     digest,
-                    parent: parent.zip(parent_digest).map(|(parent, digest)| (parent.epoch, digest)),
+                    parent: parent
+                        .zip(parent_digest)
+                        .map(|(parent, digest)| (parent.epoch, digest)),
                     taken_at: point.taken_at,
                     is_seeded: false,
                 },
@@ -220,7 +224,9 @@ impl Changes {
             let offset = position.saturating_mul(record_bytes);
             let mut next = position.saturating_add(1);
             if key == Key::ZERO {
-                let cut = (offset / ZERO_RUN_CUT_BYTES).saturating_add(1).saturating_mul(ZERO_RUN_CUT_BYTES);
+                let cut = (offset / ZERO_RUN_CUT_BYTES)
+                    .saturating_add(1)
+                    .saturating_mul(ZERO_RUN_CUT_BYTES);
                 while next < n_positions
                     && next.saturating_mul(record_bytes) < cut
                     && self.changed(next)? == Some(Key::ZERO)
@@ -255,7 +261,8 @@ impl Changes {
             return Ok(false);
         }
         self.turn_to(self.position)?;
-        let is_equal = self.page.as_ref().is_some_and(|(_, keys, before)| Some(keys) == before.as_ref());
+        let is_equal =
+            self.page.as_ref().is_some_and(|(_, keys, before)| Some(keys) == before.as_ref());
         if is_equal {
             self.position = end;
         }

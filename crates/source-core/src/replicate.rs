@@ -148,8 +148,7 @@ impl Replicator {
         let link = self.link(&agent, target).await?;
         let protection = Arc::clone(&self.protection);
         let read = off(&self.means, move |means| {
-            let images =
-                origin::images(&protection.store, protection.tenant, &means.memory, id)?;
+            let images = origin::images(&protection.store, protection.tenant, &means.memory, id)?;
             let unfinished: Option<UnfinishedRow> =
                 means.memory.catalog().read(|rows| rows.value(UNFINISHED, &id.to_bytes()))?;
             Ok((images, unfinished))
@@ -174,8 +173,12 @@ impl Replicator {
         }
         let micros = self.means.clock.uptime().as_micros().saturating_sub(began.as_micros());
         check(&agent, &outcome)?;
-        let points: BTreeSet<_> =
-            plan.work.iter().filter_map(|work| images.get(work.image)).map(|image| image.point).collect();
+        let points: BTreeSet<_> = plan
+            .work
+            .iter()
+            .filter_map(|work| images.get(work.image))
+            .map(|image| image.point)
+            .collect();
         Ok(Replicated {
             points: points.len() as u64,
             records_offered: Big(shared.n_offered()),
@@ -190,7 +193,9 @@ impl Replicator {
     async fn link(&self, agent: &AgentRow, target: Option<String>) -> Result<Arc<Link>, Trouble> {
         let (id, settings) = (agent.agent_id(), self.settings.clone());
         let (name, luckless) = (agent.name.clone(), Arc::clone(&self.means));
-        let found = off(&self.means, move |means| Link::find(means, &settings, id, &name, target.as_deref()));
+        let found = off(&self.means, move |means| {
+            Link::find(means, &settings, id, &name, target.as_deref())
+        });
         let found = found.await?;
         drop(luckless);
         let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
@@ -310,7 +315,11 @@ fn check(agent: &AgentRow, outcome: &JobOutcome) -> Result<(), Trouble> {
     let again = "what arrived stays; start it again to go on";
     let name = &agent.name;
     let of_refusal = |refusal: &Refusal| {
-        Trouble::peer(refusal.code, format!("the target refused agent {name}: {}", refusal.message), again)
+        Trouble::peer(
+            refusal.code,
+            format!("the target refused agent {name}: {}", refusal.message),
+            again,
+        )
     };
     let cut = || {
         let message = format!("the target could not be reached while agent {name} was replicated");
@@ -318,11 +327,9 @@ fn check(agent: &AgentRow, outcome: &JobOutcome) -> Result<(), Trouble> {
     };
     match outcome {
         JobOutcome::Succeeded => Ok(()),
-        JobOutcome::Stopped(_) => Err(Trouble::operator(
-            ErrorCode::WrongState,
-            "interrupted before it was done",
-            again,
-        )),
+        JobOutcome::Stopped(_) => {
+            Err(Trouble::operator(ErrorCode::WrongState, "interrupted before it was done", again))
+        }
         JobOutcome::NotStarted(Failure::Refused(refusal)) => Err(of_refusal(refusal)),
         JobOutcome::NotStarted(Failure::Cut) => Err(cut()),
         JobOutcome::Partly(failed) => Err(match failed.first() {
@@ -417,7 +424,9 @@ async fn ask(shared: &Shared, agent: AgentId, bytes: u64, ask: Ask) -> Result<An
         Ask::Transferred((volume, epoch)) => {
             let of = OfImage { agent, volume, epoch };
             let answer = connection.call::<TransferredBlocksOfImage>(&of, &()).await;
-            Ok(Answer::Transferred(runs_of(&answer.map_err(failure)?.body).unwrap_or_else(Runs::new)))
+            Ok(Answer::Transferred(
+                runs_of(&answer.map_err(failure)?.body).unwrap_or_else(Runs::new),
+            ))
         }
     }
 }

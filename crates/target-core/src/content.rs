@@ -64,7 +64,8 @@ pub fn open_offline(
     named: &Named<'_>,
 ) -> Result<Content, Refusal> {
     let catalog = RedbCatalog::open(&*world.files, &directory.join(CATALOG_FILE));
-    let catalog: Arc<dyn offsite_store::catalog::Catalog> = Arc::new(catalog.map_err(Failure::from)?);
+    let catalog: Arc<dyn offsite_store::catalog::Catalog> =
+        Arc::new(catalog.map_err(Failure::from)?);
     let rules = Settings::shipped("").rules();
     let register = Register::open(Arc::clone(&catalog), rules).map_err(Failure::from)?;
     let (owner, agent) = find_agent(&register, named.agent)?;
@@ -72,13 +73,18 @@ pub fn open_offline(
         .map_err(|error| refusal(&error))?;
     let mutations = Mutations::new();
     let replicas = Replicas::open(store.clone(), world.clone(), catalog, directory, mutations, 1)
-        .map_err(|error| Refusal::new(ErrorCode::Internal, format!("cannot open drafts: {error}")))?;
+        .map_err(|error| {
+        Refusal::new(ErrorCode::Internal, format!("cannot open drafts: {error}"))
+    })?;
     let points = replicas.points(&owner, Some(agent))?;
     let is_meant = |point: &&PointShown| {
         named.point == "latest" || point.id.to_string() == named.point.to_lowercase()
     };
     let point = points.iter().find(is_meant).ok_or_else(|| {
-        Refusal::new(ErrorCode::PointUnknown, format!("agent {} has no such recovery point", named.agent))
+        Refusal::new(
+            ErrorCode::PointUnknown,
+            format!("agent {} has no such recovery point", named.agent),
+        )
     })?;
     let volume = point.volume(named.volume).ok_or_else(|| {
         let known = point.images.iter().filter_map(|image| image.open.display_name.clone());
@@ -90,10 +96,7 @@ pub fn open_offline(
     Ok(Content { store, tenant: owner.tenant, image, point: point.id })
 }
 
-fn find_agent(
-    register: &Register,
-    name: &str,
-) -> Result<(Owner, offsite_model::AgentId), Refusal> {
+fn find_agent(register: &Register, name: &str) -> Result<(Owner, offsite_model::AgentId), Refusal> {
     let mut found = Vec::new();
     for row in register.peers()? {
         let Some(place) = &row.place else { continue };
@@ -176,7 +179,8 @@ impl Content {
         for fetch in plan.map_err(|error| refusal(&error))? {
             let fetched = fetch.read(&self.store).map_err(|error| refusal(&error))?;
             for (offset, record) in fetched.records() {
-                let start = usize::try_from(offset.saturating_sub(first.offset)).unwrap_or(usize::MAX);
+                let start =
+                    usize::try_from(offset.saturating_sub(first.offset)).unwrap_or(usize::MAX);
                 let place = filled.get_mut(start..start.saturating_add(record.len()));
                 let outside = || Refusal::new(ErrorCode::Internal, "a record beyond its window");
                 place.ok_or_else(outside)?.copy_from_slice(record);

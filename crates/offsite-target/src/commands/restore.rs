@@ -29,7 +29,8 @@ pub(crate) async fn run(context: &Context, asked: Restore) -> Result<Exit, Failu
     }
     let data = context.data.clone();
     let done = tokio::task::spawn_blocking(move || restore(&data, &asked)).await;
-    let document = done.map_err(|error| Failure::failed(format!("the restore failed: {error}")))??;
+    let document =
+        done.map_err(|error| Failure::failed(format!("the restore failed: {error}")))??;
     context.out.result(&document, |document| {
         facts(&[
             ("size", document["bytes"].as_u64().map(size)),
@@ -44,8 +45,9 @@ fn restore(data: &PathBuf, asked: &Restore) -> Result<serde_json::Value, Failure
     // Taken as the daemon takes it: one of the two has the directory.
     let _alone = DataDir::open(Arc::clone(&files), data, PROGRAM)
         .map_err(|error| Failure::new(Exit::Failed, "data_directory", error.to_string(), ""))?;
-    let to = std::path::absolute(&asked.to)
-        .map_err(|error| Failure::usage(format!("cannot resolve {}: {error}", asked.to.display()), ""))?;
+    let to = std::path::absolute(&asked.to).map_err(|error| {
+        Failure::usage(format!("cannot resolve {}: {error}", asked.to.display()), "")
+    })?;
     let world = World {
         clock: Arc::new(SystemClock),
         luck: Arc::new(SystemLuck),
@@ -72,7 +74,8 @@ fn restore(data: &PathBuf, asked: &Restore) -> Result<serde_json::Value, Failure
 
 fn write(content: &Content, destination: &Destination) -> Result<String, Refusal> {
     let (mut digest, mut offset) = (BytesDigest::new(), 0_u64);
-    let wrong = |error: offsite_volume::VolumeError| Refusal::new(ErrorCode::Internal, error.to_string());
+    let wrong =
+        |error: offsite_volume::VolumeError| Refusal::new(ErrorCode::Internal, error.to_string());
     content.read(&mut |part| {
         match part {
             Part::Bytes(bytes) => {

@@ -31,8 +31,13 @@ pub(super) async fn replicate(
         let done = replicator.run(agent, target, told).await;
         match &done {
             Ok(done) => tracing::info!(
-                agent = name, points = done.points, records = done.records_sent.0,
-                bytes = done.wire_bytes_out.0, seconds = done.seconds, uid, "replicated"
+                agent = name,
+                points = done.points,
+                records = done.records_sent.0,
+                bytes = done.wire_bytes_out.0,
+                seconds = done.seconds,
+                uid,
+                "replicated"
             ),
             Err(trouble) => {
                 tracing::warn!(agent = name, cause = trouble.message, uid, "not replicated");

@@ -168,7 +168,9 @@ impl Running {
                     }
                 }
                 Effect::DropStreams => self.begin_turn(),
-                Effect::Rest { n_failed, retry_after_secs } => self.rest(n_failed, retry_after_secs),
+                Effect::Rest { n_failed, retry_after_secs } => {
+                    self.rest(n_failed, retry_after_secs)
+                }
                 Effect::End(outcome) => {
                     self.note();
                     return Some(outcome);
@@ -215,7 +217,9 @@ impl Running {
             session,
         });
         match (call, path) {
-            (Call::Open, _) => self.spawn(async move { Input::Opened(open(&shared, &image).await) }),
+            (Call::Open, _) => {
+                self.spawn(async move { Input::Opened(open(&shared, &image).await) })
+            }
             (Call::Transferred(session), _) => self.spawn(async move {
                 let session = session.map(|session| OfSession { session });
                 Input::Transferred(transferred(&shared, &image, session).await)
@@ -247,7 +251,9 @@ impl Running {
                     }
                 });
             }
-            (Call::BeginCommit, None) => self.spawn(async { Input::CommitBegun(Err(Failure::Cut)) }),
+            (Call::BeginCommit, None) => {
+                self.spawn(async { Input::CommitBegun(Err(Failure::Cut)) })
+            }
             (Call::Poke(_), None) => self.spawn(async { Input::Poked(Err(Failure::Cut)) }),
             (Call::Abort, None) => {}
         }
@@ -281,11 +287,7 @@ impl Running {
 
     fn stream(&mut self, opening: u32, stream: Option<u32>, outs: mpsc::UnboundedReceiver<Out>) {
         let Some(session) = self.machine.session() else { return };
-        let path = InSession {
-            agent: self.image.open.agent_id.0,
-            job: self.shared.job,
-            session,
-        };
+        let path = InSession { agent: self.image.open.agent_id.0, job: self.shared.job, session };
         let speaker = Speaker {
             shared: Arc::clone(&self.shared),
             path,
