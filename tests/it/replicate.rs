@@ -61,7 +61,7 @@ fn until_on_its_way(target: &Program) {
 }
 
 #[test]
-fn e_05_a_machine_crosses_and_comes_back_the_same() {
+fn a_machine_crosses_and_comes_back_the_same() {
     let (scene, luck) = (Scene::new(), SeededLuck::from_env_or(1));
     let pair = Pair::paired(&scene);
     let volume = fill(&scene, &luck, 24);

@@ -195,15 +195,15 @@ mod tests {
 
     #[test]
     fn e_09_a_torn_draft_keeps_its_whole_windows() {
-        let disk = Disk::new(1).mount();
+        let disk = Disk::new(1).files();
         let path = Path::new("/a.draft");
         let image = ImageId::from_bytes([7; 16]);
-        let mut draft = Draft::create(&disk, path, image).unwrap();
+        let mut draft = Draft::create(&*disk, path, image).unwrap();
         draft.append(&entries(0, 10)).unwrap();
         draft.append(&entries(10, 5)).unwrap();
         let file = disk.open(path, OpenMode::Write).unwrap();
         file.set_bytes(file.bytes().unwrap() - 1).unwrap();
-        let mut draft = Draft::open(&disk, path, image).unwrap();
+        let mut draft = Draft::open(&*disk, path, image).unwrap();
         assert_eq!(draft.n_entries(), 10);
         draft.append(&entries(10, 6)).unwrap();
         assert_eq!(draft.differing(8, &entries(8, 8)).unwrap(), None);
