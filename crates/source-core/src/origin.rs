@@ -189,6 +189,9 @@ fn is_parent(parent: &Image, image: &Image) -> bool {
     parent.record_bytes() == image.record_bytes() && parent.form() == image.form()
 }
 
+/// A page's number, its keys, and its parent's.
+type KeysOfPage = (u32, Arc<Vec<Key>>, Option<Arc<Vec<Key>>>);
+
 /// The list of what an image changed, in order.
 struct Changes {
     image: Image,
@@ -196,7 +199,7 @@ struct Changes {
     /// Positions below this may be the parent's.
     inherited: u64,
     position: u64,
-    page: Option<(u32, Arc<Vec<Key>>, Option<Arc<Vec<Key>>>)>,
+    page: Option<KeysOfPage>,
 }
 
 impl Changes {

@@ -13,7 +13,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use offsite_exchange::replication::Runs;
 use offsite_exchange::replication::plan::{ImageName, Plan, Theirs};
 use offsite_exchange::replication::source::{
     Answer, Ask, Event, Failure, Input, Job, JobEffect, JobOutcome, JobRules, Outcome, Preflight,
@@ -192,12 +191,11 @@ impl Replicator {
     /// The way to the target, kept open between jobs.
     async fn link(&self, agent: &AgentRow, target: Option<String>) -> Result<Arc<Link>, Trouble> {
         let (id, settings) = (agent.agent_id(), self.settings.clone());
-        let (name, luckless) = (agent.name.clone(), Arc::clone(&self.means));
+        let name = agent.name.clone();
         let found = off(&self.means, move |means| {
             Link::find(means, &settings, id, &name, target.as_deref())
         });
         let found = found.await?;
-        drop(luckless);
         let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = links.get(found.target()).filter(|kept| kept.is_same(&found)).cloned();
         let link = kept.unwrap_or_else(|| Arc::new(found));
@@ -424,9 +422,7 @@ async fn ask(shared: &Shared, agent: AgentId, bytes: u64, ask: Ask) -> Result<An
         Ask::Transferred((volume, epoch)) => {
             let of = OfImage { agent, volume, epoch };
             let answer = connection.call::<TransferredBlocksOfImage>(&of, &()).await;
-            Ok(Answer::Transferred(
-                runs_of(&answer.map_err(failure)?.body).unwrap_or_else(Runs::new),
-            ))
+            Ok(Answer::Transferred(runs_of(&answer.map_err(failure)?.body).unwrap_or_default()))
         }
     }
 }
