@@ -191,6 +191,9 @@ fn is_parent(parent: &Image, image: &Image) -> bool {
     parent.record_bytes() == image.record_bytes() && parent.form() == image.form()
 }
 
+/// A page's number, its keys, and its parent's.
+type KeysOfPage = (u32, Arc<Vec<Key>>, Option<Arc<Vec<Key>>>);
+
 /// The list of what an image changed, in order.
 struct Changes {
     image: Image,
@@ -198,11 +201,8 @@ struct Changes {
     /// Positions below this may be the parent's.
     inherited: u64,
     position: u64,
-    page: Option<PageKeys>,
+    page: Option<KeysOfPage>,
 }
-
-/// A page's index, its keys, and those of the parent's page where it is another one.
-type PageKeys = (u32, Arc<Vec<Key>>, Option<Arc<Vec<Key>>>);
 
 impl Changes {
     fn new(image: Image, parent: Option<Image>) -> Self {

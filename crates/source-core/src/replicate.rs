@@ -194,12 +194,11 @@ impl Replicator {
     /// The way to the target, kept open between jobs.
     async fn link(&self, agent: &AgentRow, target: Option<String>) -> Result<Arc<Link>, Trouble> {
         let (id, settings) = (agent.agent_id(), self.settings.clone());
-        let (name, luckless) = (agent.name.clone(), Arc::clone(&self.means));
+        let name = agent.name.clone();
         let found = off(&self.means, move |means| {
             Link::find(means, &settings, id, &name, target.as_deref())
         });
         let found = found.await?;
-        drop(luckless);
         let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = links.get(found.target()).filter(|kept| kept.is_same(&found)).cloned();
         let link = kept.unwrap_or_else(|| Arc::new(found));
@@ -319,11 +318,7 @@ fn check(agent: &AgentRow, outcome: &JobOutcome) -> Result<(), Trouble> {
     let of_refusal = |refusal: &Refusal| {
         Trouble::peer(
             refusal.code,
-            format!(
-                "the target refused agent {name}: \
-            {}",
-                refusal.message
-            ),
+            format!("the target refused agent {name}: {}", refusal.message),
             again,
         )
     };

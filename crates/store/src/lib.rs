@@ -17,8 +17,8 @@
 //! [`Draft::list`], then [`Draft::promise`] before "have" is answered; [`Draft::append`] and
 //! [`Draft::barrier`]; [`Draft::commit`], [`Store::end_draft`]. [`Store::resume`] goes on with it.
 //!
-//! **Sending.** [`Store::changes`] is the list of an image against its parent, [`Store::plan`] says where
-//! its records lie, [`Store::group_as_stored`] is a group as it crosses.
+//! **Sending.** [`Store::changes`] is the list of an image against its parent, [`Store::plan`] says
+//! where its records lie, [`Store::group_as_stored`] is a group as it crosses.
 //!
 //! **Reading.** [`Store::image`] opens a volume of a point; [`Image::list`] is its ordered list;
 //! [`Store::plan`] says which groups hold a window of it; [`Fetch::read`] reads, decodes and checks

@@ -11,6 +11,7 @@ pub mod approvals;
 pub mod audit;
 pub mod authority;
 pub mod config;
+pub mod content;
 pub mod deed;
 pub mod failure;
 pub mod gate;

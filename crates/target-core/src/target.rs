@@ -108,8 +108,14 @@ impl Target {
     ///
     /// # Errors
     /// The disk's.
-    pub fn keep_in(&self, store: Store, directory: &Path, n_threads: usize) -> std::io::Result<()> {
-        let (world, catalog) = (self.world.clone(), Arc::clone(&self.catalog));
+    pub fn keep_in(
+        &self,
+        store: Store,
+        files: Arc<dyn FileSystem>,
+        directory: &Path,
+        n_threads: usize,
+    ) -> std::io::Result<()> {
+        let (world, catalog) = (World { files, ..self.world.clone() }, Arc::clone(&self.catalog));
         let mutations = self.mutations.clone();
         let replicas = Replicas::open(store, world, catalog, directory, mutations, n_threads)?;
         if self.replicas.set(replicas).is_err() {

@@ -23,11 +23,9 @@ use serde_json::json;
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::identity;
-use crate::place::{PROGRAM, SOCKET};
+use crate::place::{PROGRAM, SOCKET, STORE};
 use crate::settings::File;
 
-/// The store's directory in the data directory.
-const STORE: &str = "store";
 /// Time that changes under way get after the listeners have stopped.
 const MUTATIONS: Span = Span::from_secs(10);
 
@@ -70,7 +68,8 @@ async fn serve(data: DataDir, file: &File, world: World) -> anyhow::Result<Exit>
         .context("cannot open the catalog")?;
     let store = open_store(&target.world().files, &*luck, &data.path().join(STORE))?;
     let n_threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    target.keep_in(store, data.path(), n_threads).context("cannot use the store")?;
+    let files = Arc::clone(&target.world().files);
+    target.keep_in(store, files, data.path(), n_threads).context("cannot use the store")?;
     let socket = data.path().join(SOCKET);
     let local = LocalServer::bind(&socket, policy.clone())
         .with_context(|| format!("cannot listen at {}", socket.display()))?;

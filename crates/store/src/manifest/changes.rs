@@ -15,8 +15,8 @@ impl Store {
     /// committed on that parent with exactly its changes.
     ///
     /// # Errors
-    /// [`StoreError::PointUnknown`]; [`StoreError::BaseMissing`] without such a parent image, or one of
-    /// another record size or form; [`StoreError::Damaged`], or the disk's.
+    /// [`StoreError::PointUnknown`]; [`StoreError::BaseMissing`] without such a parent image, or
+    /// one of another record size or form; [`StoreError::Damaged`], or the disk's.
     pub fn changes(
         &self,
         tenant: TenantId,
