@@ -116,7 +116,10 @@ fn d_20_volumes_of_every_shape_come_back() {
     assert_eq!((&volume["label"], &volume["bytes"]), (&"odd".into(), &177_777.into()));
     assert!(volume["digest"].as_str().unwrap().len() == 64 && volume["blake3"].is_null());
     let verified = stage.source.json(&["verify"]);
-    assert_eq!((&verified["damaged"], &verified["points_affected"]), (&0.into(), &Value::Array(vec![])));
+    assert_eq!(
+        (&verified["damaged"], &verified["points_affected"]),
+        (&0.into(), &Value::Array(vec![]))
+    );
     assert!(verified["records"].as_u64().unwrap() > 100);
 }
 
@@ -138,7 +141,9 @@ fn d_20_a_hole_of_10_gib_is_neither_read_nor_written() {
     assert_eq!(restored["bytes"], (10_u64 << 30) + 12_345);
     let back = File::open(&to).unwrap();
     assert!(back.metadata().unwrap().blocks() * 512 < 1 << 20, "a hole stays a hole");
-    for (offset, expected) in [(5 << 30, noise(3, 70_000)), ((10 << 30) + 12_338, b"the end".to_vec())] {
+    for (offset, expected) in
+        [(5 << 30, noise(3, 70_000)), ((10 << 30) + 12_338, b"the end".to_vec())]
+    {
         let mut bytes = vec![0; expected.len()];
         back.read_exact_at(&mut bytes, offset).unwrap();
         assert!(bytes == expected, "at {offset}");
@@ -167,7 +172,8 @@ fn d_20_every_recovery_point_stays_as_it_was() {
     }
     let expected: Vec<_> = made.iter().map(|(id, _)| id.as_str()).collect();
     let listed = stage.source.json(&["points", "list", "web"]);
-    let ids: Vec<_> = listed.as_array().unwrap().iter().map(|point| point["id"].as_str().unwrap()).collect();
+    let ids: Vec<_> =
+        listed.as_array().unwrap().iter().map(|point| point["id"].as_str().unwrap()).collect();
     assert_eq!(ids, expected, "oldest first");
     for (index, (id, digest)) in made.iter().enumerate() {
         let to = stage.path(&format!("back-{index}"));
@@ -177,7 +183,15 @@ fn d_20_every_recovery_point_stays_as_it_was() {
     stage.source.json(&["points", "delete", &made[3].0]);
     stage.source.refused(&["points", "delete", &made[3].0], 4);
     let to = stage.path("latest");
-    stage.source.json(&["restore", "web", "disk", "--to", to.to_str().unwrap(), "--point", "latest"]);
+    stage.source.json(&[
+        "restore",
+        "web",
+        "disk",
+        "--to",
+        to.to_str().unwrap(),
+        "--point",
+        "latest",
+    ]);
     assert_eq!(sha256(&to), made[2].1, "latest is the newest that is not deleted");
 }
 
@@ -243,7 +257,10 @@ fn d_19_a_volume_cut_while_it_is_read_is_an_error_and_no_point() {
         assert_eq!(output.status.code(), Some(1), "{text}");
         let last: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
         let message = last["error"]["message"].as_str().unwrap();
-        assert!(message.contains("volume disk of agent web") && message.contains("when it was opened"), "{last}");
+        assert!(
+            message.contains("volume disk of agent web") && message.contains("when it was opened"),
+            "{last}"
+        );
         assert_eq!(stage.source.json(&["points", "list", "web"]), Value::Array(vec![]));
     }
 }
@@ -258,7 +275,10 @@ fn what_cannot_be_protected_is_named_with_what_to_do() {
     let aside = stage.path("aside");
     fs::rename(&path, &aside).unwrap();
     let (_, message) = stage.source.refused(&["protect", "web"], 2);
-    assert!(message.contains("volume disk of agent web") && message.contains("does not exist"), "{message}");
+    assert!(
+        message.contains("volume disk of agent web") && message.contains("does not exist"),
+        "{message}"
+    );
     fs::create_dir(&path).unwrap();
     let (_, message) = stage.source.refused(&["protect", "web"], 2);
     assert!(message.contains("neither a regular file nor a block device"), "{message}");
@@ -267,7 +287,8 @@ fn what_cannot_be_protected_is_named_with_what_to_do() {
     stage.protect("web");
     let (code, _) = stage.source.refused(&["restore", "web", "other", "--to", "/tmp/never"], 4);
     assert_eq!(code, "image_unknown");
-    let (code, _) = stage.source.refused(&["points", "show", "00000000-0000-0000-0000-000000000001"], 4);
+    let (code, _) =
+        stage.source.refused(&["points", "show", "00000000-0000-0000-0000-000000000001"], 4);
     assert_eq!(code, "point_unknown");
     stage.source.json(&["agents", "add", "new", "--volume", &format!("d={}", path.display())]);
     let (code, message) = stage.source.refused(&["restore", "new", "d", "--to", "/tmp/never"], 4);
@@ -284,7 +305,10 @@ fn a_restore_overwrites_nothing_unasked() {
     let to = stage.path("there");
     fs::write(&to, b"precious").unwrap();
     let to_text = to.to_str().unwrap();
-    assert_eq!(stage.source.refused(&["restore", "web", "disk", "--to", to_text], 1).0, "already_exists");
+    assert_eq!(
+        stage.source.refused(&["restore", "web", "disk", "--to", to_text], 1).0,
+        "already_exists"
+    );
     assert_eq!(fs::read(&to).unwrap(), b"precious");
     stage.source.json(&["restore", "web", "disk", "--to", to_text, "--overwrite"]);
     assert_eq!(sha256(&to), sha256(&path));
@@ -296,7 +320,8 @@ fn a_restore_overwrites_nothing_unasked() {
         assert_eq!(stage.source.refused(&arguments, 3).0, "forbidden");
     }
     let inside = stage.source.data().join("store/volume");
-    let (code, _) = stage.source.refused(&["restore", "web", "disk", "--to", inside.to_str().unwrap()], 2);
+    let (code, _) =
+        stage.source.refused(&["restore", "web", "disk", "--to", inside.to_str().unwrap()], 2);
     assert_eq!(code, "usage");
     assert!(!inside.exists());
 }
@@ -313,7 +338,8 @@ fn verify_names_the_damage_and_whom_it_hurts() {
     source.json(&["protect", "b"]);
     assert!(daemon.stop().success());
     let segments = source.data().join("store/segments");
-    let mut files: Vec<_> = fs::read_dir(&segments).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut files: Vec<_> =
+        fs::read_dir(&segments).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
     let file = OpenOptions::new().read(true).write(true).open(&files[0]).unwrap();
     let mut byte = [0];
@@ -325,7 +351,8 @@ fn verify_names_the_damage_and_whom_it_hurts() {
     assert_eq!(verified["damaged"], 1, "{verified}");
     assert!(verified["damage"][0]["what"].as_str().unwrap().contains("group at"), "{verified}");
     let to = scene.path().join("back");
-    let (code, message) = source.refused(&["restore", "a", "disk", "--to", to.to_str().unwrap()], 6);
+    let (code, message) =
+        source.refused(&["restore", "a", "disk", "--to", to.to_str().unwrap()], 6);
     assert!(code == "hash_mismatch" && message.contains("segment"), "{message}");
     assert!(!to.exists(), "half a volume looks like a whole one");
     source.json(&["restore", "b", "disk", "--to", to.to_str().unwrap()]);
@@ -367,7 +394,17 @@ fn hooks_make_the_snapshot_that_is_read() {
 
     let hanging = script(&stage, "hanging", "sleep 3600");
     fs::write(&snapshot, b"?").unwrap();
-    stage.source.json(&["agents", "hooks", "db", "--before", &hanging, "--after", &after, "--timeout", "1"]);
+    stage.source.json(&[
+        "agents",
+        "hooks",
+        "db",
+        "--before",
+        &hanging,
+        "--after",
+        &after,
+        "--timeout",
+        "1",
+    ]);
     let (_, message) = stage.source.refused(&["protect", "db"], 1);
     assert!(message.contains("did not end within 1 s and was killed"), "{message}");
     assert_eq!(stage.source.json(&["points", "list", "db"]).as_array().unwrap().len(), 1);
@@ -414,7 +451,10 @@ fn d_20_a_block_device_is_protected_and_written() {
     stage.add("vm", &[("disk", Path::new(&device.0))]);
     stage.protect("vm");
     stage.check_restored("vm", "disk", &path);
-    assert_eq!(stage.source.refused(&["restore", "vm", "disk", "--to", &target.0], 1).0, "already_exists");
+    assert_eq!(
+        stage.source.refused(&["restore", "vm", "disk", "--to", &target.0], 1).0,
+        "already_exists"
+    );
     stage.source.json(&["restore", "vm", "disk", "--to", &target.0, "--overwrite"]);
     assert_eq!(sha256(Path::new(&target.0)), sha256(&path));
     let small = stage.path("small.img");

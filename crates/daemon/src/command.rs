@@ -96,7 +96,9 @@ fn ends_within(child: &Child, within: Span) -> bool {
     let (ended, end) = mpsc::channel();
     std::thread::spawn(move || {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
-        while let Err(rustix::io::Errno::INTR) = rustix::process::waitid(WaitId::Pid(pid), options) {}
+        while let Err(rustix::io::Errno::INTR) = rustix::process::waitid(WaitId::Pid(pid), options)
+        {
+        }
         ended.send(()).ok();
     });
     end.recv_timeout(within.to_std()).is_ok()

@@ -44,7 +44,8 @@ fn identity(path: &Path) -> io::Result<Option<(bool, u64, u64)>> {
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
         found => found?,
     };
-    let is_device = rustix::fs::FileType::from_raw_mode(found.st_mode) == rustix::fs::FileType::BlockDevice;
+    let is_device =
+        rustix::fs::FileType::from_raw_mode(found.st_mode) == rustix::fs::FileType::BlockDevice;
     Ok(Some(if is_device { (true, found.st_rdev, 0) } else { (false, found.st_dev, found.st_ino) }))
 }
 

@@ -32,9 +32,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Fai
         Command::Agents(Agents::Remove { name }) => {
             agents::remove::run(context, name).await.map(done)
         }
-        Command::Agents(Agents::Hooks(hooks)) => {
-            agents::hooks::run(context, hooks).await.map(done)
-        }
+        Command::Agents(Agents::Hooks(hooks)) => agents::hooks::run(context, hooks).await.map(done),
         Command::Protect { name } => protect::run(context, name).await.map(done),
         Command::Points(Points::List { name }) => points::list(context, name).await.map(done),
         Command::Points(Points::Show { point }) => points::show(context, &point).await.map(done),

@@ -84,7 +84,10 @@ impl Home {
         let key = keys.make()?;
         memory.set_prepared_key(&key)?;
         let settings = offsite_store::Settings::default();
-        drop(Store::create(Arc::clone(&files), &path.join(STORE), &SystemLuck, settings).map_err(Trouble::from)?);
+        drop(
+            Store::create(Arc::clone(&files), &path.join(STORE), &SystemLuck, settings)
+                .map_err(Trouble::from)?,
+        );
         let text = settings::text(&identity.name);
         offsite_daemon::config::write_default(&*files, &directory.config_path(), &text).map_err(
             |error| Failure::failed(format!("cannot write the configuration: {error}"), ""),
@@ -98,14 +101,18 @@ impl Home {
 /// has lost its root file is never replaced by an empty one, since its directory is not empty.
 fn open_store(files: &Arc<dyn FileSystem>, path: &Path) -> Result<Store, Failure> {
     let settings = offsite_store::Settings::default();
-    let is_there = !matches!(files.metadata(path), Err(error) if error.kind() == ErrorKind::NotFound);
+    let is_there =
+        !matches!(files.metadata(path), Err(error) if error.kind() == ErrorKind::NotFound);
     let opened = match is_there {
         true => Store::open(Arc::clone(files), path, settings),
         false => Store::create(Arc::clone(files), path, &SystemLuck, settings),
     };
     let store = opened.map_err(|error| {
         let trouble = Trouble::from(error);
-        Trouble { message: format!("cannot open the recovery points in {}: {trouble}", path.display()), ..trouble }
+        Trouble {
+            message: format!("cannot open the recovery points in {}: {trouble}", path.display()),
+            ..trouble
+        }
     })?;
     for alarm in store.alarms() {
         tracing::error!(cause = ?alarm, "the store needs looking at: offsite-source verify");

@@ -51,7 +51,9 @@ impl Output {
         }
         let bar = ProgressBar::new(bytes);
         // A template that cannot be read leaves the usual style, which is a bar as well.
-        if let Ok(style) = ProgressStyle::with_template("{msg}  [{wide_bar}] {bytes} of {total_bytes}") {
+        if let Ok(style) =
+            ProgressStyle::with_template("{msg}  [{wide_bar}] {bytes} of {total_bytes}")
+        {
             bar.set_style(style.progress_chars("=> "));
         }
         bar

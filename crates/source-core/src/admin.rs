@@ -12,10 +12,10 @@ use std::time::Duration;
 
 use http::HeaderMap;
 use offsite_model::{FileSystem, Span};
+use offsite_proto::admin::protection as protection_calls;
 use offsite_proto::admin::source::{
     self as calls, Agent, OfAgent, OfTarget, Pairing, ROWS, ShowPairing, State, Status,
 };
-use offsite_proto::admin::protection as protection_calls;
 use offsite_proto::endpoint::{Listener, Row, Values};
 use offsite_proto::error::{ErrorCode, Refusal};
 use offsite_proto::json::Json;

@@ -19,17 +19,20 @@ impl From<StoreError> for Trouble {
                 ErrorCode::NoSpace,
                 "free space on the disk that holds the data directory, or delete recovery points",
             ),
-            StoreError::Damaged(_) | StoreError::UnknownRecord { .. } => disk(
-                ErrorCode::HashMismatch,
-                "see how far it goes with: offsite-source verify",
-            ),
+            StoreError::Damaged(_) | StoreError::UnknownRecord { .. } => {
+                disk(ErrorCode::HashMismatch, "see how far it goes with: offsite-source verify")
+            }
             StoreError::PointUnknown(_) => {
                 Self::operator(ErrorCode::PointUnknown, error.to_string(), LIST_POINTS)
             }
-            StoreError::OutOfBounds(_) => Self::operator(ErrorCode::TooLarge, error.to_string(), ""),
-            StoreError::VersionUnknown { .. } => {
-                Self::operator(ErrorCode::VersionUnsupported, error.to_string(), "update this program")
+            StoreError::OutOfBounds(_) => {
+                Self::operator(ErrorCode::TooLarge, error.to_string(), "")
             }
+            StoreError::VersionUnknown { .. } => Self::operator(
+                ErrorCode::VersionUnsupported,
+                error.to_string(),
+                "update this program",
+            ),
             StoreError::Poisoned | StoreError::Fenced | StoreError::SessionEnded => disk(
                 ErrorCode::RepositoryUnavailable,
                 "look at the disk that holds the data directory, then start the daemon again",

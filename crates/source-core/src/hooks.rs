@@ -78,7 +78,11 @@ pub(crate) fn around<T>(
     }
 }
 
-fn tolerate(hooks: &HooksRow, ran: Result<(), Trouble>, remarks: &mut Vec<String>) -> Result<(), Trouble> {
+fn tolerate(
+    hooks: &HooksRow,
+    ran: Result<(), Trouble>,
+    remarks: &mut Vec<String>,
+) -> Result<(), Trouble> {
     match ran {
         Err(trouble) if hooks.proceed_on_failure => {
             tracing::warn!(cause = trouble.message, "a hook failed and is set not to matter");
@@ -128,7 +132,11 @@ fn run(
 /// `bad_request`.
 pub fn check(files: &dyn FileSystem, hooks: &Hooks) -> Result<HooksRow, Trouble> {
     let wrong = |message: String| {
-        Trouble::operator(ErrorCode::BadRequest, message, "name a program by its absolute path; it is run without a shell and without arguments")
+        Trouble::operator(
+            ErrorCode::BadRequest,
+            message,
+            "name a program by its absolute path; it is run without a shell and without arguments",
+        )
     };
     for program in [&hooks.before, &hooks.after].into_iter().flatten() {
         let shown: String = program.chars().take(200).flat_map(char::escape_debug).collect();
@@ -136,7 +144,8 @@ pub fn check(files: &dyn FileSystem, hooks: &Hooks) -> Result<HooksRow, Trouble>
         if !path.is_absolute() || program.len() > 4_096 || program.contains('\0') {
             return Err(wrong(format!("{shown} is not an absolute path")));
         }
-        let found = files.metadata(path).map_err(|error| wrong(format!("cannot use {shown}: {error}")))?;
+        let found =
+            files.metadata(path).map_err(|error| wrong(format!("cannot use {shown}: {error}")))?;
         if !matches!(found.kind, Kind::File | Kind::Symlink) {
             return Err(wrong(format!("{shown} is not a program")));
         }

@@ -51,7 +51,10 @@ pub struct Kept {
 impl Kept {
     fn read(point: store::Point) -> Result<Self, Trouble> {
         let note = from_slice(&point.note).map_err(|refusal| {
-            Trouble::us(format!("the note of recovery point {} is unreadable: {}", point.point, refusal.message))
+            Trouble::us(format!(
+                "the note of recovery point {} is unreadable: {}",
+                point.point, refusal.message
+            ))
         })?;
         Ok(Self { point, note })
     }
@@ -84,7 +87,10 @@ impl Kept {
             agent_id: Text(point.agent),
             created_at: Time(point.taken_at),
             state: state.to_owned(),
-            logical_bytes: Big(point.images.iter().fold(0, |sum, image| image.bytes.saturating_add(sum))),
+            logical_bytes: Big(point
+                .images
+                .iter()
+                .fold(0, |sum, image| image.bytes.saturating_add(sum))),
             new_bytes: note.new_bytes,
             volumes: volumes.collect(),
         }
@@ -121,7 +127,12 @@ pub fn newest(store: &Store, tenant: TenantId, agent: AgentId) -> Result<Option<
 ///
 /// # Errors
 /// `agent_unknown`; the disk's.
-pub fn list(store: &Store, tenant: TenantId, memory: &Memory, agent: &str) -> Result<Vec<Point>, Trouble> {
+pub fn list(
+    store: &Store,
+    tenant: TenantId,
+    memory: &Memory,
+    agent: &str,
+) -> Result<Vec<Point>, Trouble> {
     let points = all(store, tenant, agent_id(memory, agent)?)?;
     let listed = points.iter().filter(|kept| kept.point.deleted_at.is_none());
     Ok(listed.map(Kept::view).collect())
@@ -151,8 +162,14 @@ pub fn show(store: &Store, tenant: TenantId, point: PointId) -> Result<Kept, Tro
 ///
 /// # Errors
 /// `point_unknown`; the disk's.
-pub fn find(store: &Store, tenant: TenantId, agent: AgentId, point: Option<&str>) -> Result<Kept, Trouble> {
-    let unknown = |message: String| Trouble::operator(ErrorCode::PointUnknown, message, LIST_POINTS);
+pub fn find(
+    store: &Store,
+    tenant: TenantId,
+    agent: AgentId,
+    point: Option<&str>,
+) -> Result<Kept, Trouble> {
+    let unknown =
+        |message: String| Trouble::operator(ErrorCode::PointUnknown, message, LIST_POINTS);
     let Some(id) = point.filter(|point| *point != "latest") else {
         let newest = newest(store, tenant, agent)?;
         return newest.ok_or_else(|| {
@@ -162,7 +179,9 @@ pub fn find(store: &Store, tenant: TenantId, agent: AgentId, point: Option<&str>
         });
     };
     let shown: String = id.chars().take(64).flat_map(char::escape_debug).collect();
-    let id = id.parse::<PointId>().map_err(|_| unknown(format!("there is no recovery point {shown}")))?;
+    let id = id
+        .parse::<PointId>()
+        .map_err(|_| unknown(format!("there is no recovery point {shown}")))?;
     let kept = show(store, tenant, id)?;
     if kept.point.agent != agent {
         return Err(unknown(format!("recovery point {id} is of agent {}", kept.note.agent)));
@@ -174,7 +193,12 @@ pub fn find(store: &Store, tenant: TenantId, agent: AgentId, point: Option<&str>
 ///
 /// # Errors
 /// `point_unknown`, also for one that is deleted already; the disk's.
-pub fn delete(store: &Store, tenant: TenantId, point: PointId, now: Timestamp) -> Result<Point, Trouble> {
+pub fn delete(
+    store: &Store,
+    tenant: TenantId,
+    point: PointId,
+    now: Timestamp,
+) -> Result<Point, Trouble> {
     let kept = show(store, tenant, point)?;
     if kept.point.deleted_at.is_some() {
         let message = format!("recovery point {point} is deleted already");

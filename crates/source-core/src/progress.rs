@@ -47,7 +47,11 @@ impl Progress {
         if !self.is_cancelled.load(Ordering::Relaxed) {
             return Ok(());
         }
-        Err(Trouble::operator(ErrorCode::WrongState, "interrupted before it was done", "start it again"))
+        Err(Trouble::operator(
+            ErrorCode::WrongState,
+            "interrupted before it was done",
+            "start it again",
+        ))
     }
 
     /// Says what is being done.

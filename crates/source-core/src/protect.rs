@@ -158,7 +158,10 @@ impl Protection {
             token,
             note: note.encode(),
         };
-        session.commit(spec, images.into_iter().map(|listed| (listed.image, Some(listed.digest))).collect())?;
+        session.commit(
+            spec,
+            images.into_iter().map(|listed| (listed.image, Some(listed.digest))).collect(),
+        )?;
         let micros = self.clock.uptime().as_micros().saturating_sub(began.as_micros());
         Ok(Protected {
             point: Text(point),
@@ -179,7 +182,8 @@ impl Protection {
         progress: &Progress,
     ) -> Result<(Vec<list::Listed>, Tally, Option<points::Kept>), Trouble> {
         let volumes = self.open_all(agent)?;
-        let total = volumes.iter().fold(0_u64, |sum, (_, volume)| sum.saturating_add(volume.bytes()));
+        let total =
+            volumes.iter().fold(0_u64, |sum, (_, volume)| sum.saturating_add(volume.bytes()));
         progress.set_total(total);
         let parent = points::newest(&self.store, self.tenant, agent.agent_id())?;
         let mut images = Vec::with_capacity(volumes.len());
@@ -188,7 +192,14 @@ impl Protection {
             progress.stage("reading", Some(&row.label));
             let image = self.image(session, row, volume, parent.as_ref())?;
             let source = pipeline::Source { agent: &agent.name, label: &row.label, volume };
-            images.push(pipeline::run(&source, session, image, &self.settings, progress, &mut tally)?);
+            images.push(pipeline::run(
+                &source,
+                session,
+                image,
+                &self.settings,
+                progress,
+                &mut tally,
+            )?);
             tally.logical_bytes = tally.logical_bytes.saturating_add(volume.bytes());
         }
         // All volumes are of one moment only if none was resized until the last was read.
@@ -230,4 +241,3 @@ impl Protection {
         Ok(list::List::new(session.image(spec, point, None)?, spec.bytes, spec.record_bytes))
     }
 }
-

@@ -261,7 +261,8 @@ impl Content {
         for fetch in self.store.plan(self.tenant, &self.image, &window.entries)? {
             let fetched = fetch.read(&self.store)?;
             for (offset, record) in fetched.records() {
-                let start = usize::try_from(offset.saturating_sub(window.offset)).unwrap_or(usize::MAX);
+                let start =
+                    usize::try_from(offset.saturating_sub(window.offset)).unwrap_or(usize::MAX);
                 let place = bytes.get_mut(start..start.saturating_add(record.len()));
                 let place = place.ok_or_else(|| Trouble::us("a record beyond its window"))?;
                 place.copy_from_slice(record);

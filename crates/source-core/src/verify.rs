@@ -27,11 +27,19 @@ pub fn verify(protection: &Protection, progress: &Progress) -> Result<Verified, 
     })?;
     // The store's interface knows no interruption: reading harms nobody, and the answer has no reader by now.
     progress.check()?;
-    let affected: BTreeSet<PointId> =
-        report.damage.iter().flat_map(|damage| damage.points.iter().map(|(_, point)| *point)).collect();
+    let affected: BTreeSet<PointId> = report
+        .damage
+        .iter()
+        .flat_map(|damage| damage.points.iter().map(|(_, point)| *point))
+        .collect();
     let damage = report.damage.iter().take(PARTS_MAX).map(|damage| DamagedPart {
         what: damage.what.clone(),
-        points: damage.points.iter().take(POINTS_PER_PART_MAX).map(|(_, point)| Text(*point)).collect(),
+        points: damage
+            .points
+            .iter()
+            .take(POINTS_PER_PART_MAX)
+            .map(|(_, point)| Text(*point))
+            .collect(),
     });
     Ok(Verified {
         records: report.n_records,

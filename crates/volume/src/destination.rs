@@ -24,7 +24,7 @@ pub struct Destination {
     is_device: bool,
 }
 
-const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 impl Destination {
     /// Makes a new file of this length, all hole, or opens what may be overwritten: a file is emptied first,

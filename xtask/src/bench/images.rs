@@ -75,6 +75,8 @@ fn noise(seed: u64, n: usize) -> Vec<u8> {
 
 fn text(seed: u64, n: usize) -> Vec<u8> {
     let words = noise(seed, n / 4);
-    let lines = words.iter().flat_map(|byte| format!("request {byte} served in {} ms\n", byte / 7).into_bytes());
+    let lines = words
+        .iter()
+        .flat_map(|byte| format!("request {byte} served in {} ms\n", byte / 7).into_bytes());
     lines.take(n).collect()
 }

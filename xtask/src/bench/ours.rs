@@ -22,9 +22,11 @@ pub(super) struct Ours {
 impl Ours {
     /// Builds the released program and starts it.
     pub(super) fn start(folder: &Path, cold: bool) -> Result<Self> {
-        let built = cargo().args(["build", "--quiet", "--release", "-p", "offsite-source"]).status()?;
+        let built =
+            cargo().args(["build", "--quiet", "--release", "-p", "offsite-source"]).status()?;
         ensure!(built.success(), "offsite-source does not build");
-        let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+        let target = std::env::var_os("CARGO_TARGET_DIR")
+            .map_or_else(|| root().join("target"), PathBuf::from);
         let program = target.join("release/offsite-source");
         fs::create_dir_all(folder)?;
         let data = folder.join("data");
@@ -35,7 +37,8 @@ impl Ours {
             .status()?;
         ensure!(made.success(), "init failed");
         let log = fs::File::create(folder.join("log"))?;
-        let daemon = Command::new(&program).arg("serve").arg("--data").arg(&data).stderr(log).spawn()?;
+        let daemon =
+            Command::new(&program).arg("serve").arg("--data").arg(&data).stderr(log).spawn()?;
         let ours = Self { program, folder: folder.to_owned(), daemon, cold };
         for _ in 0..200 {
             if data.join("run/addresses.json").exists() {
@@ -71,7 +74,8 @@ impl Contender for Ours {
         symlink(machine.versions.get(version).context("no such version")?, &link)?;
         if version == 0 {
             let volume = format!("disk={}", link.display());
-            let added = self.command(&["agents", "add", &machine.name, "--volume", &volume])?.status()?;
+            let added =
+                self.command(&["agents", "add", &machine.name, "--volume", &volume])?.status()?;
             ensure!(added.success(), "agents add failed");
         }
         let mut protect = self.command(&["protect", &machine.name])?;

@@ -57,10 +57,15 @@ struct Ratio {
 /// Measures and prints; false when a peer is missing that has to be there.
 pub(super) fn run(options: &Store) -> Result<bool> {
     let work = options.work.clone().unwrap_or_else(|| root().join("target/bench"));
-    ensure!(options.size == Size::Small || !options.images.is_empty(), "name images, or say --size small");
+    ensure!(
+        options.size == Size::Small || !options.images.is_empty(),
+        "name images, or say --size small"
+    );
     let found = ["bupstash", "rustic"].map(|name| find(name, options.peers.as_deref()));
     if options.size == Size::Full && found.iter().any(Option::is_none) {
-        eprintln!("bupstash and rustic have to be there: install them, or name their folder with --peers");
+        eprintln!(
+            "bupstash and rustic have to be there: install them, or name their folder with --peers"
+        );
         return Ok(false);
     }
     fs::create_dir_all(&work)?;
@@ -75,7 +80,8 @@ pub(super) fn run(options: &Store) -> Result<bool> {
         for name in ["offsite", "bupstash", "rustic"] {
             clear(&place(name))?;
         }
-        let mut all: Vec<Box<dyn Contender>> = vec![Box::new(Ours::start(&place("offsite"), options.cold)?)];
+        let mut all: Vec<Box<dyn Contender>> =
+            vec![Box::new(Ours::start(&place("offsite"), options.cold)?)];
         let [bupstash, rustic] = found.clone();
         if let Some(program) = bupstash {
             all.push(Box::new(Bupstash::start(program, &place("bupstash"), options.cold)?));
@@ -94,8 +100,10 @@ pub(super) fn run(options: &Store) -> Result<bool> {
     }
     let ratios = ratios(&steps);
     let names = machines.iter().flat_map(|machine| &machine.versions);
-    let images = names.filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned())).collect();
-    let document = Document { bench: "store", cold: options.cold, images, contenders, steps, ratios };
+    let images =
+        names.filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned())).collect();
+    let document =
+        Document { bench: "store", cold: options.cold, images, contenders, steps, ratios };
     println!("{}", serde_json::to_string_pretty(&document)?);
     Ok(true)
 }
@@ -138,8 +146,13 @@ fn note(
     let repository_mib = contender.repository_mib()?;
     let measured = Measured { contender: contender.name(), step, run, cost, repository_mib };
     eprintln!(
-        "{:9} {:16} {:7.2} s durable {:6} MiB peak {:6} MiB kept",
-        measured.contender, measured.step, measured.cost.durable_seconds, measured.cost.peak_mib, repository_mib
+        "{:9} {:16} {:7.2} s durable {:7.2} s cpu {:6} MiB peak {:6} MiB kept",
+        measured.contender,
+        measured.step,
+        measured.cost.durable_seconds,
+        measured.cost.cpu_seconds,
+        measured.cost.peak_mib,
+        repository_mib
     );
     steps.push(measured);
     Ok(())

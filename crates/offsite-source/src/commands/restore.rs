@@ -28,7 +28,7 @@ use crate::watch::interruption;
 const PIECES_AHEAD: usize = 32;
 /// Bytes that a restore leaves free, so that it does not fill a disk to the brim.
 const SPARE_BYTES: u64 = 64 << 20;
-const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 pub(crate) async fn run(context: &Context, asked: Restore) -> Result<(), Failure> {
     let began = SystemClock.uptime();
@@ -82,7 +82,8 @@ async fn check_destination(context: &Context, to: &Path, asked: &Restore) -> Res
         ));
     }
     let Json(agents) = context.ask::<ListAgents>(&(), &()).await?;
-    let volumes = agents.iter().flat_map(|agent| agent.volumes.iter().map(move |volume| (agent, volume)));
+    let volumes =
+        agents.iter().flat_map(|agent| agent.volumes.iter().map(move |volume| (agent, volume)));
     for (agent, volume) in volumes {
         let is_it = SystemFiles.is_same(to, Path::new(&volume.path)).map_err(cannot)?;
         if is_it && !asked.overwrite_volume {
@@ -130,7 +131,8 @@ async fn receive(
     let (files, path) = (Arc::clone(files), to.to_owned());
     let (parts, received) = mpsc::channel(PIECES_AHEAD);
     let writing = tokio::task::spawn_blocking(move || {
-        let destination = Destination::open(&*files, &path, bytes, overwrite).map_err(|error| not_written(&path, error))?;
+        let destination = Destination::open(&*files, &path, bytes, overwrite)
+            .map_err(|error| not_written(&path, error))?;
         write(&*files, &path, &destination, received)
     });
     let bar = context.out.bar(bytes);
@@ -157,18 +159,19 @@ async fn receive(
     }
     .await;
     drop(parts);
-    let written = writing.await.map_err(|error| Failure::failed(format!("the writer failed: {error}"), ""))?;
+    let written = writing
+        .await
+        .map_err(|error| Failure::failed(format!("the writer failed: {error}"), ""))?;
     bar.finish_and_clear();
     // The daemon's own words first: a writer that was cut off has less to say.
     sent.and(written)
 }
 
 /// The head of the stream, and what came with it.
-async fn first(
-    body: &mut BodyStream,
-    reader: &mut Reader,
-) -> Result<(Head, Bytes), Failure> {
-    while let Some(mut piece) = body.next().await.map_err(|refusal| ended_early(&refusal.message))? {
+async fn first(body: &mut BodyStream, reader: &mut Reader) -> Result<(Head, Bytes), Failure> {
+    while let Some(mut piece) =
+        body.next().await.map_err(|refusal| ended_early(&refusal.message))?
+    {
         match reader.next(&mut piece)? {
             None => {}
             Some(Part::Head(head)) => return Ok((head, piece)),
@@ -243,7 +246,8 @@ fn write(
     }
     destination.sync().map_err(wrong)?;
     let folder = path.parent().unwrap_or(Path::new("/"));
-    files.sync_dir(folder).map_err(|error| Failure::failed(format!("cannot sync {}: {error}", folder.display()), ""))?;
+    files.sync_dir(folder).map_err(|error| {
+        Failure::failed(format!("cannot sync {}: {error}", folder.display()), "")
+    })?;
     Ok((offset, digest.finish()))
 }
-

@@ -63,7 +63,10 @@ pub fn zeros(length: u64) -> [u8; HEADER_BYTES] {
     header(3, length)
 }
 
-fn json<T: Serialize + serde::de::DeserializeOwned + Send + 'static>(kind: u8, value: T) -> Vec<u8> {
+fn json<T: Serialize + serde::de::DeserializeOwned + Send + 'static>(
+    kind: u8,
+    value: T,
+) -> Vec<u8> {
     let payload = Json(value).encode();
     let mut frame = header(kind, payload.len() as u64).to_vec();
     frame.extend_from_slice(&payload);

@@ -32,7 +32,10 @@ use crate::{agents, hooks, points, verify};
 /// The time between two lines of progress.
 const TELL_EVERY: Duration = Duration::from_millis(500);
 
-pub(super) async fn list_points(admin: Arc<Admin>, call: Asked<calls::ListPoints>) -> Answered<Vec<Point>> {
+pub(super) async fn list_points(
+    admin: Arc<Admin>,
+    call: Asked<calls::ListPoints>,
+) -> Answered<Vec<Point>> {
     let (protection, OfAgent(agent)) = (Arc::clone(&admin.protection), call.params);
     let points = off(&admin.means, move |means| {
         points::list(&protection.store, protection.tenant, &means.memory, &agent)
@@ -40,15 +43,20 @@ pub(super) async fn list_points(admin: Arc<Admin>, call: Asked<calls::ListPoints
     reply(points.await?)
 }
 
-pub(super) async fn show_point(admin: Arc<Admin>, call: Asked<calls::ShowPoint>) -> Answered<Point> {
+pub(super) async fn show_point(
+    admin: Arc<Admin>,
+    call: Asked<calls::ShowPoint>,
+) -> Answered<Point> {
     let (protection, OfPoint(point)) = (Arc::clone(&admin.protection), call.params);
-    let shown = off(&admin.means, move |_| {
-        points::show(&protection.store, protection.tenant, point)
-    });
+    let shown =
+        off(&admin.means, move |_| points::show(&protection.store, protection.tenant, point));
     reply(shown.await?.view())
 }
 
-pub(super) async fn delete_point(admin: Arc<Admin>, call: Asked<calls::DeletePoint>) -> Answered<Point> {
+pub(super) async fn delete_point(
+    admin: Arc<Admin>,
+    call: Asked<calls::DeletePoint>,
+) -> Answered<Point> {
     let (protection, OfPoint(point)) = (Arc::clone(&admin.protection), call.params);
     let deleted = off(&admin.means, move |means| {
         points::delete(&protection.store, protection.tenant, point, means.clock.now())
@@ -58,7 +66,10 @@ pub(super) async fn delete_point(admin: Arc<Admin>, call: Asked<calls::DeletePoi
     reply(deleted)
 }
 
-pub(super) async fn show_hooks(admin: Arc<Admin>, call: Asked<calls::ShowHooks>) -> Answered<Hooks> {
+pub(super) async fn show_hooks(
+    admin: Arc<Admin>,
+    call: Asked<calls::ShowHooks>,
+) -> Answered<Hooks> {
     let OfAgent(agent) = call.params;
     let row = off(&admin.means, move |means| {
         let agent = agents::find(&means.memory, &agent)?;
@@ -80,7 +91,10 @@ pub(super) async fn set_hooks(admin: Arc<Admin>, call: Asked<calls::SetHooks>) -
     reply(hooks::view(Some(row.await?)))
 }
 
-pub(super) async fn protect(admin: Arc<Admin>, call: RawCall<Operator>) -> Result<RawReply, Refusal> {
+pub(super) async fn protect(
+    admin: Arc<Admin>,
+    call: RawCall<Operator>,
+) -> Result<RawReply, Refusal> {
     let OfAgent(agent) = OfAgent::read(&call.values)?;
     let found = off(&admin.means, move |means| {
         let agent = agents::find(&means.memory, &agent)?;
@@ -98,7 +112,12 @@ pub(super) async fn protect(admin: Arc<Admin>, call: RawCall<Operator>) -> Resul
                 stored = made.stored_bytes.0, seconds = made.seconds, uid, "recovery point made"
             ),
             Err(trouble) => {
-                tracing::warn!(agent = agent.name, cause = trouble.message, uid, "no recovery point made");
+                tracing::warn!(
+                    agent = agent.name,
+                    cause = trouble.message,
+                    uid,
+                    "no recovery point made"
+                );
             }
         }
         made
@@ -106,13 +125,19 @@ pub(super) async fn protect(admin: Arc<Admin>, call: RawCall<Operator>) -> Resul
     Ok(told_as_it_goes(&admin, &call, progress, work))
 }
 
-pub(super) async fn verify(admin: Arc<Admin>, call: RawCall<Operator>) -> Result<RawReply, Refusal> {
+pub(super) async fn verify(
+    admin: Arc<Admin>,
+    call: RawCall<Operator>,
+) -> Result<RawReply, Refusal> {
     let (progress, protection) = (Arc::new(Progress::default()), Arc::clone(&admin.protection));
     let told = Arc::clone(&progress);
     let work = move || {
         let verified = verify::verify(&protection, &told)?;
         match verified.damaged {
-            0 => tracing::info!(records = verified.records, "verified: everything is as it was written"),
+            0 => tracing::info!(
+                records = verified.records,
+                "verified: everything is as it was written"
+            ),
             damaged => tracing::error!(damaged, "verified: damage found"),
         }
         Ok(verified)
@@ -197,7 +222,8 @@ impl Pace {
             self.began_micros = clock.uptime().as_micros();
         }
         let micros = clock.uptime().as_micros().saturating_sub(self.began_micros);
-        let rate = u128::from(done).saturating_mul(1_000_000).checked_div(u128::from(micros)).unwrap_or(0);
+        let rate =
+            u128::from(done).saturating_mul(1_000_000).checked_div(u128::from(micros)).unwrap_or(0);
         let rate = u64::try_from(rate).unwrap_or(u64::MAX);
         Shown {
             phase: stage.phase.to_owned(),
@@ -210,7 +236,10 @@ impl Pace {
     }
 }
 
-pub(super) async fn read_content(admin: Arc<Admin>, call: RawCall<Operator>) -> Result<RawReply, Refusal> {
+pub(super) async fn read_content(
+    admin: Arc<Admin>,
+    call: RawCall<Operator>,
+) -> Result<RawReply, Refusal> {
     let OfContent { agent, volume, point } = OfContent::read(&call.values)?;
     let protection = Arc::clone(&admin.protection);
     let opened = off(&admin.means, move |means| {
@@ -249,7 +278,13 @@ fn send_content(
 ) -> Result<(), Trouble> {
     let send = |bytes: Vec<u8>| {
         let sent = sending.block_on(sender.send(bytes.into()));
-        sent.map_err(|_| Trouble::operator(offsite_proto::error::ErrorCode::WrongState, "nobody reads the volume any more", ""))
+        sent.map_err(|_| {
+            Trouble::operator(
+                offsite_proto::error::ErrorCode::WrongState,
+                "nobody reads the volume any more",
+                "",
+            )
+        })
     };
     send(content::head(content::Head {
         point: Text(content.point),

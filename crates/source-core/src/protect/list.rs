@@ -26,7 +26,13 @@ pub(super) struct Listed {
 impl List {
     /// The list of an image of this size.
     pub(super) fn new(image: ImageWriter, bytes: u64, record_bytes: u32) -> Self {
-        Self { image, bytes, record_bytes: u64::from(record_bytes), zeros: None, digest: ListDigest::new() }
+        Self {
+            image,
+            bytes,
+            record_bytes: u64::from(record_bytes),
+            zeros: None,
+            digest: ListDigest::new(),
+        }
     }
 
     /// Size of its records.
@@ -35,7 +41,12 @@ impl List {
     }
 
     /// Takes a record at an offset; whether it differs from the parent's and is not zeros, so that its bytes matter.
-    pub(super) fn record(&mut self, offset: u64, length: u32, key: Key) -> Result<bool, StoreError> {
+    pub(super) fn record(
+        &mut self,
+        offset: u64,
+        length: u32,
+        key: Key,
+    ) -> Result<bool, StoreError> {
         let position = offset / self.record_bytes;
         if self.image.parent_key(position)? == Some(key) {
             return Ok(false);

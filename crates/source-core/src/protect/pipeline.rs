@@ -11,8 +11,8 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread::Scope;
 
 use offsite_model::Key;
-use offsite_store::group::{CheckedGroup, Form};
 use offsite_store::Session;
+use offsite_store::group::{CheckedGroup, Form};
 use offsite_volume::Volume;
 
 use super::buffers::Pool;

@@ -77,7 +77,7 @@ fn bad_input_is_refused_in_words_and_leaves_nothing() {
         ("new", &[("a", "root.img")], ErrorCode::BadRequest, "absolute"),
         ("new", &[("a", "/none.img")], ErrorCode::BadRequest, "does not exist"),
         ("new", &[("a", "/directory")], ErrorCode::BadRequest, "is a directory"),
-                ("new", &[("a", &long)], ErrorCode::BadRequest, "absolute"),
+        ("new", &[("a", &long)], ErrorCode::BadRequest, "absolute"),
     ] {
         let trouble = place.add(name, volumes).unwrap_err();
         assert_eq!(trouble.code, code, "{trouble}");

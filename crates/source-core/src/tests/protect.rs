@@ -4,7 +4,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use offsite_model::{
-    AgentId, Digest, FileSystem, Key, ListDigest, Luck, OpenMode, Span, TenantId, Timestamp, VolumeId,
+    AgentId, Digest, FileSystem, Key, ListDigest, Luck, OpenMode, Span, TenantId, Timestamp,
+    VolumeId,
 };
 use offsite_proto::admin::protection::Protected;
 use offsite_store::{Settings as StoreSettings, Store};
@@ -32,7 +33,11 @@ impl Runner for Scripted {
     fn run(&self, program: &Path, variables: &[(&str, &str)], _: Span) -> Result<(), String> {
         let name = program.display().to_string();
         let value = |wanted: &str| {
-            variables.iter().find(|(name, _)| *name == wanted).map_or("", |(_, value)| value).to_owned()
+            variables
+                .iter()
+                .find(|(name, _)| *name == wanted)
+                .map_or("", |(_, value)| value)
+                .to_owned()
         };
         let result = value("OFFSITE_RESULT");
         self.ran.lock().unwrap().push(format!("{name} {} {result}", value("OFFSITE_HOOK")));
@@ -75,9 +80,19 @@ pub(super) fn protection_of(
 /// An agent with these volumes.
 pub(super) fn agent(paths: &[&str]) -> AgentRow {
     let volumes = paths.iter().zip(1..).map(|(path, number)| {
-        VolumeRow::new(VolumeId::from_bytes([number; 16]), path[1..].to_owned(), (*path).to_owned(), 0)
+        VolumeRow::new(
+            VolumeId::from_bytes([number; 16]),
+            path[1..].to_owned(),
+            (*path).to_owned(),
+            0,
+        )
     });
-    AgentRow::new(AgentId::from_bytes([1; 16]), "web".to_owned(), volumes.collect(), Timestamp::from_secs(1))
+    AgentRow::new(
+        AgentId::from_bytes([1; 16]),
+        "web".to_owned(),
+        volumes.collect(),
+        Timestamp::from_secs(1),
+    )
 }
 
 pub(super) fn write(disk: &Disk, path: &str, bytes: &[u8]) {
@@ -115,7 +130,11 @@ pub(super) fn n_points(protection: &Protection, agent: &AgentRow) -> usize {
     points::all(&protection.store, protection.tenant, agent.agent_id()).unwrap().len()
 }
 
-pub(super) fn read_back(protection: &Protection, label: &str, point: Option<&str>) -> Result<Vec<u8>, Trouble> {
+pub(super) fn read_back(
+    protection: &Protection,
+    label: &str,
+    point: Option<&str>,
+) -> Result<Vec<u8>, Trouble> {
     let agent = AgentId::from_bytes([1; 16]).to_string();
     let content = restore::open(protection, &memory(), &agent, label, point)?;
     let mut volume = Vec::new();

@@ -2,8 +2,8 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use offsite_model::{Extent, File, FileSystem, Luck, Metadata, OpenMode};
 use offsite_proto::error::ErrorCode;
@@ -11,7 +11,8 @@ use offsite_testkit::SeededLuck;
 use offsite_testkit::disk::{Disk, Fault, Which};
 
 use super::protect::{
-    RECORD, Scripted, agent, content, make, make_with, n_points, protection, protection_of, read_back, write,
+    RECORD, Scripted, agent, content, make, make_with, n_points, protection, protection_of,
+    read_back, write,
 };
 use crate::memory::HooksRow;
 use crate::progress::Progress;
@@ -170,9 +171,17 @@ fn an_error_of_the_volume_names_it_and_the_place_and_leaves_nothing() {
     let protection = protection_of(&store, files.files(), Arc::new(Scripted::default()));
     let agent = agent(&["/a"]);
     for after in 0..3 {
-        files.fail(Fault { which: Which::Reads, after, error: io::ErrorKind::Other, for_good: false });
+        files.fail(Fault {
+            which: Which::Reads,
+            after,
+            error: io::ErrorKind::Other,
+            for_good: false,
+        });
         let trouble = make(&protection, &agent).unwrap_err();
-        assert!(trouble.message.contains("volume a of agent web: cannot read /a at byte"), "{trouble}");
+        assert!(
+            trouble.message.contains("volume a of agent web: cannot read /a at byte"),
+            "{trouble}"
+        );
         assert!(!trouble.hint.is_empty());
         assert_eq!((n_points(&protection, &agent), payload_files(&store)), (0, vec![]));
         files.mend();
@@ -187,7 +196,10 @@ fn a_missing_volume_is_named() {
     let protection = protection(&disk);
     let trouble = make(&protection, &agent(&["/gone"])).unwrap_err();
     assert_eq!(trouble.code, ErrorCode::BadRequest);
-    assert!(trouble.message.contains("volume gone of agent web: /gone does not exist"), "{trouble}");
+    assert!(
+        trouble.message.contains("volume gone of agent web: /gone does not exist"),
+        "{trouble}"
+    );
 }
 
 #[test]
@@ -256,7 +268,11 @@ fn hooks(proceed_on_failure: bool) -> HooksRow {
 }
 
 /// Which hooks ran, and whether a point was made, when these fail.
-fn hooked(failing: &[&'static str], proceed: bool, path: &str) -> (Vec<String>, Result<Vec<String>, String>) {
+fn hooked(
+    failing: &[&'static str],
+    proceed: bool,
+    path: &str,
+) -> (Vec<String>, Result<Vec<String>, String>) {
     let disk = Disk::new(1);
     write(&disk, "/a", b"content");
     let runner = Arc::new(Scripted::default());
@@ -277,7 +293,10 @@ fn hooks_run_around_the_reading_whatever_fails() {
 
     let (ran, made) = hooked(&["/freeze"], false, "/a");
     assert_eq!(ran, ["/freeze before ", "/thaw after failed"]);
-    assert!(made.unwrap_err().contains("hook before protecting agent web failed: /freeze ended with status 1"));
+    assert!(
+        made.unwrap_err()
+            .contains("hook before protecting agent web failed: /freeze ended with status 1")
+    );
 
     let (ran, made) = hooked(&["/thaw"], false, "/a");
     assert_eq!(ran, ["/freeze before ", "/thaw after read"]);
@@ -306,4 +325,3 @@ fn an_agent_is_protected_once_at_a_time() {
     drop(claim);
     make(&protection, &agent).unwrap();
 }
-
