@@ -18,6 +18,9 @@ pub(super) struct Cost {
     pub(super) seconds: f64,
     /// Seconds until a `sync` after it returned.
     pub(super) durable_seconds: f64,
+    /// Seconds of processor that the program used, as last seen before its end. On a machine that
+    /// others use, this says more than the clock.
+    pub(super) cpu_seconds: f64,
     /// Largest resident memory of the program, in MiB.
     pub(super) peak_mib: u64,
 }
@@ -27,12 +30,14 @@ pub(super) struct Cost {
 pub(super) fn measure(command: &mut Command, watched: Option<u32>, cold: bool) -> Result<Cost> {
     settle(cold)?;
     let shown = format!("{command:?}");
+    let cpu_before = watched.map_or(0.0, cpu);
     let begun = Instant::now();
     let mut child = command.spawn().with_context(|| format!("start {shown}"))?;
     let watched = watched.unwrap_or(child.id());
-    let mut peak_kib = 0;
+    let (mut peak_kib, mut cpu_after) = (0, cpu_before);
     let status = loop {
         peak_kib = peak_kib.max(peak(watched));
+        cpu_after = cpu(watched).max(cpu_after);
         if let Some(status) = child.try_wait()? {
             break status;
         }
@@ -43,7 +48,8 @@ pub(super) fn measure(command: &mut Command, watched: Option<u32>, cold: bool) -
     let durable_seconds = begun.elapsed().as_secs_f64();
     ensure!(status.success(), "{shown} ended with {status}");
     peak_kib = peak_kib.max(peak(watched));
-    Ok(Cost { seconds, durable_seconds, peak_mib: peak_kib / 1024 })
+    let cpu_seconds = cpu(watched).max(cpu_after) - cpu_before;
+    Ok(Cost { seconds, durable_seconds, cpu_seconds, peak_mib: peak_kib / 1024 })
 }
 
 /// Leaves no work of the step before to the next one.
@@ -60,6 +66,16 @@ fn peak(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+}
+
+/// Seconds of processor that a process has used, in hundredths (the kernel's clock ticks); 0 once
+/// it is gone.
+fn cpu(pid: u32) -> f64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The name in parentheses may hold anything, so count from its end: user and system time are 14
+    // and 15.
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11).take(2);
+    fields.filter_map(|field| field.parse::<f64>().ok()).sum::<f64>() / 100.0
 }
 
 /// A command that reads a file and writes another, or nothing.

@@ -146,10 +146,11 @@ fn note(
     let repository_mib = contender.repository_mib()?;
     let measured = Measured { contender: contender.name(), step, run, cost, repository_mib };
     eprintln!(
-        "{:9} {:16} {:7.2} s durable {:6} MiB peak {:6} MiB kept",
+        "{:9} {:16} {:7.2} s durable {:7.2} s cpu {:6} MiB peak {:6} MiB kept",
         measured.contender,
         measured.step,
         measured.cost.durable_seconds,
+        measured.cost.cpu_seconds,
         measured.cost.peak_mib,
         repository_mib
     );
