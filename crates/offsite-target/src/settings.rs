@@ -141,9 +141,8 @@ pub(crate) fn text(name: &str, listen: Listen) -> String {
     let name = serde_json::Value::from(name).to_string();
     let Listen { replication, operator } = listen;
     format!(
-        r##"# Settings of offsite-target. A line that begins with # shows a default; take the # \
-            away to change it.
-# A mistake in this file is reported with its line and the accepted values; the daemon does not start then.
+        r##"# Settings of offsite-target. A line that begins with # shows a default; take it away to change it.
+# A mistake in this file is reported with its line and the accepted values, and nothing starts then.
 
 # The name of this target, shown to sources that are paired.
 name = {name}
