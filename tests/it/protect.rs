@@ -1,4 +1,5 @@
-//! Protecting, restoring and verifying with the real program; bytes are compared by a program that is not ours.
+//! Protecting, restoring and verifying with the real program; bytes are compared by a program that
+//! is not ours.
 
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
@@ -444,7 +445,8 @@ fn d_20_a_block_device_is_protected_and_written() {
     // What is there already must not shine through where the volume has zeros.
     fs::write(&other, vec![0xff; 4 << 20]).unwrap();
     let (Some(device), Some(target)) = (Loop::over(&path), Loop::over(&other)) else {
-        // The only way to a block device without hardware; `cargo xtask ci` counts what was not run.
+        // The only way to a block device without hardware; `cargo xtask ci` counts what was not
+        // run.
         eprintln!("not run: no loop devices can be made here");
         return;
     };

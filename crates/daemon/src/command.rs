@@ -1,7 +1,7 @@
 //! Running a program that an operator named, for a bounded time.
 //!
-//! It runs without a shell, without input, in a process group of its own, so that what it started can be ended
-//! together with it.
+//! It runs without a shell, without input, in a process group of its own, so that what it started
+//! can be ended together with it.
 //!
 //! **Absent:** what for (hooks of the source).
 
@@ -90,7 +90,8 @@ pub fn run(program: &Path, variables: &[(&str, &str)], within: Span) -> Result<(
     })
 }
 
-/// Waits for the end without reaping, so that the number of the process stays its own until we have killed it.
+/// Waits for the end without reaping, so that the number of the process stays its own until we have
+/// killed it.
 fn ends_within(child: &Child, within: Span) -> bool {
     let Some(pid) = pid(child) else { return true };
     let (ended, end) = mpsc::channel();

@@ -28,7 +28,8 @@ impl SystemFiles {
         path.canonicalize()
     }
 
-    /// Whether two names stand for one file or one device; a name that does not exist stands for nothing.
+    /// Whether two names stand for one file or one device; a name that does not exist stands for
+    /// nothing.
     ///
     /// # Errors
     /// The system's, other than that a name does not exist.
@@ -38,7 +39,8 @@ impl SystemFiles {
     }
 }
 
-/// What a name stands for in the end: a device by its number, anything else by file system and inode.
+/// What a name stands for in the end: a device by its number, anything else by file system and
+/// inode.
 fn identity(path: &Path) -> io::Result<Option<(bool, u64, u64)>> {
     let found = match rustix::fs::stat(path) {
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),

@@ -87,7 +87,8 @@ macro_rules! hashes {
 }
 
 hashes! {
-    /// The key of a record: BLAKE3-256 of its bytes, or of its ciphertext where the source encrypted it.
+    /// The key of a record: BLAKE3-256 of its bytes, or of its ciphertext where the source
+    /// encrypted it.
     Key
     /// A BLAKE3-256 digest of anything else: a list, a page, a root, a commit.
     Digest

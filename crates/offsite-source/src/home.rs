@@ -97,8 +97,9 @@ impl Home {
     }
 }
 
-/// Opens the store of recovery points. A data directory made before there was one gets an empty one; a store that
-/// has lost its root file is never replaced by an empty one, since its directory is not empty.
+/// Opens the store of recovery points. A data directory made before there was one gets an empty
+/// one; a store that has lost its root file is never replaced by an empty one, since its directory
+/// is not empty.
 fn open_store(files: &Arc<dyn FileSystem>, path: &Path) -> Result<Store, Failure> {
     let settings = offsite_store::Settings::default();
     let is_there =

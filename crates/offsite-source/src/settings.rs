@@ -257,7 +257,7 @@ mod tests {
         ]
         .map(|text| config::parse::<File>(text).unwrap_err().to_string());
         expect![[r#"
-            1:1: nam: unknown field `nam`, expected one of `name`, `cacheLifetime`, `pairing`, `log`; did you mean `name`?
+            1:1: nam: unknown field `nam`, expected one of `name`, `cacheLifetime`, `pairing`, `protect`, `log`; did you mean `name`?
             1:17: cacheLifetime: must be from 1 to 3600 seconds
             1:17: cacheLifetime: invalid type: integer `60`, expected a length of time such as "90s", "5 min", "1h 30m", "14 days" or "PT24H"
             2:16: pairing.poll_longest: must be from 60 to 3600 seconds

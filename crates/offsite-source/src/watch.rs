@@ -11,7 +11,8 @@ use crate::context::{Context, ended_early};
 use crate::exit::{Exit, Failure};
 use crate::output::{seconds, size, visible};
 
-/// Has the daemon do something that takes long; what came of it. Ctrl-C hangs up, which cancels the work.
+/// Has the daemon do something that takes long; what came of it. Ctrl-C hangs up, which cancels the
+/// work.
 pub(crate) async fn follow<T: DeserializeOwned>(
     context: &Context,
     row: &Row,
@@ -25,7 +26,8 @@ pub(crate) async fn follow<T: DeserializeOwned>(
     tokio::select! {
         ended = work => ended,
         interrupted = shutdown::interrupted() => {
-            interrupted.map_err(|error| Failure::failed(format!("cannot listen for signals: {error}"), ""))?;
+            let deaf = |error| Failure::failed(format!("cannot listen for signals: {error}"), "");
+            interrupted.map_err(deaf)?;
             Err(interruption(interrupted_hint))
         }
     }

@@ -1,7 +1,7 @@
 //! What an operator has run before and after the volumes of an agent are read: freezing, snapshots.
 //!
-//! The hook after runs whatever happened in between, also when the hook before failed: a frozen database or a
-//! forgotten snapshot is worse than a missing recovery point.
+//! The hook after runs whatever happened in between, also when the hook before failed: a frozen
+//! database or a forgotten snapshot is worse than a missing recovery point.
 //!
 //! **Absent:** starting processes (`daemon::command` behind [`Runner`]).
 
@@ -39,8 +39,8 @@ impl Moment {
 
 /// Whoever can run a program.
 pub trait Runner: Send + Sync {
-    /// Runs a program without a shell, with these variables, for at most so long; then it and everything it
-    /// started is killed. The error is a clause that says what happened to it.
+    /// Runs a program without a shell, with these variables, for at most so long; then it and
+    /// everything it started is killed. The error is a clause that says what happened to it.
     ///
     /// # Errors
     /// When it could not be started, ended with another status than 0, or was killed.
@@ -119,7 +119,7 @@ fn run(
             ErrorCode::WrongState,
             format!("the hook {moment} protecting agent {} failed: {program} {why}", agent.name),
             format!(
-                "run it by hand as the daemon's user; see its settings with: offsite-source agents hooks {}",
+                "run it by hand as the daemon's user; its settings: offsite-source agents hooks {}",
                 agent.name
             ),
         )

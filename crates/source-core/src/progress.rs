@@ -1,4 +1,5 @@
-//! How far long work has come, written by the threads that do it and read by whoever watches; and the wish to stop.
+//! How far long work has come, written by the threads that do it and read by whoever watches; and
+//! the wish to stop.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};

@@ -1,7 +1,9 @@
-//! Bringing a volume back: its records in order of offsets, decoded on several threads, each compared with its key.
+//! Bringing a volume back: its records in order of offsets, decoded on several threads, each
+//! compared with its key.
 //!
-//! The volume is cut into windows. Workers fetch the groups of a window and fill it, this thread hands the windows
-//! on in their order; zeros are told and not sent. Windows in flight bound the memory.
+//! The volume is cut into windows. Workers fetch the groups of a window and fill it, this thread
+//! hands the windows on in their order; zeros are told and not sent. Windows in flight bound the
+//! memory.
 //!
 //! **Absent:** files: whoever asked writes them with his own rights.
 

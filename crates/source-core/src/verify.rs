@@ -25,7 +25,8 @@ pub fn verify(protection: &Protection, progress: &Progress) -> Result<Verified, 
         progress.set_total(total);
         progress.set_done(done);
     })?;
-    // The store's interface knows no interruption: reading harms nobody, and the answer has no reader by now.
+    // The store's interface knows no interruption: reading harms nobody, and the answer has no
+    // reader by now.
     progress.check()?;
     let affected: BTreeSet<PointId> = report
         .damage

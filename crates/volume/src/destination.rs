@@ -1,4 +1,5 @@
-//! Where a restore writes: a new file, or a file or device that the operator said may be overwritten.
+//! Where a restore writes: a new file, or a file or device that the operator said may be
+//! overwritten.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,8 +28,8 @@ pub struct Destination {
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 impl Destination {
-    /// Makes a new file of this length, all hole, or opens what may be overwritten: a file is emptied first,
-    /// a device must be large enough.
+    /// Makes a new file of this length, all hole, or opens what may be overwritten: a file is
+    /// emptied first, a device must be large enough.
     ///
     /// # Errors
     /// Where it exists and [`Overwrite::Never`] holds, is no volume, or is too small.
@@ -93,7 +94,8 @@ impl Destination {
         self.file.write_all_at(bytes, offset).map_err(|error| self.io("write", offset, error))
     }
 
-    /// Leaves a range zero: a file has a hole there already, a device may hold anything and is overwritten.
+    /// Leaves a range zero: a file has a hole there already, a device may hold anything and is
+    /// overwritten.
     ///
     /// # Errors
     /// As [`Destination::write`].

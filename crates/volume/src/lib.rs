@@ -1,10 +1,13 @@
-//! A volume as sparse extents: what is read to protect a machine, and what is written to bring it back.
+//! A volume as sparse extents: what is read to protect a machine, and what is written to bring it
+//! back.
 //!
-//! A [`Volume`] is a raw image file or a block device opened for reading; [`Volume::chunks`] walks the parts of it that
-//! may hold data, at the boundaries of records, so that holes are never read. A [`Destination`] is a file or
-//! device that a restore writes; zeros become holes, and nothing existing is overwritten unasked.
+//! A [`Volume`] is a raw image file or a block device opened for reading; [`Volume::chunks`] walks
+//! the parts of it that may hold data, at the boundaries of records, so that holes are never read.
+//! A [`Destination`] is a file or device that a restore writes; zeros become holes, and nothing
+//! existing is overwritten unasked.
 //!
-//! **Absent:** `std::fs`: bytes come through [`offsite_model::FileSystem`]. Records, keys and stores.
+//! **Absent:** `std::fs`: bytes come through [`offsite_model::FileSystem`]. Records, keys and
+//! stores.
 
 mod destination;
 mod error;

@@ -44,8 +44,8 @@ impl Volume {
         &self.path
     }
 
-    /// The parts that may hold data, ascending, each starting at a multiple of `record_bytes` and at most
-    /// `chunk_bytes` long.
+    /// The parts that may hold data, ascending, each starting at a multiple of `record_bytes` and
+    /// at most `chunk_bytes` long.
     #[must_use]
     pub fn chunks(&self, record_bytes: u32, chunk_bytes: u32) -> Chunks<'_> {
         Chunks::new(self, record_bytes, chunk_bytes)
@@ -54,7 +54,8 @@ impl Volume {
     /// Reads exactly this range.
     ///
     /// # Errors
-    /// [`VolumeError::Resized`] where the volume ends before, [`VolumeError::Io`] with the place otherwise.
+    /// [`VolumeError::Resized`] where the volume ends before, [`VolumeError::Io`] with the place
+    /// otherwise.
     pub fn read(&self, bytes: &mut [u8], offset: u64) -> Result<(), VolumeError> {
         match self.file.read_exact_at(bytes, offset) {
             Ok(()) => Ok(()),

@@ -30,7 +30,8 @@ pub(super) fn by_machine(images: &[PathBuf]) -> Result<Vec<Machine>> {
     Ok(machines)
 }
 
-/// Makes two versions of one machine and one of another, with holes, text and noise; the same every time.
+/// Makes two versions of one machine and one of another, with holes, text and noise; the same every
+/// time.
 pub(super) fn small(folder: &Path) -> Result<Vec<PathBuf>> {
     fs::create_dir_all(folder)?;
     let first = folder.join("a-rp0.img");

@@ -1,4 +1,5 @@
-//! Our own program as a contender: a real daemon in a directory of its own, called by its command line.
+//! Our own program as a contender: a real daemon in a directory of its own, called by its command
+//! line.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -7,9 +8,9 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
+use super::contender::Contender;
 use super::images::Machine;
 use super::step::{Cost, measure, piped, size_mib};
-use super::store::Contender;
 use crate::cargo::{cargo, root};
 
 pub(super) struct Ours {

@@ -18,15 +18,15 @@ pub(super) struct Cost {
     pub(super) seconds: f64,
     /// Seconds until a `sync` after it returned.
     pub(super) durable_seconds: f64,
-    /// Seconds of processor that the program used, as last seen before its end. On a machine that others use, this
-    /// says more than the clock.
+    /// Seconds of processor that the program used, as last seen before its end. On a machine that
+    /// others use, this says more than the clock.
     pub(super) cpu_seconds: f64,
     /// Largest resident memory of the program, in MiB.
     pub(super) peak_mib: u64,
 }
 
-/// Runs a command to its end and waits for the disk. `watched` is the process whose memory counts, if it is not
-/// the command itself.
+/// Runs a command to its end and waits for the disk. `watched` is the process whose memory counts,
+/// if it is not the command itself.
 pub(super) fn measure(command: &mut Command, watched: Option<u32>, cold: bool) -> Result<Cost> {
     settle(cold)?;
     let shown = format!("{command:?}");
@@ -68,10 +68,12 @@ fn peak(pid: u32) -> u64 {
     line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
 }
 
-/// Seconds of processor that a process has used, in hundredths (the kernel's clock ticks); 0 once it is gone.
+/// Seconds of processor that a process has used, in hundredths (the kernel's clock ticks); 0 once
+/// it is gone.
 fn cpu(pid: u32) -> f64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // The name in parentheses may hold anything, so count from its end: user and system time are 14 and 15.
+    // The name in parentheses may hold anything, so count from its end: user and system time are 14
+    // and 15.
     let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11).take(2);
     fields.filter_map(|field| field.parse::<f64>().ok()).sum::<f64>() / 100.0
 }

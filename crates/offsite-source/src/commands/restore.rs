@@ -1,7 +1,9 @@
-//! `restore`: the daemon reads and checks, this command writes, with the rights of whoever called it.
+//! `restore`: the daemon reads and checks, this command writes, with the rights of whoever called
+//! it.
 //!
-//! The daemon never opens a file for a caller (decision 0008). What is written is hashed as it is written. A file that this
-//! command made is removed again when the restore does not come to its end: half a volume looks like a whole one.
+//! The daemon never opens a file for a caller (decision 0008). What is written is hashed as it is
+//! written. A file that this command made is removed again when the restore does not come to its
+//! end: half a volume looks like a whole one.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -39,7 +41,8 @@ pub(crate) async fn run(context: &Context, asked: Restore) -> Result<(), Failure
     let written = tokio::select! {
         written = receive(context, &asked, &to, &files) => written,
         interrupted = shutdown::interrupted() => {
-            interrupted.map_err(|error| Failure::failed(format!("cannot listen for signals: {error}"), ""))?;
+            let deaf = |error| Failure::failed(format!("cannot listen for signals: {error}"), "");
+            interrupted.map_err(deaf)?;
             Err(interruption("the file is not whole; start again"))
         }
     };
@@ -47,7 +50,8 @@ pub(crate) async fn run(context: &Context, asked: Restore) -> Result<(), Failure
         Ok(written) => written,
         Err(failure) => {
             if is_made && failure.code != "already_exists" {
-                // Nothing of it was asked to stay; what cannot be removed is named by the failure itself.
+                // Nothing of it was asked to stay; what cannot be removed is named by the failure
+                // itself.
                 files.remove(&to).ok();
             }
             return Err(failure);
@@ -66,7 +70,8 @@ pub(crate) async fn run(context: &Context, asked: Restore) -> Result<(), Failure
     })
 }
 
-/// Refuses places that nobody means: inside the store, and over a protected machine's own disk unless told so.
+/// Refuses places that nobody means: inside the store, and over a protected machine's own disk
+/// unless told so.
 async fn check_destination(context: &Context, to: &Path, asked: &Restore) -> Result<(), Failure> {
     let cannot = |error: std::io::Error| {
         let hint = "name a file in a directory that exists";

@@ -1,7 +1,8 @@
 //! The content of a volume on its way from the daemon to the command that writes it.
 //!
-//! Frames in order of offsets, without gap or overlap: a head, then records' bytes and runs of zeros, then the end
-//! or a refusal. A stream that stops without its end is a cut and nothing else. Integers are little-endian.
+//! Frames in order of offsets, without gap or overlap: a head, then records' bytes and runs of
+//! zeros, then the end or a refusal. A stream that stops without its end is a cut and nothing else.
+//! Integers are little-endian.
 //!
 //! | bytes | |
 //! |---|---|

@@ -1,7 +1,8 @@
-//! What the source daemon answers about recovery points: making, listing, restoring and verifying them.
+//! What the source daemon answers about recovery points: making, listing, restoring and verifying
+//! them.
 //!
-//! Long work answers with a stream. Protecting and verifying send one JSON object per line ([`Event`]); a restore
-//! sends [`crate::admin::content`]. Whoever hangs up cancels the work.
+//! Long work answers with a stream. Protecting and verifying send one JSON object per line
+//! ([`Event`]); a restore sends [`crate::admin::content`]. Whoever hangs up cancels the work.
 //!
 //! **Absent:** agents and pairings ([`super::source`]).
 
@@ -16,7 +17,9 @@ use crate::limits::JSON_BYTES_MAX;
 use crate::text::{Big, Text, Time};
 
 macro_rules! protection_rows {
-    ($($name:ident: $id:literal $method:ident $path:literal [$($query:literal),*], $bytes:expr;)*) => {
+    ($(
+        $name:ident: $id:literal $method:ident $path:literal [$($query:literal),*], $bytes:expr;
+    )*) => {
         $(
             #[doc = concat!("The source's call `", $id, "`: `", $path, "`.")]
             pub const $name: Row = Row {

@@ -1,7 +1,9 @@
-//! Answers `proto::admin::protection`: recovery points, and the long work that makes and reads them.
+//! Answers `proto::admin::protection`: recovery points, and the long work that makes and reads
+//! them.
 //!
-//! Long work runs on threads that may block; a task beside it tells how far it is, about twice a second. When nobody
-//! listens any more, or the daemon stops, the work is cancelled at its next safe point.
+//! Long work runs on threads that may block; a task beside it tells how far it is, about twice a
+//! second. When nobody listens any more, or the daemon stops, the work is cancelled at its next
+//! safe point.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +24,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
-use super::{Admin, Answered, Asked, Operator, reply};
+use super::state::{Admin, Answered, Asked, Operator, reply};
 use crate::error::Trouble;
 use crate::pairing::off;
 use crate::progress::Progress;
@@ -62,7 +64,8 @@ pub(super) async fn delete_point(
         points::delete(&protection.store, protection.tenant, point, means.clock.now())
     });
     let deleted = deleted.await?;
-    tracing::info!(%point, agent = deleted.agent, uid = call.principal.uid, "recovery point deleted");
+    let uid = call.principal.uid;
+    tracing::info!(%point, agent = deleted.agent, uid, "recovery point deleted");
     reply(deleted)
 }
 
@@ -154,7 +157,8 @@ fn told_as_it_goes<T: Serialize + DeserializeOwned + Send + 'static>(
 ) -> RawReply {
     let (sender, body) = Outgoing::stream();
     let (clock, stop) = (Arc::clone(&admin.means.clock), admin.stop.clone());
-    // Its own task: the answer's head is out at once, and the work is waited for when the daemon stops.
+    // Its own task: the answer's head is out at once, and the work is waited for when the daemon
+    // stops.
     drop(call.mutations.spawn(async move {
         let ended = told(&sender, &*clock, &stop, &progress, work).await;
         let last = match ended {
@@ -187,7 +191,7 @@ async fn told<T: Send + 'static>(
     loop {
         tokio::select! {
             ended = &mut working => {
-                return ended.unwrap_or_else(|error| Err(Trouble::us(format!("the work failed: {error}"))));
+                return ended.unwrap_or_else(|error| Err(panicked(&error)));
             }
             () = stop.cancelled() => progress.cancel(),
             () = tokio::time::sleep(TELL_EVERY) => {
@@ -200,8 +204,13 @@ async fn told<T: Send + 'static>(
         }
         // Cancelled: nothing more to tell until the work has noticed.
         let ended = working.await;
-        return ended.unwrap_or_else(|error| Err(Trouble::us(format!("the work failed: {error}"))));
+        return ended.unwrap_or_else(|error| Err(panicked(&error)));
     }
+}
+
+/// Work that did not come to an end of its own.
+fn panicked(error: &tokio::task::JoinError) -> Trouble {
+    Trouble::us(format!("the work failed: {error}"))
 }
 
 /// How fast it goes.
@@ -244,7 +253,8 @@ pub(super) async fn read_content(
     let protection = Arc::clone(&admin.protection);
     let opened = off(&admin.means, move |means| {
         let content = restore::open(&protection, &means.memory, &agent, &volume, point.as_deref())?;
-        tracing::info!(agent, volume, point = %content.point, uid = call.principal.uid, "restore begins");
+        let (point, uid) = (content.point, call.principal.uid);
+        tracing::info!(agent, volume, %point, uid, "restore begins");
         Ok(content)
     });
     let content = opened.await?;

@@ -1,4 +1,5 @@
-//! A fixed number of buffers: what bounds the memory of a protect, however slow the disk or the processors are.
+//! A fixed number of buffers: what bounds the memory of a protect, however slow the disk or the
+//! processors are.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 

@@ -3,7 +3,8 @@
 use offsite_model::{Digest, Key, ListDigest};
 use offsite_store::{ImageWriter, ListEntry, StoreError};
 
-/// A run of zeros is cut at multiples of this, so that the list of one image is one and the same for everybody.
+/// A run of zeros is cut at multiples of this, so that the list of one image is one and the same
+/// for everybody.
 const ZERO_RUN_BYTES: u64 = 2 << 30;
 
 /// Takes what was read, in order, and pushes what changed.
@@ -40,7 +41,8 @@ impl List {
         self.record_bytes
     }
 
-    /// Takes a record at an offset; whether it differs from the parent's and is not zeros, so that its bytes matter.
+    /// Takes a record at an offset; whether it differs from the parent's and is not zeros, so that
+    /// its bytes matter.
     pub(super) fn record(
         &mut self,
         offset: u64,

@@ -1,8 +1,9 @@
 //! One volume, from its bytes to groups in the store and entries in a list.
 //!
-//! A reader thread fills buffers, workers hash and compress, and this thread brings everything back into order:
-//! it compares with the parent, asks the store what it has, gathers groups and appends them. Nothing waits for
-//! the disk and a processor in turn, and the number of buffers bounds the memory.
+//! A reader thread fills buffers, workers hash and compress, and this thread brings everything back
+//! into order: it compares with the parent, asks the store what it has, gathers groups and appends
+//! them. Nothing waits for the disk and a processor in turn, and the number of buffers bounds the
+//! memory.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
@@ -18,8 +19,9 @@ use offsite_volume::Volume;
 use super::buffers::Pool;
 use super::group::Draft;
 use super::list::{List, Listed};
+use super::settings::{Settings, Tally};
 use super::workers::{Hashed, Job, Queue, Report};
-use super::{Settings, Tally, reader, workers};
+use super::{reader, workers};
 use crate::causes::unreadable;
 use crate::error::Trouble;
 use crate::progress::Progress;
@@ -232,8 +234,8 @@ impl Work<'_> {
         self.covered = offset.saturating_add(n as u64);
         let new_bytes = new.iter().map(|(_, range)| range.len()).sum::<usize>();
         self.tally.new_bytes = self.tally.new_bytes.saturating_add(new_bytes as u64);
-        // Little is copied, so that a draft never holds more than a few buffers back: with more, all buffers could
-        // end up in one draft and nobody could read on.
+        // Little is copied, so that a draft never holds more than a few buffers back: with more,
+        // all buffers could end up in one draft and nobody could read on.
         let is_shared = new_bytes >= self.group_bytes / 2;
         let buffer = Arc::new(buffer);
         for (key, range) in new {

@@ -1,4 +1,5 @@
-//! Protecting and restoring on a simulated disk: every byte comes back, and the list is the one that was read.
+//! Protecting and restoring on a simulated disk: every byte comes back, and the list is the one
+//! that was read.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
