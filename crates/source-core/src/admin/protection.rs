@@ -196,7 +196,8 @@ async fn told<T: Send + 'static>(
             () = stop.cancelled() => progress.cancel(),
             () = tokio::time::sleep(TELL_EVERY) => {
                 let shown = Event::<()>::Progress(pace.shown(progress, clock));
-                if sender.send(line(shown).into()).await.is_err() {
+                if sender.send(line(shown).into()).await.is_err() && progress.check().is_ok() {
+                    tracing::info!("whoever asked has hung up; the work is cancelled");
                     progress.cancel();
                 }
                 continue;
