@@ -1,4 +1,5 @@
-//! The example client, compiled outside the workspace with `offsite-proto` as its only crate of ours.
+//! The example client, compiled outside the workspace with `offsite-proto` as its only crate of
+//! ours.
 
 use std::process::{Command, Stdio};
 

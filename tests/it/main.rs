@@ -13,5 +13,6 @@ mod kills;
 mod matrix;
 mod pairing;
 mod protect;
+mod replicate;
 mod sim_seeds;
 mod strangers;

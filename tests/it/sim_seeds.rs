@@ -1,5 +1,5 @@
-//! Worlds of the pairing rules, many seeds. Sizes are arguments: `OFFSITE_SIM_SEED` is the first seed, `OFFSITE_SIM_N`
-//! the number of worlds, crash points or renewals.
+//! Worlds of the pairing rules, many seeds. Sizes are arguments: `OFFSITE_SIM_SEED` is the first
+//! seed, `OFFSITE_SIM_N` the number of worlds, crash points or renewals.
 
 use std::env;
 use std::thread;
@@ -35,7 +35,8 @@ fn e_17_storms_break_no_promise_and_end_in_agreement() {
     let outcomes: Vec<Outcome> = halves.into_iter().flat_map(|half| half.join().unwrap()).collect();
     let sum = |count: fn(&Outcome) -> u64| outcomes.iter().map(count).sum::<u64>();
     println!(
-        "{n} worlds from seed {first}: {} events, {} crashes, {} pairings, {} renewals, {} decisions",
+        "{n} worlds from seed {first}: {} events, {} crashes, {} pairings, {} renewals, {} \
+            decisions",
         sum(|world| world.n_events),
         sum(|world| world.n_crashes),
         sum(|world| world.n_active),
@@ -87,7 +88,8 @@ fn a_13_renewals_lock_nobody_out() {
     let n_wanted = size(200);
     let (mut n_renewals, mut n_crashes, mut seed) = (0, 0, first_seed());
     while n_renewals < n_wanted {
-        // Nobody revokes or leaves here: a pairing that ends was lost. Most calls go wrong in some way.
+        // Nobody revokes or leaves here: a pairing that ends was lost. Most calls go wrong in some
+        // way.
         let hazards =
             Hazards { lost: 200, cut: 250, crash: 30, folly: 0, tampered: 0, ..Hazards::STORM };
         let plan = Plan { storm: Span::from_days(40), hazards, ..Plan::storm(seed) };

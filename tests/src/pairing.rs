@@ -86,7 +86,8 @@ pub fn id_of(request: &Value) -> String {
     }
 }
 
-/// Requests, compares the codes as two people would, accepts, and waits until both sides are active.
+/// Requests, compares the codes as two people would, accepts, and waits until both sides are
+/// active.
 #[track_caller]
 pub fn request_and_accept(target: &Program, source: &Program, options: &[&str]) -> Value {
     request(target, source);

@@ -127,7 +127,8 @@ impl Program {
         self.run(&[arguments, &["--json"]].concat()).expect_code(0).json()
     }
 
-    /// Runs a command with `--json` that must fail with this exit code; returns the error's code and message.
+    /// Runs a command with `--json` that must fail with this exit code; returns the error's code
+    /// and message.
     #[track_caller]
     pub fn refused(&self, arguments: &[&str], code: i32) -> (String, String) {
         let error = self.run(&[arguments, &["--json"]].concat()).expect_code(code).json();
@@ -160,7 +161,8 @@ impl Program {
     }
 
     fn start(&self, mut command: Command) -> Result<Daemon, String> {
-        // The service manager's protocol tells when it serves, so nobody guesses how long that takes.
+        // The service manager's protocol tells when it serves, so nobody guesses how long that
+        // takes.
         let folder = tempfile::tempdir().unwrap();
         let notify = folder.path().join("notify");
         let socket = UnixDatagram::bind(&notify).unwrap();

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use crate::program::Program;
 
 /// How long anything that must happen may take before a test fails.
-pub const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(25);
 
 /// A folder that is gone after the test.
@@ -34,6 +34,13 @@ impl Scene {
     #[must_use]
     pub fn target(&self, name: &str) -> Program {
         self.target_at(name, "127.0.0.1:0")
+    }
+
+    /// The same, at a port that is free now and that it keeps when it is started again.
+    #[must_use]
+    pub fn target_that_stays(&self, name: &str) -> Program {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        self.target_at(name, &free.to_string())
     }
 
     /// The same, with this address for its replication listener.

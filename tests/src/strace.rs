@@ -1,7 +1,11 @@
-//! Killing a real program at its n-th durable step, from outside: no fault is compiled into what is tested.
+//! Killing a real program at its n-th durable step, from outside: no fault is compiled into what is
+//! tested.
 //!
-//! `strace` counts the calls that make something durable or visible (syncs, renames, answers on a socket) and
-//! sends SIGKILL instead of the n-th one, so enumerating n is enumerating every step.
+//! `strace` counts the calls that make something durable or visible (syncs, renames, answers on a
+//! socket) and sends SIGKILL instead of the n-th one. It counts for each thread by itself, and our
+//! programs write from several: so enumerating n until no thread gets that far kills at many steps,
+//! and a step that always falls to a thread which has done little is met by the worlds of one seed
+//! alone (`exchange`, `target-core` and `source-core` kill at every step).
 
 use std::process::Command;
 

@@ -13,8 +13,14 @@ pub fn require(tool: &str) {
 /// Runs curl quietly with these arguments; returns the status of the answer and its body.
 #[track_caller]
 pub fn curl(arguments: &[&str]) -> (u16, String) {
+    curl_by(Command::new("curl"), arguments)
+}
+
+/// The same by a command that has been prepared: with an environment of its own, say.
+#[track_caller]
+pub fn curl_by(mut command: Command, arguments: &[&str]) -> (u16, String) {
     require("curl");
-    let output = Command::new("curl")
+    let output = command
         .args(["--silent", "--show-error", "--max-time", "30", "--write-out", "\n%{http_code}"])
         .args(arguments)
         .output()

@@ -10,6 +10,7 @@
 mod bench;
 mod cargo;
 mod ci;
+mod codegen;
 mod test;
 mod tidy;
 mod tools;
@@ -38,6 +39,12 @@ enum Verb {
         #[arg(long)]
         fix: bool,
     },
+    /// Write the tables of docs/protocol.md from the types that serve them
+    Codegen {
+        /// Write nothing; fail where a table differs
+        #[arg(long)]
+        check: bool,
+    },
     /// Run the tests, and sum up what all test programs said
     Test {
         /// Handed to `cargo test`, such as `-p offsite-store d_03`
@@ -52,6 +59,8 @@ fn main() -> ExitCode {
         Verb::Ci => ci::run(),
         Verb::Tidy { fix: true } => tidy::fix().and_then(|()| tidy::run()),
         Verb::Tidy { fix: false } => tidy::run(),
+        Verb::Codegen { check: true } => codegen::check(),
+        Verb::Codegen { check: false } => codegen::write(),
         Verb::Test { arguments } => test::run(&arguments),
     };
     match outcome {

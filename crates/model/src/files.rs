@@ -2,7 +2,8 @@
 //!
 //! One trait serves the record store, the catalog, volumes, keys and configuration, so that one
 //! tracing and one faulty implementation (`testkit::disk`) put all of them under the same simulated
-//! power cuts. The real one is `daemon::files`, the only module of the product that names `std::fs`.
+//! power cuts. The real one is `daemon::files`, the only module of the product that names
+//! `std::fs`.
 //!
 //! **Durability contract**, the same for every implementation: bytes are durable after
 //! [`File::sync`]; a created, renamed or removed name is durable after [`FileSystem::sync_dir`] of
@@ -71,9 +72,9 @@ pub trait File: Send + Sync {
     /// Writes all bytes at an offset, extending the file when needed.
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
 
-    /// Makes written bytes and the length durable (`fdatasync`). After an error nothing written since the
-    /// last success may be believed, and the call must not be repeated in hope: the kernel may have
-    /// marked the pages clean.
+    /// Makes written bytes and the length durable (`fdatasync`). After an error nothing written
+    /// since the last success may be believed, and the call must not be repeated in hope: the
+    /// kernel may have marked the pages clean.
     fn sync(&self) -> io::Result<()>;
 
     /// Length in bytes; for a block device its capacity.

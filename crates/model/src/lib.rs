@@ -1,11 +1,11 @@
 //! The nouns of Offsite, in reading order, and the traits through which everything else is reached.
 //!
-//! A newcomer who has read this crate knows every word that the others use. The vocabulary is that of
-//! `docs/protocol.md`; one word per thing, the same in code, logs and on both consoles.
+//! A newcomer who has read this crate knows every word that the others use. The vocabulary is that
+//! of `docs/protocol.md`; one word per thing, the same in code, logs and on both consoles.
 //!
 //! **Absent:** sockets, serialisation, async, and any real clock, file or randomness: those are
-//! traits here ([`Clock`], [`FileSystem`], [`Luck`]) and are implemented by `daemon` for programs and
-//! by `testkit` for worlds in a seed.
+//! traits here ([`Clock`], [`FileSystem`], [`Luck`]) and are implemented by `daemon` for programs
+//! and by `testkit` for worlds in a seed.
 
 mod files;
 mod id;

@@ -62,6 +62,17 @@ pub(crate) enum Command {
         /// The agent: its name or its id
         name: String,
     },
+    /// Send an agent's recovery points to its target now
+    Replicate {
+        /// The agent: its name or its id
+        name: String,
+        /// The target: HOST:PORT or its id [default: the newest pairing]
+        #[arg(long)]
+        target: Option<String>,
+        /// Follow the job until it is done; Ctrl-C stops it
+        #[arg(long)]
+        wait: bool,
+    },
     /// List, show and delete recovery points
     #[command(subcommand)]
     Points(Points),
@@ -74,7 +85,7 @@ pub(crate) enum Command {
     Pair(Pair),
     /// End a pairing on both sides
     Unpair {
-        /// The target: HOST:PORT or its id, as `pair status` shows them
+        /// The target: its name, HOST:PORT or its id, as `pair status` shows them
         target: String,
         /// Have the target delete the recovery points of this source as well
         #[arg(long)]
@@ -221,7 +232,7 @@ pub(crate) struct Request {
 /// Which pairing is meant.
 #[derive(Debug, Args)]
 pub(crate) struct OfTarget {
-    /// The target: HOST:PORT or its id [default: the newest pairing]
+    /// The target: its name, HOST:PORT or its id [default: the newest pairing]
     #[arg(long)]
     pub(crate) target: Option<String>,
 }

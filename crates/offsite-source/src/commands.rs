@@ -6,6 +6,7 @@ pub(crate) mod init;
 pub(crate) mod pair;
 pub(crate) mod points;
 pub(crate) mod protect;
+pub(crate) mod replicate;
 pub(crate) mod restore;
 pub(crate) mod serve;
 pub(crate) mod status;
@@ -34,6 +35,9 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Fai
         }
         Command::Agents(Agents::Hooks(hooks)) => agents::hooks::run(context, hooks).await.map(done),
         Command::Protect { name } => protect::run(context, name).await.map(done),
+        Command::Replicate { name, target, wait } => {
+            replicate::run(context, name, target, wait).await.map(done)
+        }
         Command::Points(Points::List { name }) => points::list(context, name).await.map(done),
         Command::Points(Points::Show { point }) => points::show(context, &point).await.map(done),
         Command::Points(Points::Delete { point }) => {

@@ -1,6 +1,7 @@
 //! The grammar of the command line.
 //!
-//! **Absent:** what the words do (`commands`). Words of work that is not built are known and refused by name.
+//! **Absent:** what the words do (`commands`). Words of work that is not built are known and
+//! refused by name.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -84,6 +85,8 @@ pub(crate) enum Command {
     /// Agree to what another person began
     #[command(subcommand)]
     Approvals(Approvals),
+    /// Write a volume of a recovery point to a file
+    Restore(Restore),
     /// What a later release does
     #[command(flatten)]
     Later(Later),
@@ -101,6 +104,24 @@ pub(crate) struct Init {
     /// Where operators connect
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:8087")]
     pub(crate) operator: SocketAddr,
+}
+
+/// What to restore, and where to.
+#[derive(Debug, Args)]
+pub(crate) struct Restore {
+    /// The agent: its id, SOURCE/NAME, or a name that only one has
+    pub(crate) agent: String,
+    /// The volume: its label or its id
+    pub(crate) volume: String,
+    /// The file to write; it must not exist
+    #[arg(long, value_name = "FILE")]
+    pub(crate) to: PathBuf,
+    /// The recovery point: its id, or latest
+    #[arg(long, value_name = "POINT", default_value = "latest")]
+    pub(crate) point: String,
+    /// Read the store without a daemon (the only way in this build)
+    #[arg(long)]
+    pub(crate) offline: bool,
 }
 
 /// Verbs about requests.
@@ -262,7 +283,8 @@ pub(crate) enum Users {
         /// What it may do: viewer, operator, administrator or officer
         #[arg(long)]
         role: Role,
-        /// A file with its password in the first line; `-` is standard input [default: no password, tokens only]
+        /// A file with its password in the first line; `-` is standard input [default: no password,
+        /// tokens only]
         #[arg(long, value_name = "FILE")]
         password_file: Option<PathBuf>,
         /// A tenant it is bound to; may be repeated [default: all]
@@ -401,9 +423,6 @@ pub(crate) enum Later {
     Retention(Rest),
     /// Not built yet
     #[command(hide = true)]
-    Restore(Rest),
-    /// Not built yet
-    #[command(hide = true)]
     Nbd(Rest),
     /// Not built yet
     #[command(hide = true)]
@@ -425,7 +444,6 @@ impl Later {
         match self {
             Self::Points(_) => "points",
             Self::Retention(_) => "retention",
-            Self::Restore(_) => "restore",
             Self::Nbd(_) => "nbd",
             Self::Verify(_) => "verify",
             Self::Gc(_) => "gc",

@@ -7,6 +7,7 @@ mod enrolment;
 mod init;
 mod pairing;
 mod requests;
+mod restore;
 mod serve;
 mod sources;
 mod status;
@@ -38,6 +39,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Fai
         Command::Enrolment(verb) => enrolment::run(context, verb).await,
         Command::Pairing(verb) => pairing::run(context, verb).await,
         Command::Approvals(verb) => approvals::run(context, verb).await,
+        Command::Restore(asked) => restore::run(context, asked).await,
         Command::Later(later) => Err(Failure::not_built(later.word())),
     }
 }

@@ -105,7 +105,8 @@ const fn hint(code: ErrorCode) -> &'static str {
     match code {
         ErrorCode::RequestChanged => "look at it again with `show`, then decide again",
         ErrorCode::CheckCodeMismatch => {
-            "let the source's operator read the code out again; after too many wrong ones the source must submit again"
+            "let the source's operator read the code out again; after too many wrong ones the \
+                source must submit again"
         }
         ErrorCode::RequestUnknown => "list what there is with: offsite-target requests list",
         ErrorCode::TenantUnknown => "make it first with: offsite-target tenants add NAME",

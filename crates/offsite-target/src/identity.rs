@@ -1,7 +1,8 @@
-//! Who this target is: its key, its authority and its certificate, each a file of mode 0600 in a directory of mode 0700.
+//! Who this target is: its key, its authority and its certificate, each a file of mode 0600 in a
+//! directory of mode 0700.
 //!
-//! The target keeps one key for life, since sources pin it: the directory `keys` belongs in the operator's backup. The
-//! certificate over the key is made anew when it comes to its end.
+//! The target keeps one key for life, since sources pin it: the directory `keys` belongs in the
+//! operator's backup. The certificate over the key is made anew when it comes to its end.
 
 use std::path::Path;
 use std::sync::Arc;

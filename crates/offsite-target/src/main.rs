@@ -1,6 +1,7 @@
 //! `offsite-target`: the target core, daemon and command line in one program.
 //!
-//! **Absent:** what the core does (`offsite-target-core`); this program composes it, starts it and talks to it.
+//! **Absent:** what the core does (`offsite-target-core`); this program composes it, starts it and
+//! talks to it.
 
 mod cli;
 mod commands;
@@ -46,7 +47,8 @@ fn start(cli: Cli) -> Exit {
     ended.unwrap_or_else(|failure| out.failure(&failure))
 }
 
-/// Runs the command; a person's Ctrl-C ends it with its own exit code. The daemon hears signals by itself.
+/// Runs the command; a person's Ctrl-C ends it with its own exit code. The daemon hears signals by
+/// itself.
 async fn run(context: &Context, command: Command, is_daemon: bool) -> Result<Exit, Failure> {
     if is_daemon {
         return commands::run(context, command).await;

@@ -1,7 +1,8 @@
 //! What is printed where: results to stdout, diagnostics to stderr.
 //!
-//! Names and comments come from sources that nobody approved. Whatever goes to a terminal passes [`visible`], which leaves
-//! nothing in it that could move a cursor, begin a line or turn the direction of the text.
+//! Names and comments come from sources that nobody approved. Whatever goes to a terminal passes
+//! [`visible`], which leaves nothing in it that could move a cursor, begin a line or turn the
+//! direction of the text.
 
 use std::io::{self, Write};
 

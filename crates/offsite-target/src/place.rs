@@ -7,6 +7,8 @@ use offsite_daemon::process;
 
 /// The name of this program, in messages and in its directory.
 pub(crate) const PROGRAM: &str = "offsite-target";
+/// The store of recovery points, in the data directory.
+pub(crate) const STORE: &str = "store";
 /// The socket of the daemon, in the data directory.
 pub(crate) const SOCKET: &str = "run/offsite.sock";
 

@@ -1,4 +1,5 @@
-//! The configuration file: what `init` was told, and everything else that can be set, with the defaults visible.
+//! The configuration file: what `init` was told, and everything else that can be set, with the
+//! defaults visible.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -133,13 +134,15 @@ fn set<T>(place: &mut T, value: Option<T>) {
     }
 }
 
-/// The text that `init` writes: what it was told is set, everything else is a comment that shows its default.
+/// The text that `init` writes: what it was told is set, everything else is a comment that shows
+/// its default.
 pub(crate) fn text(name: &str, listen: Listen) -> String {
     // A JSON string is a TOML string, once control characters are out of question.
     let name = serde_json::Value::from(name).to_string();
     let Listen { replication, operator } = listen;
     format!(
-        r##"# Settings of offsite-target. A line that begins with # shows a default; take the # away to change it.
+        r##"# Settings of offsite-target. A line that begins with # shows a default; take the # \
+            away to change it.
 # A mistake in this file is reported with its line and the accepted values; the daemon does not start then.
 
 # The name of this target, shown to sources that are paired.

@@ -1,15 +1,15 @@
 //! Bitmaps of blocks: rows 3, 8 and 52.
 //!
-//! ```text
-//! header, 40 bytes   magic "OFBM" · version u8 · encoding u8 · zero u16 · blockSize u32 · epochNumber u32
+//! ```text header, 40 bytes magic "OFBM" · version u8 · encoding u8 · zero u16 · blockSize u32 ·
+//! epochNumber u32
 //!                    · capacityBlocks u64 · flushedThrough u64 · payloadLength u32 · crc32c u32 of the payload
 //! payload            encoding 0: plain bits, least significant first
 //!                    encoding 1: runs of ones, each start u64 · count u64, ascending and apart
 //!                    encoding 2: one zstd frame of the plain bits
 //! ```
 //!
-//! A bitmap of a large volume may be sparse beyond measure, so it is handed out as runs of ones and never
-//! unfolded: [`Bitmap::runs`] walks the payload in constant memory.
+//! A bitmap of a large volume may be sparse beyond measure, so it is handed out as runs of ones and
+//! never unfolded: [`Bitmap::runs`] walks the payload in constant memory.
 
 use std::io::Read;
 
@@ -80,7 +80,8 @@ impl<'a> Bitmap<'a> {
     /// Reads a bitmap.
     ///
     /// # Errors
-    /// Every rule of the layout that is broken; the payload's own rules are checked by [`Bitmap::runs`].
+    /// Every rule of the layout that is broken; the payload's own rules are checked by
+    /// [`Bitmap::runs`].
     pub fn read(bytes: &'a [u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader::new("a bitmap", bytes);
         let header: &Header = reader.part()?;
@@ -133,7 +134,8 @@ impl<'a> Bitmap<'a> {
     /// Hands every run of ones to `each`, ascending. Runs may touch where the encoding cuts them.
     ///
     /// # Errors
-    /// Where the payload does not fit its encoding or the capacity; runs already handed out must be forgotten.
+    /// Where the payload does not fit its encoding or the capacity; runs already handed out must be
+    /// forgotten.
     pub fn runs(&self, mut each: impl FnMut(Run)) -> Result<(), DecodeError> {
         match self.encoding {
             Encoding::Runs => self.explicit_runs(&mut each),

@@ -1,7 +1,7 @@
 //! What the target holds for the caller: rows 1, 9 to 11, 13, 20 to 25, 48 and 50.
 //!
-//! Everything here is seen through the caller's own pairing: what is not his is not there. Counts and sizes are
-//! those of his own data, so that they say nothing about anybody else's.
+//! Everything here is seen through the caller's own pairing: what is not his is not there. Counts
+//! and sizes are those of his own data, so that they say nothing about anybody else's.
 
 use offsite_model::{AgentId, Digest, ImageId, PointId, RepositoryId, VolumeId};
 use serde::{Deserialize, Serialize};
@@ -155,7 +155,8 @@ pub struct VisibleAgent {
     pub agent_type: AgentType,
 }
 
-/// The three answers of the one path. A client that asks for one view uses the endpoint of that view.
+/// The three answers of the one path. A client that asks for one view uses the endpoint of that
+/// view.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum AgentLists {
@@ -197,8 +198,9 @@ views! {
     ViewAll = All;
 }
 
-/// Rows 13 and V3: room for an agent, as far as the caller may know. The smaller of its quota left and the repository's
-/// free space, rounded down to a GiB unless the tenant is alone in the repository.
+/// Rows 13 and V3: room for an agent, as far as the caller may know. The smaller of its quota left
+/// and the repository's free space, rounded down to a GiB unless the tenant is alone in the
+/// repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FreeSpace {

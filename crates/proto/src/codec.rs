@@ -1,11 +1,13 @@
 //! Reading fixed little-endian layouts from a peer's bytes.
 //!
-//! The only place where numbers of a peer are computed with. Every reader takes what it needs or fails, never
-//! panics, and [`Reader::finish`] refuses what is left over, so that each layout has exactly one length.
+//! The only place where numbers of a peer are computed with. Every reader takes what it needs or
+//! fails, never panics, and [`Reader::finish`] refuses what is left over, so that each layout has
+//! exactly one length.
 
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
-/// Why bytes are not what they claim to be. It is always the peer's fault or the line's, never ours.
+/// Why bytes are not what they claim to be. It is always the peer's fault or the line's, never
+/// ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     /// The bytes end before the layout does.
@@ -161,7 +163,8 @@ mod tests {
 
     #[test]
     fn the_checksum_is_the_published_one() {
-        // Check value of CRC-32C for "123456789", from the catalogue of parametrised CRC algorithms.
+        // Check value of CRC-32C for "123456789", from the catalogue of parametrised CRC
+        // algorithms.
         assert_eq!(crc32c(&[b"1234", b"56789"]), 0xe306_9283);
     }
 

@@ -45,8 +45,8 @@ impl fmt::Display for Method {
 pub enum Listener {
     /// The target's listener for sources: client certificate requested, never a token.
     Replication,
-    /// The target's listener for operators: `AuthToken` or cookie, never a certificate. The same calls
-    /// are answered on the target's local socket.
+    /// The target's listener for operators: `AuthToken` or cookie, never a certificate. The same
+    /// calls are answered on the target's local socket.
     Operator,
     /// Both listeners of the target.
     Both,
@@ -135,7 +135,8 @@ pub enum Action {
     Undelete,
     /// Damaged list of own points; heal.
     Heal,
-    /// Purge, shorten a governance lock, delete a tenant, adopt an identity, export keys, credit the clock.
+    /// Purge, shorten a governance lock, delete a tenant, adopt an identity, export keys, credit
+    /// the clock.
     FourEyes,
     /// List pairing requests.
     ListRequests,
@@ -161,7 +162,8 @@ pub enum Action {
     ReadStatus,
     /// Open an operator session with a password.
     Login,
-    /// Anything at the source's own local socket: its operators are the owner of the socket and root.
+    /// Anything at the source's own local socket: its operators are the owner of the socket and
+    /// root.
     SourceOperator,
 }
 
@@ -187,7 +189,8 @@ pub struct Row {
 }
 
 impl Row {
-    /// The segments of the path, without empty ones: an optional trailing slash is accepted everywhere.
+    /// The segments of the path, without empty ones: an optional trailing slash is accepted
+    /// everywhere.
     pub fn segments(&self) -> impl Iterator<Item = Segment> {
         self.path.split('/').filter(|text| !text.is_empty()).map(|text| {
             text.strip_prefix('{')
@@ -410,7 +413,8 @@ pub enum Up {
     Body(Media),
 }
 
-/// Declares the type of a call that carries a stream: `Stream(kind) => kind` or `Body(type) => kind`.
+/// Declares the type of a call that carries a stream: `Stream(kind) => kind` or `Body(type) =>
+/// kind`.
 #[macro_export]
 macro_rules! stream_endpoint {
     ($(#[$doc:meta])* $name:ident = $row:expr, $params:ty, Stream($up:expr) => $down:expr) => {

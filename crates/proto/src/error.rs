@@ -6,12 +6,12 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 macro_rules! codes {
-    ($($(#[$doc:meta])* $name:ident = $text:literal, $status:literal, $retryable:literal;)*) => {
+    ($($(#[doc = $meaning:literal])+ $name:ident = $text:literal, $status:literal, $retryable:literal;)*) => {
         /// What went wrong, as a word that never changes its meaning.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[non_exhaustive]
         pub enum ErrorCode {
-            $($(#[$doc])* $name,)*
+            $($(#[doc = $meaning])+ $name,)*
         }
 
         impl ErrorCode {
@@ -22,6 +22,12 @@ macro_rules! codes {
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$name => $text,)* }
+            }
+
+            /// What it means, in a sentence for readers of the protocol.
+            #[must_use]
+            pub fn meaning(self) -> &'static str {
+                match self { $(Self::$name => concat!($($meaning),+).trim(),)* }
             }
 
             /// The HTTP status that carries it (RFC 9110).

@@ -108,8 +108,8 @@ impl GroupEntry {
     }
 }
 
-/// A group whose lengths agree with each other and with the limits. Its payload is not yet decoded, so nothing
-/// in it is believed.
+/// A group whose lengths agree with each other and with the limits. Its payload is not yet decoded,
+/// so nothing in it is believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Group<'a> {
     /// How the payload is coded.

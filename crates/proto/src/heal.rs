@@ -76,7 +76,8 @@ pub struct ReadRecords {
     pub driver_volume_id: Text<VolumeId>,
     /// Which of its lists the ordinals count in.
     pub list: WhichList,
-    /// What to read, ascending and apart, at most [`RANGES_MAX`]; ordinals beyond the end of the list are left out.
+    /// What to read, ascending and apart, at most [`RANGES_MAX`]; ordinals beyond the end of the
+    /// list are left out.
     pub ranges: Vec<OrdinalRange>,
     /// Whether only the keys are wanted.
     #[serde(default)]
@@ -93,6 +94,7 @@ endpoint! {
     ListDamaged = rows::H1, Paged<OfAgent>, () => Json<Page<DamagedRecord>>
 }
 stream_endpoint! {
-    /// H2: KEYS frames of the ranges, then RECORDS frames. The preamble carries the first 8 bytes of the point's id.
+    /// H2: KEYS frames of the ranges, then RECORDS frames. The preamble carries the first 8 bytes
+    /// of the point's id.
     ReadBack = rows::H2, OfPoint, Body(Json<ReadRecords>) => StreamKind::Records
 }

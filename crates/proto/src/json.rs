@@ -1,7 +1,8 @@
 //! JSON bodies: bounded in depth and strings, free of duplicate fields, then typed.
 //!
-//! Two readers of the same text that disagree are how checks are slipped past, so what serde would let
-//! through in silence (a duplicate field inside an unknown one, nesting of any depth) is refused here first.
+//! Two readers of the same text that disagree are how checks are slipped past, so what serde would
+//! let through in silence (a duplicate field inside an unknown one, nesting of any depth) is
+//! refused here first.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -25,7 +26,8 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Body for Json<T> {
     }
 
     fn encode(&self) -> Vec<u8> {
-        // Our own types have text keys and serialise without fail; an empty body would be refused by the peer.
+        // Our own types have text keys and serialise without fail; an empty body would be refused
+        // by the peer.
         serde_json::to_vec(&self.0).unwrap_or_default()
     }
 }

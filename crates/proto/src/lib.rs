@@ -1,12 +1,14 @@
 //! What crosses the wire between an Offsite source and an Offsite target, and its limits.
 //!
-//! Participants: the **source** protects machines and asks to pair; the **target** stands at another site and
-//! keeps their recovery points. This crate holds the table of calls ([`rows`]), their bodies
-//! ([`pairing`], [`session`], [`catalog`], [`jobs`], [`heal`], [`operator`], [`admin`]), the record streams ([`stream`], [`window`], [`group`], [`bitmap`]),
-//! the errors, the limits and the versions. A client needs nothing else of ours: `examples/pairing-client` is one.
+//! Participants: the **source** protects machines and asks to pair; the **target** stands at
+//! another site and keeps their recovery points. This crate holds the table of calls ([`rows`]),
+//! their bodies ([`pairing`], [`session`], [`catalog`], [`jobs`], [`heal`], [`operator`],
+//! [`admin`]), the record streams ([`stream`], [`window`], [`group`], [`bitmap`]), the errors, the
+//! limits and the versions. A client needs nothing else of ours: `examples/pairing-client` is one.
 //!
-//! Goals: every byte from a peer is bounded before it is kept, and every layout is pinned by golden bytes.
-//! Non-goals: how bytes travel (`offsite-transport`) and what they mean (`offsite-exchange`).
+//! Goals: every byte from a peer is bounded before it is kept, and every layout is pinned by golden
+//! bytes. Non-goals: how bytes travel (`offsite-transport`) and what they mean
+//! (`offsite-exchange`).
 //!
 //! **Absent:** sockets, async, TLS, files, storage types; the check `layers` keeps them out.
 

@@ -1,7 +1,8 @@
-//! List A: the operator's decision on a pending source (row 60) and its neighbours N1 to N4 and N10.
+//! List A: the operator's decision on a pending source (row 60) and its neighbours N1 to N4 and
+//! N10.
 //!
-//! Fields are snake_case. These are commands of people and scripts, so an unknown field is a typing error and refused:
-//! a misspelt `quota_bytes` must not become "no quota".
+//! Fields are snake_case. These are commands of people and scripts, so an unknown field is a typing
+//! error and refused: a misspelt `quota_bytes` must not become "no quota".
 
 use offsite_model::{AgentId, CoreId, RequestId};
 use serde::{Deserialize, Serialize};

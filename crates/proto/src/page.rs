@@ -17,7 +17,8 @@ pub struct Page<T> {
     /// The items, at most [`PAGE_ITEMS_MAX`].
     #[serde(deserialize_with = "bounded")]
     pub items: Vec<T>,
-    /// Where the next part begins, as a word that only its maker understands; absent on the last one.
+    /// Where the next part begins, as a word that only its maker understands; absent on the last
+    /// one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
 }

@@ -1,7 +1,7 @@
 //! The bodies of pairing by request: rows 37, 44, 45, 46, 49, 51, 59 and P1 to P3.
 //!
-//! Fields are camelCase; unknown ones are ignored, so that a later version may add some. The published word
-//! `master` is our source, `slave` our target; the words stay on the wire only.
+//! Fields are camelCase; unknown ones are ignored, so that a later version may add some. The
+//! published word `master` is our source, `slave` our target; the words stay on the wire only.
 
 mod check_code;
 
@@ -113,8 +113,9 @@ pub struct SubmitRequest {
     /// Whether the first copy will travel on a seed drive.
     #[serde(default)]
     pub use_seed_drive: bool,
-    /// A code of at least 128 bits that the target's operator handed out beforehand: it opens the reserved pool
-    /// of requests and assigns the request to a tenant's operators. It proves nothing about the key.
+    /// A code of at least 128 bits that the target's operator handed out beforehand: it opens the
+    /// reserved pool of requests and assigns the request to a tenant's operators. It proves nothing
+    /// about the key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enrolment_code: Option<String>,
 }
@@ -127,8 +128,9 @@ pub struct Submitted {
     pub request_id: Text<RequestId>,
     /// The target's core id.
     pub slave_core_id: Text<CoreId>,
-    /// The target's public key: its SubjectPublicKeyInfo in lower-case hexadecimal. The source compares it with the key it saw
-    /// in the handshake and computes the check code from the latter.
+    /// The target's public key: its SubjectPublicKeyInfo in lower-case hexadecimal. The source
+    /// compares it with the key it saw in the handshake and computes the check code from the
+    /// latter.
     pub target_public_key: String,
     /// Where to poll: P1 with the id filled in.
     pub resolution_path: String,

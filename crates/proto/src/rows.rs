@@ -1,5 +1,5 @@
-//! The sixty operations and our additions, as data. `fixtures/operations.txt` is the published list; a test
-//! compares the two line by line.
+//! The sixty operations and our additions, as data. `fixtures/operations.txt` is the published
+//! list; a test compares the two line by line.
 
 use crate::endpoint::{Access, Action, Class, Listener, Method, Row};
 use crate::limits::{

@@ -1,7 +1,8 @@
 //! The transfer of one volume image: rows 56, 5, 6, 52, 8, 57, 47 and 7.
 //!
-//! A session is opened under what the source already knows of the image (its list's digest, its number of entries, a
-//! token for the commit), so that every call can be repeated and no answer is lost for good.
+//! A session is opened under what the source already knows of the image (its list's digest, its
+//! number of entries, a token for the commit), so that every call can be repeated and no answer is
+//! lost for good.
 
 use offsite_model::{AgentId, Digest, ImageId, JobId, PointId, SessionId, VolumeId};
 use serde::{Deserialize, Serialize};
@@ -59,7 +60,8 @@ pub struct OpenSession {
     pub image_type: ImageType,
     /// Bytes of the volume.
     pub size_bytes: Big,
-    /// Bytes of a record, a power of two from 4 KiB to 1 MiB; only the last of a volume may be shorter.
+    /// Bytes of a record, a power of two from 4 KiB to 1 MiB; only the last of a volume may be
+    /// shorter.
     pub record_size: u32,
     /// Entries of the image's list.
     pub record_count: Big,
@@ -75,7 +77,8 @@ pub struct OpenSession {
     pub utc_created_timestamp: Time,
     /// Images that the point will have.
     pub volume_image_count: u32,
-    /// 128 bits made by the source for this image, in the form of a GUID: asking to commit again under it repeats the first answer.
+    /// 128 bits made by the source for this image, in the form of a GUID: asking to commit again
+    /// under it repeats the first answer.
     pub commit_token: Text<CommitToken>,
     /// Carried for the source.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -86,6 +89,9 @@ pub struct OpenSession {
     /// Whether the image may land without its parent, which is on its way on a seed drive.
     #[serde(default)]
     pub allow_orphan: bool,
+    /// What people call the volume.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub display_name: Option<String>,
 }
 
 /// 128 bits under which a commit is known, made by the source.
@@ -164,12 +170,14 @@ pub struct SessionOpened {
     pub window_keys: u32,
     /// Windows that may be undecided at once.
     pub windows_in_flight: u32,
-    /// Bytes of RECORDS payloads granted from now on. Counting starts at 0 with every answer to row 56.
+    /// Bytes of RECORDS payloads granted from now on. Counting starts at 0 with every answer to row
+    /// 56.
     pub initial_credit: Big,
-    /// Whether what was transferred earlier under the same image counts: the bitmap of row 52 or 8 may be used. When
-    /// false, everything is offered again.
+    /// Whether what was transferred earlier under the same image counts: the bitmap of row 52 or 8
+    /// may be used. When false, everything is offered again.
     pub resumed: bool,
-    /// Where the session stands: `Open` or `Transferring`, or a commit that runs or is done already.
+    /// Where the session stands: `Open` or `Transferring`, or a commit that runs or is done
+    /// already.
     #[serde(default = "open_state")]
     pub state: SessionState,
 }

@@ -1,12 +1,12 @@
 //! Record streams: a preamble, frames, and an END without which the stream counts as cut.
 //!
-//! ```text
-//! preamble, 16 bytes   magic "OFST" · kind u8 · version u8 · length of preamble u16 · session, first 8 bytes
-//! frame                channel u16 · opcode u16 · length u32 · payload · crc32c u32 over all before it
-//! ```
+//! ```text preamble, 16 bytes magic "OFST" · kind u8 · version u8 · length of preamble u16 ·
+//! session, first 8 bytes frame channel u16 · opcode u16 · length u32 · payload · crc32c u32 over
+//! all before it ```
 //!
-//! [`Decoder`] is pushed bytes as they arrive and gives whole frames; a frame's length is compared with the
-//! limit before any memory is taken for it. Payloads are slices of what was pushed, not copies.
+//! [`Decoder`] is pushed bytes as they arrive and gives whole frames; a frame's length is compared
+//! with the limit before any memory is taken for it. Payloads are slices of what was pushed, not
+//! copies.
 //!
 //! **Absent:** meaning. Which frame may follow which is decided by `exchange`.
 
@@ -244,11 +244,12 @@ impl Encoder {
         Self { out }
     }
 
-    /// Appends a frame. The payload's parts are written one after another, so that nobody has to join them first.
+    /// Appends a frame. The payload's parts are written one after another, so that nobody has to
+    /// join them first.
     ///
     /// # Errors
-    /// [`DecodeError::OutOfBounds`] where the payload is longer than a frame may be: our own mistake, refused here
-    /// instead of by the peer.
+    /// [`DecodeError::OutOfBounds`] where the payload is longer than a frame may be: our own
+    /// mistake, refused here instead of by the peer.
     pub fn frame(
         &mut self,
         channel: u16,
@@ -310,8 +311,8 @@ impl Decoder {
         }
     }
 
-    /// Adds bytes that arrived. The caller pulls all frames before it pushes more, so what waits is bounded by one frame
-    /// and one piece of the body.
+    /// Adds bytes that arrived. The caller pulls all frames before it pushes more, so what waits is
+    /// bounded by one frame and one piece of the body.
     pub fn push(&mut self, bytes: &[u8]) {
         self.waiting.extend_from_slice(bytes);
     }
@@ -360,7 +361,8 @@ impl Decoder {
     /// The body is over: was the stream?
     ///
     /// # Errors
-    /// [`DecodeError::Truncated`] where neither END nor FAIL came: frames given out so far are whole, nothing else is.
+    /// [`DecodeError::Truncated`] where neither END nor FAIL came: frames given out so far are
+    /// whole, nothing else is.
     pub fn finish(&self) -> Result<(), DecodeError> {
         match (self.state, self.waiting.len()) {
             (DecoderState::Ended, 0) => Ok(()),

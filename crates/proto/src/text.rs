@@ -1,4 +1,5 @@
-//! How single values look in JSON: ids and digests as text, times as RFC 3339, large numbers as strings.
+//! How single values look in JSON: ids and digests as text, times as RFC 3339, large numbers as
+//! strings.
 
 use std::fmt::Display;
 use std::str::FromStr;
@@ -86,7 +87,8 @@ impl From<Timestamp> for Time {
     }
 }
 
-/// A whole number of 64 bits: a JSON number up to 2^53 - 1, a decimal string above; read in both forms.
+/// A whole number of 64 bits: a JSON number up to 2^53 - 1, a decimal string above; read in both
+/// forms.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Big(pub u64);
 

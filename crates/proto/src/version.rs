@@ -42,8 +42,8 @@ impl ProtocolVersion {
     }
 }
 
-/// A version of the product: `Major`, `Minor`, `Build`, `Revision` in the published bodies, written in
-/// camelCase and read in both spellings.
+/// A version of the product: `Major`, `Minor`, `Build`, `Revision` in the published bodies, written
+/// in camelCase and read in both spellings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ProductVersion {
@@ -62,7 +62,8 @@ pub struct ProductVersion {
 }
 
 impl ProductVersion {
-    /// The version of a package, from its `CARGO_PKG_VERSION`; parts that are no numbers count as 0.
+    /// The version of a package, from its `CARGO_PKG_VERSION`; parts that are no numbers count as
+    /// 0.
     #[must_use]
     pub fn from_package(text: &str) -> Self {
         let mut parts = text.split(['.', '-', '+']).map(|part| part.parse().unwrap_or(0));

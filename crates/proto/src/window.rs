@@ -170,8 +170,8 @@ impl<'a> KeyWindow<'a> {
     }
 }
 
-/// A WANTED frame: one bit per key of a window, 1 = send it. Bit `i` is bit `i % 8`, counted from the least
-/// significant, of byte `i / 8`; unused bits of the last byte are 0.
+/// A WANTED frame: one bit per key of a window, 1 = send it. Bit `i` is bit `i % 8`, counted from
+/// the least significant, of byte `i / 8`; unused bits of the last byte are 0.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {
     /// Number of the window.

@@ -6,6 +6,7 @@
 //! line's words.
 
 mod protection;
+mod replication;
 mod state;
 
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 use http::HeaderMap;
 use offsite_proto::admin::protection as protection_calls;
+use offsite_proto::admin::replication as replication_calls;
 use offsite_proto::admin::source::{
     self as calls, Agent, OfAgent, OfTarget, Pairing, ROWS, ShowPairing, State, Status,
 };
@@ -26,6 +28,7 @@ use tokio::sync::oneshot;
 pub use self::state::{Admin, Operator};
 use self::state::{Answered, Asked, reply};
 use crate::agents;
+use crate::choose::choose;
 use crate::engine::Handle;
 use crate::error::Trouble;
 use crate::event::{Order, ReplyTo};
@@ -71,7 +74,7 @@ impl Gate<Operator> for OwnerOnly {
 /// A mistake of this file: a call that is not in the table, or two handlers for one.
 pub fn router(admin: Arc<Admin>, owner: u32) -> Result<Arc<Router<Admin, Operator>>, RouteError> {
     let luck = Arc::clone(&admin.means.luck);
-    Routes::new(&[ROWS, protection_calls::ROWS], Listener::Source)
+    Routes::new(&[ROWS, protection_calls::ROWS, replication_calls::ROWS], Listener::Source)
         .on::<calls::ReadStatus>(read_status)
         .on::<calls::ListAgents>(list_agents)
         .on::<calls::CreateAgent>(create_agent)
@@ -93,6 +96,7 @@ pub fn router(admin: Arc<Admin>, owner: u32) -> Result<Arc<Router<Admin, Operato
         .raw(protection_calls::PROTECT.id, protection::protect)
         .raw(protection_calls::CONTENT.id, protection::read_content)
         .raw(protection_calls::VERIFY.id, protection::verify)
+        .raw(replication_calls::REPLICATE.id, replication::replicate)
         .finish(admin, OwnerOnly { owner }, luck)
 }
 
@@ -188,21 +192,12 @@ async fn read_pairing(admin: Arc<Admin>, call: Asked<calls::ReadPairing>) -> Ans
 
 /// The pairing with a target, or the newest; without any there is one that says so.
 fn pick(handle: &Handle, target: Option<&str>) -> Result<Pairing, Refusal> {
-    let pairings = handle.pairings();
+    let mut pairings = handle.pairings();
     let Some(target) = target else {
-        return Ok(pairings.into_iter().next_back().unwrap_or_else(Pairing::none));
+        return Ok(pairings.pop().unwrap_or_else(Pairing::none));
     };
-    let is_meant = |pairing: &Pairing| {
-        pairing.target.as_deref() == Some(target)
-            || pairing.target_id.is_some_and(|id| id.to_string() == target)
-    };
-    pairings.into_iter().rev().find(is_meant).ok_or_else(|| {
-        Refusal::from(Trouble::operator(
-            ErrorCode::SystemUnknown,
-            "there is no pairing with this target",
-            "see offsite-source status",
-        ))
-    })
+    let index = choose(target, &pairings)?;
+    Ok(pairings.swap_remove(index))
 }
 
 async fn file_request(admin: Arc<Admin>, call: Asked<calls::FileRequest>) -> Answered<Pairing> {

@@ -20,6 +20,7 @@ use offsite_pki::{Certificate, PrivateKey, Thumbprint, request, self_signed};
 use offsite_proto::endpoint::Endpoint;
 use offsite_proto::error::ErrorCode;
 use offsite_proto::json::{Json, Pem};
+use offsite_proto::limits::NAME_BYTES_MAX;
 use offsite_proto::pairing::{
     AddAgents, AgentDescription, AgentPairingState, AgentSync, CoreDescription,
     DeleteRecoveryPoints, FetchCertificate, FetchTargetCertificate, Greet, OfRequest, PairingSync,
@@ -324,7 +325,8 @@ impl TlsLine {
             message: status.message.map(bounded),
             server_time,
         });
-        Ok(Outcome { skew_secs: Some(skew_secs), ..Outcome::plain(Ok(answer)) })
+        let target_name = status.slave_core_info.host_name.filter(|name| is_plain(name));
+        Ok(Outcome { skew_secs: Some(skew_secs), target_name, ..Outcome::plain(Ok(answer)) })
     }
 
     fn describe(&self, speaker: &Speaker) -> CoreDescription {
@@ -452,6 +454,11 @@ fn from_hex(text: &str) -> Option<Vec<u8>> {
             .map(|pair| pair.iter().fold(0_u8, |byte, digit| (byte << 4) | digit))
             .collect(),
     )
+}
+
+/// Whether a peer's name for itself may be shown and typed; any other is not kept.
+fn is_plain(name: &str) -> bool {
+    !name.trim().is_empty() && name.len() <= NAME_BYTES_MAX && !name.chars().any(char::is_control)
 }
 
 /// A sentence of a peer, cut where it is longer than anybody reads.

@@ -89,8 +89,11 @@ impl Engine {
     pub fn load(means: Arc<Means>) -> Result<(Self, Handle), Trouble> {
         let pairings = means.memory.pairings()?;
         let next_number = pairings.last().map_or(1, |(number, _)| number.0.saturating_add(1));
-        let slots: BTreeMap<_, _> =
+        let mut slots: BTreeMap<_, _> =
             pairings.into_iter().map(|(number, row)| (number, Slot::new(number, row))).collect();
+        for (number, slot) in &mut slots {
+            slot.target_name = means.memory.target_name(*number)?;
+        }
         let prepared = means.memory.prepared_key()?;
         let in_use = slots.values().flat_map(|slot| slot.stage().keys()).chain(&prepared);
         means.keys.sweep(in_use)?;
@@ -149,7 +152,7 @@ impl Engine {
             Event::Ordered(order) => self.obey_order(order).await,
             Event::Answered(number, ticket, outcome) => {
                 if let Some(slot) = self.slots.get_mut(&number) {
-                    slot.look_at(&self.means, &outcome);
+                    slot.look_at(&self.means, &outcome).await?;
                 }
                 self.hand(number, Input::Answered(ticket, outcome.result)).await
             }

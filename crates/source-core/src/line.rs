@@ -31,6 +31,8 @@ pub struct Outcome {
     pub skew_secs: Option<i64>,
     /// What a person should know besides, such as an older target.
     pub remark: Option<String>,
+    /// What the target calls itself, where it told; checked to be one plain line.
+    pub target_name: Option<String>,
     /// What a person can do about a failure; empty where the machine's own words suffice.
     pub hint: String,
 }
@@ -39,7 +41,7 @@ impl Outcome {
     /// An outcome with nothing besides.
     #[must_use]
     pub const fn plain(result: Result<Answer, Failure>) -> Self {
-        Self { result, skew_secs: None, remark: None, hint: String::new() }
+        Self { result, skew_secs: None, remark: None, target_name: None, hint: String::new() }
     }
 }
 

@@ -28,6 +28,7 @@ const IDENTITY: Table = Table::new("source_identity");
 const AGENTS: Table = Table::new("source_agents");
 const PAIRINGS: Table = Table::new("source_pairings");
 const HOOKS: Table = Table::new("source_hooks");
+const TARGET_NAMES: Table = Table::new("source_target_names");
 const SELF: &[u8] = b"self";
 const PREPARED: &[u8] = b"prepared key";
 
@@ -201,6 +202,15 @@ impl Value for PairingRow {
     const BYTES_MAX: usize = 1 << 20;
 }
 
+/// What a target calls itself, by the number of the pairing.
+#[derive(Serialize, Deserialize)]
+struct TargetName(String);
+
+impl Value for TargetName {
+    const VERSION: u8 = 1;
+    const BYTES_MAX: usize = 1 << 10;
+}
+
 /// The catalog, as the source uses it. Calls block.
 #[derive(Clone)]
 pub struct Memory {
@@ -212,6 +222,11 @@ impl Memory {
     #[must_use]
     pub fn new(catalog: Arc<dyn Catalog>) -> Self {
         Self { catalog }
+    }
+
+    /// The rows, for tables of other modules.
+    pub(crate) fn catalog(&self) -> &dyn Catalog {
+        &*self.catalog
     }
 
     /// Who this source is, if `init` has been here.
@@ -274,12 +289,34 @@ impl Memory {
         self.catalog.write(|rows| rows.put_value(PAIRINGS, &number.0.to_be_bytes(), row))
     }
 
+    /// The name that a target has told, if it did.
+    ///
+    /// # Errors
+    /// What the catalog says.
+    pub fn target_name(&self, number: PairingNumber) -> Result<Option<String>, CatalogError> {
+        let key = number.0.to_be_bytes();
+        let name = self.catalog.read(|rows| rows.value::<TargetName>(TARGET_NAMES, &key))?;
+        Ok(name.map(|TargetName(name)| name))
+    }
+
+    /// Keeps the name that a target has told.
+    ///
+    /// # Errors
+    /// What the catalog says.
+    pub fn set_target_name(&self, number: PairingNumber, name: &str) -> Result<(), CatalogError> {
+        let (key, name) = (number.0.to_be_bytes(), TargetName(name.to_owned()));
+        self.catalog.write(|rows| rows.put_value(TARGET_NAMES, &key, &name))
+    }
+
     /// Forgets a pairing.
     ///
     /// # Errors
     /// What the catalog says.
     pub fn remove_pairing(&self, number: PairingNumber) -> Result<(), CatalogError> {
-        self.catalog.write(|rows| rows.remove(PAIRINGS, &number.0.to_be_bytes()).map(|_| ()))
+        self.catalog.write(|rows| {
+            rows.remove(TARGET_NAMES, &number.0.to_be_bytes())?;
+            rows.remove(PAIRINGS, &number.0.to_be_bytes()).map(|_| ())
+        })
     }
 
     /// Keeps the public half of the key that `init` made for the first pairing.

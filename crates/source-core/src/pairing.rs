@@ -14,6 +14,7 @@ use offsite_exchange::pairing::source::{Call, Effect, Event as Told, Input, Sour
 use offsite_exchange::pairing::{IllegalMove, Moment, PublicKey};
 use offsite_model::{Clock, Luck, Span};
 use offsite_proto::admin::source::Pairing;
+use offsite_proto::text::Text;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 
@@ -58,6 +59,8 @@ impl Drop for Task {
 pub(crate) struct Slot {
     pub(crate) number: PairingNumber,
     pub(crate) row: PairingRow,
+    /// What the target calls itself, once it told.
+    pub(crate) target_name: Option<String>,
     pub(crate) face: Face,
     /// Who waits for the request to be filed.
     pub(crate) asker: Option<ReplyTo<Pairing>>,
@@ -94,6 +97,7 @@ impl Slot {
         Self {
             number,
             row,
+            target_name: None,
             face: Face::default(),
             asker: None,
             failure: None,
@@ -112,21 +116,20 @@ impl Slot {
         self.pause.is_some() && self.n_pauses == pause
     }
 
-    /// Whether an operator who names this target means this pairing.
-    pub(crate) fn is_target(&self, name: &str) -> bool {
-        let core = self.row.target_core().map(|core| core.to_string());
-        self.row.target == name || core.as_deref() == Some(name)
-    }
-
     /// The words for people.
     pub(crate) fn view(&self, agents: &[String]) -> Pairing {
-        view(&Scene {
+        let mut view = view(&Scene {
             stage: self.stage(),
             trouble: self.row.machine.trouble(),
             face: &self.face,
             target: &self.row.target,
             agents,
-        })
+        });
+        view.target_id = view.target_id.or(self.row.target_core().map(Text));
+        if let Some(name) = &self.target_name {
+            view.target = Some(name.clone());
+        }
+        view
     }
 
     /// Hands an input to the machine and obeys, until nothing is left to obey but calls and pauses.
@@ -233,8 +236,19 @@ impl Slot {
         })));
     }
 
-    /// Keeps what a call showed besides its answer.
-    pub(crate) fn look_at(&mut self, means: &Means, outcome: &Outcome) {
+    /// Keeps what a call showed besides its answer. A name is kept on disk before it is shown.
+    pub(crate) async fn look_at(
+        &mut self,
+        means: &Arc<Means>,
+        outcome: &Outcome,
+    ) -> Result<(), Trouble> {
+        if let Some(name) = &outcome.target_name
+            && self.target_name.as_ref() != Some(name)
+        {
+            let (number, kept) = (self.number, name.clone());
+            off(means, move |means| Ok(means.memory.set_target_name(number, &kept)?)).await?;
+            self.target_name = Some(name.clone());
+        }
         let is_answered = is_answered(outcome);
         self.face.is_answered = Some(is_answered);
         if is_answered {
@@ -250,6 +264,7 @@ impl Slot {
         if outcome.result.is_err() && self.asker.is_some() && self.failure.is_none() {
             self.failure = Some(outcome.clone());
         }
+        Ok(())
     }
 
     /// Tells the log; people read the view.

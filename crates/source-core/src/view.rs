@@ -9,6 +9,7 @@
 use offsite_exchange::pairing::PublicKey;
 use offsite_exchange::pairing::source::{Cause, Stage, Trouble};
 use offsite_model::Timestamp;
+use offsite_pki::Thumbprint;
 use offsite_proto::admin::source::{Connection, Pairing, State};
 use offsite_proto::error::ErrorCode;
 use offsite_proto::text::{Text, Time};
@@ -60,6 +61,7 @@ pub fn view(scene: &Scene<'_>) -> Pairing {
         state: state(stage),
         connection: connection(scene),
         target: Some(scene.target.to_owned()),
+        address: Some(scene.target.to_owned()),
         check_code: stage.check_code().map(|code| code.to_string()),
         message,
         next,
@@ -233,7 +235,7 @@ fn cause_words(cause: &Cause, target: &str) -> String {
         Cause::TargetKeyChanged(seen) => format!(
             "alarm: {target} answered with another key ({}) than the remembered one; nothing was \
                 sent",
-            fingerprint(seen)
+            seen_fingerprint(seen)
         ),
         Cause::TargetKeyDisagrees(stated) => format!(
             "alarm: {target} names another key ({}) than the one its connection proved; somebody \
@@ -311,6 +313,13 @@ pub fn fingerprint(key: &PublicKey) -> String {
     // What is no key cannot have come from a handshake; its digest still tells two apart.
     thumbprint(key)
         .map_or_else(|_| "of unknown form".to_owned(), |thumbprint| thumbprint.to_string())
+}
+
+/// The fingerprint of a key that a handshake refused: of such a key the line keeps its SHA-256
+/// alone.
+fn seen_fingerprint(seen: &PublicKey) -> String {
+    <[u8; 32]>::try_from(seen.as_der())
+        .map_or_else(|_| fingerprint(seen), |sha256| Thumbprint::from_bytes(sha256).to_string())
 }
 
 fn active_part(stage: &Stage) -> Option<&offsite_exchange::pairing::source::Active> {

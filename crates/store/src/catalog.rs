@@ -1,9 +1,9 @@
 //! The catalog: named tables of small rows under transactions, behind one trait.
 //!
-//! Two implementations stand behind [`Catalog`]: [`RedbCatalog`] for real work and [`MemoryCatalog`]
-//! for models and tests; one suite (`tests`) is run over both, so the choice of redb stays
-//! reversible. The store, the target's pairing register and the source's memory each bring their
-//! own [`Table`]s and [`Value`]s.
+//! Two implementations stand behind [`Catalog`]: [`RedbCatalog`] for real work and
+//! [`MemoryCatalog`] for models and tests; one suite (`tests`) is run over both, so the choice of
+//! redb stays reversible. The store, the target's pairing register and the source's memory each
+//! bring their own [`Table`]s and [`Value`]s.
 //!
 //! Rules of a transaction: [`Transactions::read`] sees one state from beginning to end;
 //! [`Transactions::write`] is alone, sees its own changes, and is durable when it returns `Ok`.
@@ -111,7 +111,8 @@ pub trait Rows {
     /// [`CatalogError`] when the catalog cannot be read.
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, CatalogError>;
 
-    /// At most `n_max` rows of a range, in that order. Pages on by a bound that excludes the last key.
+    /// At most `n_max` rows of a range, in that order. Pages on by a bound that excludes the last
+    /// key.
     ///
     /// # Errors
     /// [`CatalogError`] when the catalog cannot be read.
@@ -148,8 +149,8 @@ pub enum Verdict {
     Discard,
 }
 
-/// What an implementation provides. Callers use [`Transactions`], which carries results and errors of
-/// their own through the closure.
+/// What an implementation provides. Callers use [`Transactions`], which carries results and errors
+/// of their own through the closure.
 pub trait Catalog: Send + Sync {
     /// Runs `look` over one unchanging state.
     ///
@@ -233,7 +234,8 @@ pub trait TypedRows: Rows {
         self.get(table, key)?.map(|bytes| decode_value(table, &bytes)).transpose()
     }
 
-    /// At most `n_max` rows whose key begins with `prefix`, after the key `after` when there is one.
+    /// At most `n_max` rows whose key begins with `prefix`, after the key `after` when there is
+    /// one.
     ///
     /// # Errors
     /// As [`Rows::scan`].

@@ -13,13 +13,13 @@ use std::sync::{Condvar, Mutex, PoisonError};
 
 use offsite_model::{Digest, PointId, TenantId, Timestamp};
 
-use crate::catalog::{CatalogError, RowsMut, Transactions, TypedRows, TypedRowsMut};
+use crate::catalog::{RowsMut, Transactions, TypedRows, TypedRowsMut};
 use crate::error::StoreError;
 use crate::layout::Folder;
 use crate::manifest::Prepared;
 use crate::rows::{
-    self, CommitEntry, ENTRIES, Entry, Happening, POINTS, PointRow, STATE, STATE_KEY, StateRow,
-    TOKENS, TokenRow, encode_entry, point_key, token_key,
+    self, CommitEntry, ENTRIES, ENTRY_SEGMENTS_MAX, Entry, Happening, POINTS, PointRow, STATE,
+    STATE_KEY, StateRow, TOKENS, TokenRow, encode_entry, point_key, token_key,
 };
 use crate::store::{Committed, Core, Store, lock, repeated};
 
@@ -227,7 +227,7 @@ impl Core {
             let file = segment.file(&self.place).map_err(doing())?;
             file.sync().map_err(doing())?;
             has_new |= segment.bytes_committed() == 0;
-            durable.push((number, bytes, is_closed));
+            durable.push((number, bytes, is_closed && segment.has_footer()));
         }
         if has_new {
             self.place.sync(Folder::Segments)?;
@@ -295,34 +295,54 @@ fn enter(
             if let Some(answer) = earlier_answer(rows, request)? {
                 return Ok(answer);
             }
-            let segments =
-                durable.iter().filter(|(n, _, _)| request.segments.binary_search(n).is_ok());
-            let entry = CommitEntry {
-                tenant: request.tenant.to_bytes(),
+            let tenant = request.tenant.to_bytes();
+            let segments: Vec<_> = durable
+                .iter()
+                .filter(|(n, _, _)| request.segments.binary_search(n).is_ok())
+                .copied()
+                .collect();
+            let mut entry = CommitEntry {
+                tenant,
                 point: request.point.to_bytes(),
                 token: request.token,
                 digest: *request.digest().as_bytes(),
                 row: request.row.clone(),
-                segments: segments.copied().collect(),
+                segments: Vec::new(),
                 manifests: request.images.iter().map(|i| (i.number, i.bytes)).collect(),
             };
+            let mut chunks = segments.chunks(ENTRY_SEGMENTS_MAX).peekable();
+            while let Some(chunk) = chunks.next() {
+                let segments = chunk.to_vec();
+                if chunks.peek().is_some() {
+                    add_entry(rows, state, Happening::Segments { tenant, segments }, payloads)?;
+                } else {
+                    entry.segments = segments;
+                }
+            }
             let at = Timestamp::from_micros(request.row.committed_at);
             (Happening::Commit(entry), request.point, at)
         }
     };
+    let entry = add_entry(rows, state, happening, payloads)?;
+    Ok(Ok(Committed { point, entry, committed_at, is_repeat: false }))
+}
+
+/// Adds one journal entry and the rows that it stands for; its number.
+fn add_entry(
+    rows: &mut dyn RowsMut,
+    state: &mut StateRow,
+    happening: Happening,
+    payloads: &mut Vec<(u64, Vec<u8>, Digest)>,
+) -> Result<u64, StoreError> {
     let entry = Entry { number: state.entry + 1, previous: state.entry_digest, happening };
-    let (payload, digest) = match encode_entry(&entry) {
-        Err(CatalogError::TooLong { .. }) => {
-            return Ok(Err(StoreError::OutOfBounds("too many segments in one commit".to_owned())));
-        }
-        other => other?,
-    };
+    // Bounded by IMAGES_MAX, NOTE_BYTES_MAX and ENTRY_SEGMENTS_MAX, so never too long.
+    let (payload, digest) = encode_entry(&entry)?;
     rows::apply(rows, &entry)?;
     rows.put(ENTRIES, &entry.number.to_be_bytes(), &payload)?;
     state.entry = entry.number;
     state.entry_digest = *digest.as_bytes();
     payloads.push((entry.number, payload, digest));
-    Ok(Ok(Committed { point, entry: entry.number, committed_at, is_repeat: false }))
+    Ok(entry.number)
 }
 
 /// The answer to a commit that is a repeat or a contradiction; none when it is new.

@@ -65,6 +65,12 @@ pub enum StoreError {
     /// An earlier error ended this session; nothing of it can be committed.
     #[error("this session was ended by an earlier error; begin a new one")]
     SessionEnded,
+    /// Another holder took the session over; what it stored is the other's now.
+    #[error("another holder took the session over")]
+    LeaseLost,
+    /// There is no such draft, or it is another tenant's.
+    #[error("session {0} is unknown")]
+    DraftUnknown(offsite_model::SessionId),
     /// A group that is not what it says.
     #[error(transparent)]
     Group(#[from] GroupError),

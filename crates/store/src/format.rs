@@ -12,9 +12,6 @@ pub(crate) const FILE_VERSION: u8 = 0;
 
 /// Groups begin at multiples of this many bytes.
 pub(crate) const PLACE_BYTES: u64 = 16;
-/// Bytes at which a segment is closed.
-pub(crate) const SEGMENT_BYTES_MAX: u64 = 128 << 20;
-
 pub(crate) const STORE_MAGIC: [u8; 8] = *b"OFSTORE\0";
 pub(crate) const SEGMENT_MAGIC: [u8; 4] = *b"OFSG";
 pub(crate) const GROUP_MAGIC: [u8; 4] = *b"OFGR";
@@ -23,6 +20,7 @@ pub(crate) const PAGE_MAGIC: [u8; 4] = *b"OFPG";
 pub(crate) const ROOT_MAGIC: [u8; 4] = *b"OFRT";
 pub(crate) const TRAILER_MAGIC: [u8; 4] = *b"OFMT";
 pub(crate) const RUN_MAGIC: [u8; 4] = *b"OFKR";
+pub(crate) const DRAFT_MAGIC: [u8; 4] = *b"OFDR";
 pub(crate) const JOURNAL_MAGIC: [u8; 4] = *b"OFJL";
 
 /// CRC-32C of some parts, one after another.
@@ -192,6 +190,39 @@ layouts! {
         zeros: U32,
         crc: U32,
     }
+    /// The beginning of a draft's log.
+    DraftHead {
+        magic: [u8; 4],
+        version: u8,
+        zero: [u8; 3],
+        number: U32,
+        zeros: U32,
+        store: [u8; 16],
+        tenant: [u8; 16],
+        more_zeros: [u8; 12],
+        crc: U32,
+    }
+    /// The beginning of a frame of a draft's log.
+    DraftFrame {
+        kind: u8,
+        zero: [u8; 3],
+        n: U32,
+        first: U64,
+        payload_crc: U32,
+        crc: U32,
+    }
+    /// An entry of the list in a draft's log.
+    DraftEntry {
+        offset: U64,
+        length: U32,
+        key: [u8; 32],
+    }
+    /// A segment in a draft's log.
+    DraftSegment {
+        number: U32,
+        is_closed: U32,
+        bytes: U64,
+    }
     /// The beginning of a journal entry.
     EntryHead {
         bytes: U32,
@@ -210,3 +241,7 @@ const _: () = assert!(size_of::<PageRef>() == 48);
 const _: () = assert!(size_of::<ManifestTail>() == 32);
 const _: () = assert!(size_of::<RunRow>() == 44);
 const _: () = assert!(size_of::<JournalHead>() == 32);
+const _: () = assert!(size_of::<DraftHead>() == 64);
+const _: () = assert!(size_of::<DraftFrame>() == 24);
+const _: () = assert!(size_of::<DraftEntry>() == 44);
+const _: () = assert!(size_of::<DraftSegment>() == 16);

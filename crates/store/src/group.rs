@@ -87,9 +87,15 @@ impl CheckedGroup {
         table: Vec<TableRow>,
         payload: Vec<u8>,
     ) -> Result<Self, GroupError> {
-        let decoded = decode(form, codec, &table, &payload)?;
-        let raw_bytes = decoded.raw.len() as u32;
-        Ok(Self { form, codec, table, raw_bytes, payload })
+        let raw_bytes = check_shape(form, codec, &table, payload.len())?;
+        match codec {
+            Codec::None => check_records(&table, &payload)?,
+            Codec::Zstd => RAW.with_borrow_mut(|raw| {
+                decompress(&payload, raw_bytes, raw)?;
+                check_records(&table, raw)
+            })?,
+        }
+        Ok(Self { form, codec, table, raw_bytes: raw_bytes as u32, payload })
     }
 
     /// Compresses records of known keys into a group, as zstd where that saves at least a
@@ -107,19 +113,19 @@ impl CheckedGroup {
             raw_bytes: u32::try_from(bytes.len()).unwrap_or(u32::MAX),
         });
         let table = table.collect();
-        let mut raw = Vec::with_capacity(raw_bytes);
-        for (_, bytes) in records {
-            raw.extend_from_slice(bytes);
-        }
-        if form == Form::Plain {
-            let packed = compress(&raw, level);
-            if let Some(packed) = packed
-                && packed.len() <= raw.len() - raw.len() / 16
-            {
-                return Self::check(form, Codec::Zstd, table, packed);
+        let packed = PLAIN.with_borrow_mut(|raw| {
+            raw.clear();
+            records.iter().for_each(|(_, bytes)| raw.extend_from_slice(bytes));
+            if form == Form::Plain { compress(raw, level) } else { None }
+        });
+        match packed {
+            Some(packed) => Self::check(form, Codec::Zstd, table, packed),
+            None => {
+                let mut raw = Vec::with_capacity(raw_bytes);
+                records.iter().for_each(|(_, bytes)| raw.extend_from_slice(bytes));
+                Self::check(form, Codec::None, table, raw)
             }
         }
-        Self::check(form, Codec::None, table, raw)
     }
 
     /// What its keys are the hash of.
@@ -200,14 +206,24 @@ pub(crate) fn decode(
     payload: &[u8],
 ) -> Result<DecodedGroup, GroupError> {
     let raw_bytes = check_shape(form, codec, table, payload.len())?;
-    let raw = match codec {
-        Codec::None => payload.to_vec(),
-        Codec::Zstd => decompress(payload, raw_bytes)?,
-    };
-    let mut starts = Vec::with_capacity(table.len());
-    let mut rest = &raw[..];
+    let mut raw = Vec::new();
+    match codec {
+        Codec::None => raw.extend_from_slice(payload),
+        Codec::Zstd => decompress(payload, raw_bytes, &mut raw)?,
+    }
+    check_records(table, &raw)?;
+    let starts = table.iter().scan(0_u32, |end, row| {
+        let start = *end;
+        *end = end.saturating_add(row.raw_bytes);
+        Some(start)
+    });
+    Ok(DecodedGroup { form, table: table.to_vec(), starts: starts.collect(), raw })
+}
+
+/// Compares every record with its key, and the whole with the sum of the lengths.
+fn check_records(table: &[TableRow], raw: &[u8]) -> Result<(), GroupError> {
+    let mut rest = raw;
     for (record_index, row) in table.iter().enumerate() {
-        starts.push((raw.len() - rest.len()) as u32);
         let Some((record, after)) = rest.split_at_checked(row.raw_bytes as usize) else {
             return Err(GroupError::Undecodable);
         };
@@ -216,10 +232,7 @@ pub(crate) fn decode(
         }
         rest = after;
     }
-    if !rest.is_empty() {
-        return Err(GroupError::Undecodable);
-    }
-    Ok(DecodedGroup { form, table: table.to_vec(), starts, raw })
+    if rest.is_empty() { Ok(()) } else { Err(GroupError::Undecodable) }
 }
 
 /// Checks lengths against limits and each other before anything is decoded; the sum of the records.
@@ -262,10 +275,14 @@ thread_local! {
         const { RefCell::new(None) };
     static COMPRESSOR: RefCell<Option<(i32, zstd::bulk::Compressor<'static>)>> =
         const { RefCell::new(None) };
+    // Buffers that are used again: at most a group's bytes per thread, each.
+    static RAW: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    static PLAIN: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    static PACKED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Decodes exactly one frame to exactly so many bytes.
-fn decompress(payload: &[u8], raw_bytes: usize) -> Result<Vec<u8>, GroupError> {
+fn decompress(payload: &[u8], raw_bytes: usize, raw: &mut Vec<u8>) -> Result<(), GroupError> {
     // The helpers decode frame after frame without a word; only one is allowed.
     let frame_bytes = zstd::zstd_safe::find_frame_compressed_size(payload);
     if frame_bytes != Ok(payload.len()) || !has_small_window(payload) {
@@ -278,9 +295,10 @@ fn decompress(payload: &[u8], raw_bytes: usize) -> Result<Vec<u8>, GroupError> {
                 slot.insert(zstd::bulk::Decompressor::new().map_err(|_| GroupError::Undecodable)?)
             }
         };
-        // The capacity is the limit: a frame that goes on beyond it is an error.
-        match decompressor.decompress(payload, raw_bytes) {
-            Ok(raw) if raw.len() == raw_bytes => Ok(raw),
+        // The length is the limit: a frame that goes on beyond it is an error.
+        raw.resize(raw_bytes, 0);
+        match decompressor.decompress_to_buffer(payload, &mut raw[..]) {
+            Ok(n) if n == raw_bytes => Ok(()),
             _ => Err(GroupError::Undecodable),
         }
     })
@@ -299,7 +317,8 @@ fn has_small_window(frame: &[u8]) -> bool {
     [a, b, c, d] == MAGIC && !has_dictionary && (is_single_segment || is_small)
 }
 
-/// Compresses; none when the compressor cannot, which costs space and nothing else.
+/// Compresses where that saves a sixteenth; none otherwise, and when the compressor cannot, which
+/// costs space and nothing else.
 fn compress(raw: &[u8], level: i32) -> Option<Vec<u8>> {
     COMPRESSOR.with_borrow_mut(|slot| {
         if slot.as_ref().is_none_or(|(has_level, _)| *has_level != level) {
@@ -309,7 +328,12 @@ fn compress(raw: &[u8], level: i32) -> Option<Vec<u8>> {
             *slot = Some((level, compressor));
         }
         let (_, compressor) = slot.as_mut()?;
-        compressor.compress(raw).ok()
+        PACKED.with_borrow_mut(|packed| {
+            // No more than what would be kept, so that it ends early on what does not shrink.
+            packed.resize(raw.len() - raw.len() / 16, 0);
+            let n = compressor.compress_to_buffer(raw, &mut packed[..]).ok()?;
+            packed.get(..n).map(<[u8]>::to_vec)
+        })
     })
 }
 

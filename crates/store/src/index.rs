@@ -8,14 +8,14 @@
 pub(crate) mod filter;
 pub(crate) mod run;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use offsite_model::Key;
 
 use crate::group::Form;
 use crate::segment::RecordPlace;
-use run::{Run, RunError};
+use run::Run;
 
 /// What an entry is found by.
 pub(crate) type IndexKey = (Key, Form);
@@ -40,29 +40,11 @@ impl TenantIndex {
     }
 
     /// Forgets what lies in these segments.
-    pub(crate) fn forget(&mut self, segments: &[u32]) {
+    pub(crate) fn forget(&mut self, segments: &BTreeSet<u32>) {
         self.recent.retain(|_, place| !segments.contains(&place.segment));
     }
 
     pub(crate) fn remove_run(&mut self, number: u32) {
         Arc::make_mut(&mut self.runs).retain(|run| run.number != number);
     }
-}
-
-/// Looks a key up in runs, newest first. The caller has looked in memory already.
-///
-/// # Errors
-/// The number of the run that cannot be believed.
-pub(crate) fn find_in_runs(
-    runs: &[Arc<Run>],
-    key: &IndexKey,
-) -> Result<Option<RecordPlace>, (u32, RunError)> {
-    for run in runs.iter().rev() {
-        match run.find(key) {
-            Ok(None) => {}
-            Ok(found) => return Ok(found),
-            Err(error) => return Err((run.number, error)),
-        }
-    }
-    Ok(None)
 }

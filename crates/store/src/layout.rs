@@ -17,8 +17,9 @@ const JOURNAL: &str = "journal";
 const SEGMENTS: &str = "segments";
 const MANIFESTS: &str = "manifests";
 const RUNS: &str = "runs";
+const DRAFTS: &str = "drafts";
 /// Every name a store may have, so that somebody else's directory is recognised.
-const NAMES: [&str; 7] = [LOCK, ROOT, CATALOG, JOURNAL, SEGMENTS, MANIFESTS, RUNS];
+const NAMES: [&str; 8] = [LOCK, ROOT, CATALOG, JOURNAL, SEGMENTS, MANIFESTS, RUNS, DRAFTS];
 /// The end of names of files that are not whole yet.
 const TEMPORARY: &str = ".tmp";
 const ROOT_BYTES: usize = size_of::<StoreRoot>();
@@ -29,16 +30,18 @@ pub(crate) enum Folder {
     Segments,
     Manifests,
     Runs,
+    Drafts,
 }
 
 impl Folder {
-    const ALL: [Self; 3] = [Self::Segments, Self::Manifests, Self::Runs];
+    const ALL: [Self; 4] = [Self::Segments, Self::Manifests, Self::Runs, Self::Drafts];
 
     const fn name(self) -> &'static str {
         match self {
             Self::Segments => SEGMENTS,
             Self::Manifests => MANIFESTS,
             Self::Runs => RUNS,
+            Self::Drafts => DRAFTS,
         }
     }
 }
@@ -82,6 +85,16 @@ impl Place {
     pub(crate) fn sync(&self, folder: Folder) -> Result<(), StoreError> {
         let path = self.folder(folder);
         self.files.sync_dir(&path).map_err(StoreError::io(format!("sync {}", path.display())))
+    }
+
+    /// Makes the folder of drafts where a store has none yet.
+    pub(crate) fn make_drafts_folder(&self) -> Result<(), StoreError> {
+        match self.files.create_dir(&self.folder(Folder::Drafts)) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            other => other
+                .and_then(|()| self.files.sync_dir(&self.directory))
+                .map_err(StoreError::io("make the folder of drafts")),
+        }
     }
 
     /// The numbers of a directory's whole files; anything unfinished is removed, anything foreign

@@ -1,19 +1,28 @@
 //! The record store: durable records and recovery points, the same on a source and on a target.
 //!
-//! **What is promised.** When [`Session::commit`] has returned `Ok`, the point survives every crash and
-//! power cut, byte for byte; when it has not, the point is there whole or not at all, and
-//! [`Store::outcome`] says which. Nothing is stored under a key that is not its hash. A tenant never
-//! learns of another's records. What is on disk, and why each step is safe: docs/store-format.md.
+//! **What is promised.** When [`Session::commit`] has returned `Ok`, the point survives every crash
+//! and power cut, byte for byte; when it has not, the point is there whole or not at all, and
+//! [`Store::outcome`] says which. Nothing is stored under a key that is not its hash. A tenant
+//! never learns of another's records. What is on disk, and why each step is safe:
+//! docs/store-format.md.
 //!
-//! **Writing.** [`Store::session`] begins one writer's work. Per volume: [`Session::image`] names the
-//! parent, [`ImageWriter::parent_key`] tells the parent's key at a position, [`Session::find`] whether
-//! a record is stored, [`group::CheckedGroup::encode`] (or `check`, for what came from a peer) makes
-//! groups on as many threads as there are, [`Session::append`] stores them,
-//! [`ImageWriter::push`] takes the list in order. [`Session::commit`] makes all images one point.
+//! **Writing.** [`Store::session`] begins one writer's work. Per volume: [`Session::image`] names
+//! the parent, [`ImageWriter::parent_key`] tells the parent's key at a position, [`Session::find`]
+//! whether a record is stored ([`Session::find_many`] a window of them),
+//! [`group::CheckedGroup::encode`] (or `check`, for what came from a peer) makes groups on as many
+//! threads as there are, [`Session::append`] stores them, [`ImageWriter::push`] takes the list in
+//! order. [`Session::commit`] makes all images one point.
+//!
+//! **Receiving.** [`Store::draft`] begins a session that survives a crash: [`Draft::find_many`],
+//! [`Draft::list`], then [`Draft::promise`] before "have" is answered; [`Draft::append`] and
+//! [`Draft::barrier`]; [`Draft::commit`], [`Store::end_draft`]. [`Store::resume`] goes on with it.
+//!
+//! **Sending.** [`Store::changes`] is the list of an image against its parent, [`Store::plan`] says
+//! where its records lie, [`Store::group_as_stored`] is a group as it crosses.
 //!
 //! **Reading.** [`Store::image`] opens a volume of a point; [`Image::list`] is its ordered list;
-//! [`Store::plan`] says which groups hold a window of it; [`Fetch::read`] reads, decodes and checks one,
-//! holding no lock, so windows are read ahead on several threads within the memory the caller
+//! [`Store::plan`] says which groups hold a window of it; [`Fetch::read`] reads, decodes and checks
+//! one, holding no lock, so windows are read ahead on several threads within the memory the caller
 //! allows. [`Store::group_as_stored`] is a group as it lies, for sending.
 //!
 //! **Who may do what beside whom.** All operations may run at once from any thread; what each pair
@@ -37,6 +46,7 @@
 
 pub mod catalog;
 mod commit;
+mod draft;
 mod error;
 mod format;
 pub mod group;
@@ -44,6 +54,7 @@ mod hash;
 mod index;
 mod journal;
 mod layout;
+mod lookup;
 mod manifest;
 mod recover;
 mod restore;
@@ -54,11 +65,13 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod upkeep;
+mod usage;
 mod verify;
 
+pub use draft::{Draft, DraftSummary, OPENING_BYTES_MAX};
 pub use error::StoreError;
 pub use format::FORMAT_VERSION;
-pub use manifest::{Image, ImageSpec, ImageWriter, ListEntry, RECORD_BYTES_RANGE};
+pub use manifest::{Changes, Image, ImageSpec, ImageWriter, ListEntry, RECORD_BYTES_RANGE};
 pub use restore::{Fetch, Fetched};
 pub use rows::{IMAGES_MAX, NOTE_BYTES_MAX};
 pub use segment::RecordPlace;

@@ -6,12 +6,14 @@
 //!
 //! **Absent:** records: whether a key is stored is asked by `commit`.
 
+mod changes;
 pub(crate) mod page;
 mod read;
 mod write;
 
 use offsite_model::{ImageId, Key, VolumeId};
 
+pub use changes::Changes;
 pub use read::Image;
 pub use write::ImageWriter;
 pub(crate) use write::Prepared;

@@ -5,16 +5,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, RwLock};
 
-use offsite_model::{Digest, OpenMode, TenantId};
+use offsite_model::{Digest, OpenMode, SessionId, TenantId};
 
 use crate::catalog::{
     CatalogError, Order, RedbCatalog, Table, Transactions, TypedRows, TypedRowsMut, Value,
     decode_value,
 };
 use crate::commit::Queue;
+use crate::draft::{DRAFTS, DraftRow, Kept, Log, session_in};
 use crate::error::StoreError;
 use crate::index::TenantIndex;
 use crate::index::run::{Run, RunError};
@@ -45,10 +46,12 @@ pub(crate) fn open(place: Place, settings: Settings) -> Result<Core, StoreError>
     let numbers = raise_fence(&catalog, fence)?;
     let mut alarms = Vec::new();
     let journal = open_journal(&place, id, &catalog, &state, &mut alarms)?;
-    let segments = open_segments(&place, id, &catalog, &mut alarms)?;
+    place.make_drafts_folder()?;
+    let drafts = open_drafts(&place, id, &catalog)?;
+    let segments = open_segments(&place, id, &catalog, &drafts, &mut alarms)?;
     remove_strangers(&place, Folder::Manifests, &numbers_in::<ManifestRow>(&catalog, MANIFESTS)?)?;
-    let index = open_index(&place, id, &segments, &mut alarms)?;
-    Ok(Core {
+    let (index, uncovered) = open_index(&place, id, &segments, &mut alarms)?;
+    let core = Core {
         place,
         id,
         fence,
@@ -62,8 +65,18 @@ pub(crate) fn open(place: Place, settings: Settings) -> Result<Core, StoreError>
         upkeep: Mutex::new(()),
         is_poisoned: AtomicBool::new(false),
         alarms: Mutex::new(alarms),
+        trails: Mutex::default(),
+        drafts: Mutex::new(drafts),
+        next_session: AtomicU64::new(1),
         _lock: lock,
-    })
+    };
+    {
+        let _upkeep = crate::store::lock(&core.upkeep);
+        for (tenant, numbers) in uncovered {
+            core.read_segments(tenant, numbers)?;
+        }
+    }
+    Ok(core)
 }
 
 fn remove_temporary_files(place: &Place) -> Result<(), StoreError> {
@@ -220,24 +233,69 @@ fn remove_strangers(
     Ok(there)
 }
 
+/// The drafts that are good, and the segments they keep.
+fn open_drafts(
+    place: &Place,
+    id: [u8; 16],
+    catalog: &RedbCatalog,
+) -> Result<BTreeMap<SessionId, Kept>, StoreError> {
+    let rows = catalog.read::<_, StoreError>(|rows| {
+        Ok(rows.scan_values::<DraftRow>(DRAFTS, b"", None, Order::Ascending, usize::MAX)?)
+    })?;
+    let known = rows.iter().map(|(_, row)| row.log).collect();
+    remove_strangers(place, Folder::Drafts, &known)?;
+    let mut drafts = BTreeMap::new();
+    for (key, row) in rows {
+        let tenant = TenantId::from_bytes(row.tenant);
+        let mut kept = Kept::new(tenant, row.log);
+        let segments = Log::kept(place, row.log, id, tenant)
+            .map_err(StoreError::io(format!("read draft {:08x}", row.log)))?;
+        // Without its log a draft keeps nothing; who resumes it is told so.
+        kept.segments.extend(segments.unwrap_or_default());
+        drafts.insert(session_in(&key)?, kept);
+    }
+    Ok(drafts)
+}
+
 fn open_segments(
     place: &Place,
     id: [u8; 16],
     catalog: &RedbCatalog,
+    drafts: &BTreeMap<SessionId, Kept>,
     alarms: &mut Vec<Alarm>,
 ) -> Result<BTreeMap<u32, Arc<Segment>>, StoreError> {
     let rows = rows_in::<SegmentRow>(catalog, SEGMENTS)?;
-    let known = rows.iter().map(|(number, _)| *number).collect();
+    let mut kept: BTreeMap<u32, (TenantId, u64, bool)> = BTreeMap::new();
+    for draft in drafts.values() {
+        for (number, (bytes, is_closed)) in &draft.segments {
+            let known = kept.entry(*number).or_insert((draft.tenant, *bytes, *is_closed));
+            if known.1 < *bytes {
+                *known = (draft.tenant, *bytes, *is_closed);
+            }
+        }
+    }
+    let known = rows.iter().map(|(number, _)| *number).chain(kept.keys().copied()).collect();
     let there = remove_strangers(place, Folder::Segments, &known)?;
     let mut segments = BTreeMap::new();
     for (number, row) in rows {
         let tenant = TenantId::from_bytes(row.tenant);
-        let is_good = there.contains(&number) && trim(place, id, number, tenant, row.bytes)?;
+        // A draft may know more of it than the last commit that refers to it.
+        let longer = kept.remove(&number).filter(|(_, bytes, _)| *bytes > row.bytes);
+        let (bytes, is_closed) =
+            longer.map_or((row.bytes, row.is_closed), |(_, bytes, is_closed)| (bytes, is_closed));
+        let is_good = there.contains(&number) && trim(place, id, number, tenant, bytes)?;
         if !is_good {
             alarms.push(Alarm::SegmentDamaged { segment: number });
         }
-        segments
-            .insert(number, Arc::new(Segment::committed(number, tenant, row.bytes, row.is_closed)));
+        let segment = Segment::kept(number, tenant, bytes, row.bytes, is_closed);
+        segments.insert(number, Arc::new(segment));
+    }
+    for (number, (tenant, bytes, is_closed)) in kept {
+        // One that is not there has gone with the draft of its owner; a commit checks every record.
+        if there.contains(&number) && trim(place, id, number, tenant, bytes)? {
+            let segment = Segment::kept(number, tenant, bytes, 0, is_closed);
+            segments.insert(number, Arc::new(segment));
+        }
     }
     Ok(segments)
 }
@@ -262,13 +320,16 @@ fn trim(
     Ok(found >= bytes && has_head(&*file, number, id, tenant).map_err(doing())?)
 }
 
-/// Opens the runs that can be believed and reads the segments that none of them covers.
+/// Segments that no run covers, per tenant.
+type Uncovered = BTreeMap<TenantId, Vec<u32>>;
+
+/// Opens the runs that can be believed, and says which segments none of them covers.
 fn open_index(
     place: &Place,
     id: [u8; 16],
     segments: &BTreeMap<u32, Arc<Segment>>,
     alarms: &mut Vec<Alarm>,
-) -> Result<BTreeMap<TenantId, TenantIndex>, StoreError> {
+) -> Result<(BTreeMap<TenantId, TenantIndex>, Uncovered), StoreError> {
     let mut index: BTreeMap<TenantId, TenantIndex> = BTreeMap::new();
     let mut covered = BTreeSet::new();
     for number in place.numbers(Folder::Runs)? {
@@ -285,21 +346,15 @@ fn open_index(
             Err(error) => return Err(crate::upkeep::run_error(number, error)),
         }
     }
-    for (number, segment) in segments.iter().filter(|(number, _)| !covered.contains(number)) {
-        let contents = match segment.contents(place) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            other => other.map_err(StoreError::io(format!("read segment {number:08x}")))?,
-        };
-        if !contents.is_whole && !alarms.contains(&Alarm::SegmentDamaged { segment: *number }) {
-            alarms.push(Alarm::SegmentDamaged { segment: *number });
-        }
-        let tenant = index.entry(segment.tenant).or_default();
-        for (key, form, place) in contents.records {
-            tenant.add((key, form), place);
-        }
-        segment.let_go();
+    let mut uncovered = Uncovered::new();
+    for (number, segment) in segments.iter().filter(|(_, segment)| segment.bytes_committed() == 0) {
+        // Removed when no draft keeps it any more.
+        index.entry(segment.tenant).or_default().orphans.push(*number);
     }
-    Ok(index)
+    for (number, segment) in segments.iter().filter(|(number, _)| !covered.contains(number)) {
+        uncovered.entry(segment.tenant).or_default().push(*number);
+    }
+    Ok((index, uncovered))
 }
 
 /// Whether a run speaks only of committed segments of its tenant. An old copy that was put back

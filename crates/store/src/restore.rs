@@ -1,8 +1,9 @@
 //! Reading an image back: which groups hold a window of its list, each read and decoded once.
 //!
-//! A restore takes windows of [`Image::list`], asks [`Store::plan`] which groups hold them, and reads
-//! those on as many threads as it likes: a [`Fetch`] holds no lock while it reads, decodes and
-//! checks. Memory is what the caller has in flight: one decoded group (at most 1 MiB) per fetch.
+//! A restore takes windows of [`Image::list`], asks [`Store::plan`] which groups hold them, and
+//! reads those on as many threads as it likes: a [`Fetch`] holds no lock while it reads, decodes
+//! and checks. Memory is what the caller has in flight: one decoded group (at most 1 MiB) per
+//! fetch.
 
 use offsite_model::{Key, TenantId};
 
@@ -49,11 +50,13 @@ impl Store {
         entries: &[ListEntry],
     ) -> Result<Vec<Fetch>, StoreError> {
         let form = image.form();
+        let entries: Vec<_> = entries.iter().filter(|entry| entry.key != Key::ZERO).collect();
+        let keys: Vec<Key> = entries.iter().map(|entry| entry.key).collect();
         let mut placed = Vec::with_capacity(entries.len());
-        for entry in entries.iter().filter(|entry| entry.key != Key::ZERO) {
-            let unknown = StoreError::UnknownRecord { key: entry.key, offset: entry.offset };
-            let place = self.find(tenant, form, &entry.key)?.ok_or(unknown)?;
-            let ListEntry { offset, length, key } = *entry;
+        for (entry, place) in entries.iter().zip(self.find_many(tenant, form, &keys)?) {
+            let unknown = || StoreError::UnknownRecord { key: entry.key, offset: entry.offset };
+            let place = place.ok_or_else(unknown)?;
+            let &&ListEntry { offset, length, key } = entry;
             placed.push((place, Wanted { slot: place.slot, offset, length, key }));
         }
         placed.sort_by_key(|(place, wanted)| (place.segment, place.place, wanted.offset));

@@ -158,6 +158,9 @@ pub(crate) enum Happening {
     Delete { tenant: [u8; 16], point: [u8; 16], at: i64 },
     /// The mark was taken back.
     Undelete { tenant: [u8; 16], point: [u8; 16], at: i64 },
+    /// Segments of a commit that has more of them than one entry holds; the commit follows, in the
+    /// same transaction. Number, durable bytes, closed.
+    Segments { tenant: [u8; 16], segments: Vec<(u32, u64, bool)> },
 }
 
 /// A journal entry.
@@ -172,6 +175,12 @@ impl Value for Entry {
     const VERSION: u8 = 0;
     const BYTES_MAX: usize = VALUE_BYTES_MAX;
 }
+
+/// Segments that one journal entry names; a commit with more of them is preceded by others.
+#[cfg(not(test))]
+pub(crate) const ENTRY_SEGMENTS_MAX: usize = 16_384;
+#[cfg(test)]
+pub(crate) const ENTRY_SEGMENTS_MAX: usize = 2;
 
 pub(crate) fn point_key(tenant: TenantId, point: PointId) -> [u8; 32] {
     pair(tenant.to_bytes(), point.to_bytes())
@@ -200,12 +209,14 @@ pub(crate) fn encode_entry(entry: &Entry) -> Result<(Vec<u8>, Digest), CatalogEr
     Ok((bytes, digest))
 }
 
-/// Makes the rows that an entry stands for. Applying an entry twice changes nothing the second time.
+/// Makes the rows that an entry stands for. Applying an entry twice changes nothing the second
+/// time.
 pub(crate) fn apply(rows: &mut dyn RowsMut, entry: &Entry) -> Result<(), CatalogError> {
     match &entry.happening {
         Happening::Commit(commit) => apply_commit(rows, entry.number, commit),
         Happening::Delete { tenant, point, at } => mark(rows, *tenant, *point, Some(*at)),
         Happening::Undelete { tenant, point, .. } => mark(rows, *tenant, *point, None),
+        Happening::Segments { tenant, segments } => put_segments(rows, *tenant, segments),
     }
 }
 
@@ -234,18 +245,27 @@ fn apply_commit(
         committed_at: commit.row.committed_at,
     };
     rows.put_value(TOKENS, &token_key(tenant, commit.token), &token)?;
-    for &(number, bytes, is_closed) in &commit.segments {
+    put_segments(rows, commit.tenant, &commit.segments)?;
+    for &(number, bytes) in &commit.manifests {
+        let row = ManifestRow { tenant: commit.tenant, point: commit.point, bytes };
+        rows.put_value(MANIFESTS, &number_key(number), &row)?;
+    }
+    Ok(())
+}
+
+fn put_segments(
+    rows: &mut dyn RowsMut,
+    tenant: [u8; 16],
+    segments: &[(u32, u64, bool)],
+) -> Result<(), CatalogError> {
+    for &(number, bytes, is_closed) in segments {
         let key = number_key(number);
         // Two commits may name one segment while it grows; its longest durable length counts.
         let before = rows.value::<SegmentRow>(SEGMENTS, &key)?;
         if before.is_none_or(|before| before.bytes < bytes) {
-            let row = SegmentRow { tenant: commit.tenant, bytes, is_closed };
+            let row = SegmentRow { tenant, bytes, is_closed };
             rows.put_value(SEGMENTS, &key, &row)?;
         }
-    }
-    for &(number, bytes) in &commit.manifests {
-        let row = ManifestRow { tenant: commit.tenant, point: commit.point, bytes };
-        rows.put_value(MANIFESTS, &number_key(number), &row)?;
     }
     Ok(())
 }

@@ -20,6 +20,7 @@ use crate::format::{
 };
 use crate::group::{self, CheckedGroup, Codec, DecodedGroup, Form, GROUP_RECORDS_MAX, TableRow};
 use crate::layout::{Folder, Place};
+use crate::store::Settings;
 
 const HEAD_BYTES: u64 = size_of::<SegmentHead>() as u64;
 const GROUP_HEAD_BYTES: usize = size_of::<GroupHead>();
@@ -67,6 +68,19 @@ impl Segment {
         }
     }
 
+    /// A segment that a draft keeps, of which a commit may know less.
+    pub(crate) fn kept(
+        number: u32,
+        tenant: TenantId,
+        bytes: u64,
+        committed: u64,
+        has_footer: bool,
+    ) -> Self {
+        let segment = Self::committed(number, tenant, bytes, has_footer);
+        segment.set_committed(committed);
+        segment
+    }
+
     pub(crate) fn bytes(&self) -> u64 {
         self.extent().0
     }
@@ -85,7 +99,7 @@ impl Segment {
         self.committed.store(bytes, Ordering::Release);
     }
 
-    fn has_footer(&self) -> bool {
+    pub(crate) fn has_footer(&self) -> bool {
         self.has_footer.load(Ordering::Acquire)
     }
 
@@ -147,7 +161,7 @@ pub(crate) struct Heading {
     codec: Codec,
     pub(crate) table: Vec<TableRow>,
     payload_crc: u32,
-    stored_bytes: usize,
+    pub(crate) stored_bytes: usize,
 }
 
 impl Heading {
@@ -161,7 +175,7 @@ impl Heading {
 }
 
 /// The header and table at a place; none when they are not what was written there.
-fn read_heading(
+pub(crate) fn read_heading(
     file: &dyn File,
     segment: u32,
     tenant: TenantId,
@@ -259,7 +273,8 @@ impl Segment {
     /// What this segment holds: from its footer, or from its groups where there is no good one.
     pub(crate) fn contents(&self, place: &Place) -> io::Result<Contents> {
         let file = self.file(place)?;
-        let bytes = self.bytes_committed().min(file.bytes()?);
+        let bytes = if self.is_closed() { self.bytes() } else { self.bytes_committed() };
+        let bytes = bytes.min(file.bytes()?);
         let from_footer = match self.has_footer() {
             true => read_footer(&*file, self.number, bytes)?,
             false => None,
@@ -267,9 +282,21 @@ impl Segment {
         from_footer.map_or_else(|| self.scan(&*file, bytes), Ok)
     }
 
-    /// Whether the footer is as it was written; a segment that never had one has a good one.
+    /// Whether all of it is committed and it ends with a footer.
+    pub(crate) fn has_durable_footer(&self) -> bool {
+        self.has_footer() && self.bytes_committed() >= self.bytes()
+    }
+
+    /// What the footer says; none when it is damaged.
+    pub(crate) fn footer(&self, place: &Place) -> io::Result<Option<Contents>> {
+        let file = self.file(place)?;
+        let bytes = self.bytes_committed();
+        if file.bytes()? < bytes { Ok(None) } else { read_footer(&*file, self.number, bytes) }
+    }
+
+    /// Whether the footer is as it was written; a segment without a committed one has a good one.
     pub(crate) fn has_good_footer(&self, place: &Place) -> io::Result<bool> {
-        if !self.has_footer() {
+        if !self.has_durable_footer() {
             return Ok(true);
         }
         let file = self.file(place)?;
@@ -279,7 +306,9 @@ impl Segment {
     /// Reads every group's header; goes on behind a damaged one at the next good one.
     pub(crate) fn scan(&self, file: &dyn File, bytes: u64) -> io::Result<Contents> {
         let mut contents = Contents { is_whole: true, ..Contents::default() };
-        let footer = if self.has_footer() { footer_offset(file, bytes)? } else { None };
+        // Of a segment that is committed in part the footer is not.
+        let has_footer = self.has_footer() && bytes >= self.bytes();
+        let footer = if has_footer { footer_offset(file, bytes)? } else { None };
         let end = footer.unwrap_or(bytes);
         let mut offset = HEAD_BYTES;
         while offset < end {
@@ -393,8 +422,9 @@ impl SegmentWriter {
         })
     }
 
-    pub(crate) const fn bytes(&self) -> u64 {
-        self.end
+    /// Whether it is to be closed before the next group.
+    pub(crate) const fn is_full(&self, settings: &Settings) -> bool {
+        self.end >= settings.segment_bytes || self.n_records >= settings.segment_records
     }
 
     /// Appends a group with one write; its place.

@@ -5,22 +5,24 @@
 //! once; a commit that refers to them makes them durable, whoever wrote them.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use offsite_model::{AgentId, Digest, Key, PointId, TenantId, Timestamp};
 
 use crate::commit::Request;
 use crate::error::StoreError;
-use crate::format::SEGMENT_BYTES_MAX;
 use crate::group::{CheckedGroup, Form};
-use crate::layout::Folder;
-use crate::manifest::{Image, ImageSpec, ImageWriter};
+use crate::manifest::{Image, ImageSpec, ImageWriter, ListEntry};
 use crate::rows::{IMAGES_MAX, NOTE_BYTES_MAX, PointRow};
 use crate::segment::{RecordPlace, SegmentWriter};
 use crate::store::{Committed, Core, Store};
 
 /// Free space is asked for again after so many bytes.
 const SPACE_CHECK_BYTES: u64 = 16 << 20;
+
+/// References that a commit checks at once.
+const WINDOW: usize = 4096;
 
 /// What a commit says of its point.
 #[derive(Clone, Debug)]
@@ -43,8 +45,10 @@ pub struct PointSpec {
 
 /// One writer's work for one tenant. Dropped without a commit, it leaves nothing behind.
 pub struct Session {
-    core: Arc<Core>,
+    pub(crate) core: Arc<Core>,
     tenant: TenantId,
+    /// Its number in this opening of the store.
+    number: u64,
     writer: Option<SegmentWriter>,
     /// Segments of this session, the open one included.
     segments: Vec<u32>,
@@ -64,6 +68,7 @@ impl Store {
         Ok(Session {
             core: Arc::clone(&self.core),
             tenant,
+            number: self.core.next_session.fetch_add(1, Ordering::Relaxed),
             writer: None,
             segments: Vec::new(),
             unchecked_bytes: SPACE_CHECK_BYTES,
@@ -117,9 +122,10 @@ impl Session {
         let mut decoded = None;
         let mut n_stored = 0;
         let mut seen = BTreeSet::new();
-        for (slot, row) in (0_u8..=255).zip(group.table()) {
+        let keys: Vec<Key> = group.table().iter().map(|row| row.key).collect();
+        let places = self.find_many(group.form(), &keys)?;
+        for ((slot, row), found) in (0_u8..=255).zip(group.table()).zip(places) {
             let is_twice = !seen.insert(row.key);
-            let found = self.core.find(self.tenant, group.form(), &row.key)?;
             if !is_twice && found.is_none() {
                 continue;
             }
@@ -142,8 +148,9 @@ impl Session {
     }
 
     fn append_new(&mut self, group: &CheckedGroup) -> Result<(), StoreError> {
-        if self.writer.as_ref().is_some_and(|writer| writer.bytes() >= SEGMENT_BYTES_MAX) {
+        if self.writer.as_ref().is_some_and(|writer| writer.is_full(&self.core.settings)) {
             self.close_writer()?;
+            self.core.spill(self.tenant, self.number, &self.segments);
         }
         let place = &self.core.place;
         let writer = match &mut self.writer {
@@ -199,13 +206,28 @@ impl Session {
     /// # Errors
     /// The disk's; the session is then ended, and the store stops writing.
     pub fn barrier(&mut self) -> Result<(), StoreError> {
+        let segments = self.segments.clone();
+        self.sync(&segments).map(|_| ())
+    }
+
+    /// Makes segments durable, also another session's: number, durable bytes, closed. Those that
+    /// are committed are durable already and left out.
+    pub(crate) fn sync(&mut self, segments: &[u32]) -> Result<Vec<(u32, u64, bool)>, StoreError> {
         self.check_alive()?;
-        let synced = self.core.sync_segments(&self.segments);
+        let synced = self.core.sync_segments(segments);
         if synced.is_err() {
             self.is_ended = true;
             self.core.poison();
         }
-        synced.map(|_| ())
+        synced
+    }
+
+    pub(crate) const fn number(&self) -> u64 {
+        self.number
+    }
+
+    pub(crate) fn segments(&self) -> &[u32] {
+        &self.segments
     }
 
     /// Begins an image. With a parent point, whose image of the same volume is inherited, the list
@@ -271,19 +293,16 @@ impl Session {
         let mut segments = BTreeSet::new();
         for image in &images {
             let form = if image.row.is_encrypted { Form::Encrypted } else { Form::Plain };
+            let mut window = Vec::with_capacity(WINDOW);
             image.references(|entry| {
-                let place = self.core.find(self.tenant, form, &entry.key)?;
-                let unknown = StoreError::UnknownRecord { key: entry.key, offset: entry.offset };
-                let place = place.ok_or(unknown)?;
-                if place.raw_bytes != entry.length {
-                    return Err(StoreError::BadList(format!(
-                        "the record at {} has {} bytes, the list says {}",
-                        entry.offset, place.raw_bytes, entry.length
-                    )));
+                window.push(entry);
+                if window.len() == WINDOW {
+                    self.check_references(form, &window, &mut segments)?;
+                    window.clear();
                 }
-                segments.insert(place.segment);
                 Ok(())
             })?;
+            self.check_references(form, &window, &mut segments)?;
         }
         let row = PointRow {
             agent: spec.agent.to_bytes(),
@@ -305,6 +324,30 @@ impl Session {
         let committed = self.core.commit(request)?;
         self.core.write_runs(self.tenant);
         Ok(committed)
+    }
+}
+
+impl Session {
+    /// Whether every record is stored with the length that the list says; notes their segments.
+    fn check_references(
+        &self,
+        form: Form,
+        entries: &[ListEntry],
+        segments: &mut BTreeSet<u32>,
+    ) -> Result<(), StoreError> {
+        let keys: Vec<Key> = entries.iter().map(|entry| entry.key).collect();
+        for (entry, place) in entries.iter().zip(self.find_many(form, &keys)?) {
+            let unknown = || StoreError::UnknownRecord { key: entry.key, offset: entry.offset };
+            let place = place.ok_or_else(unknown)?;
+            if place.raw_bytes != entry.length {
+                return Err(StoreError::BadList(format!(
+                    "the record at {} has {} bytes, the list says {}",
+                    entry.offset, place.raw_bytes, entry.length
+                )));
+            }
+            segments.insert(place.segment);
+        }
+        Ok(())
     }
 }
 
@@ -333,7 +376,7 @@ impl Drop for Session {
         if self.core.check_writable().is_err() {
             return;
         }
-        let orphans = {
+        {
             let mut index = self.core.index.write().unwrap_or_else(PoisonError::into_inner);
             let index = index.entry(self.tenant).or_default();
             index.n_sessions = index.n_sessions.saturating_sub(1);
@@ -342,18 +385,7 @@ impl Drop for Session {
             if index.n_sessions > 0 {
                 return;
             }
-            let mut orphans = std::mem::take(&mut index.orphans);
-            orphans.retain(|number| {
-                self.core.segment(*number).is_some_and(|segment| segment.bytes_committed() == 0)
-            });
-            index.forget(&orphans);
-            orphans
-        };
-        let mut segments = self.core.segments.write().unwrap_or_else(PoisonError::into_inner);
-        for number in orphans {
-            segments.remove(&number);
-            // Opening the store removes what this cannot.
-            drop(self.core.place.remove(&self.core.place.file(Folder::Segments, number)));
         }
+        self.core.clear_orphans(self.tenant);
     }
 }

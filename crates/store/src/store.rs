@@ -2,25 +2,27 @@
 //!
 //! **Absent:** writing: see `session`, `commit` and `upkeep`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use offsite_model::{
-    AgentId, Digest, File, FileSystem, ImageId, Key, Luck, PointId, TenantId, Timestamp, VolumeId,
+    AgentId, Digest, File, FileSystem, ImageId, Key, Luck, PointId, SessionId, TenantId, Timestamp,
+    VolumeId,
 };
 
 use crate::catalog::{
     Catalog, CatalogError, Order, RedbCatalog, Transactions, TypedRows, TypedRowsMut,
 };
 use crate::commit::Queue;
+use crate::draft::Kept;
 use crate::error::StoreError;
 use crate::group::{CheckedGroup, DecodedGroup, Form};
-use crate::index::run::RunError;
-use crate::index::{TenantIndex, find_in_runs};
+use crate::index::TenantIndex;
 use crate::journal::{Journal, START};
-use crate::layout::{Folder, Place};
+use crate::layout::Place;
+use crate::lookup::Trails;
 use crate::manifest::Image;
 use crate::recover;
 use crate::rows::{
@@ -42,11 +44,20 @@ pub struct Settings {
     pub recent_records_max: usize,
     /// Free bytes that ingest leaves to commits and deletions.
     pub reserve_bytes: u64,
+    /// Bytes at which a segment is closed; at most 1 GiB.
+    pub segment_bytes: u64,
+    /// Records at which a segment is closed: their places are in memory until then.
+    pub segment_records: u32,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { recent_records_max: 1 << 17, reserve_bytes: 64 << 20 }
+        Self {
+            recent_records_max: 1 << 17,
+            reserve_bytes: 64 << 20,
+            segment_bytes: 128 << 20,
+            segment_records: 1 << 16,
+        }
     }
 }
 
@@ -156,6 +167,10 @@ pub(crate) struct Core {
     /// Held through steps 2 to 5 of a commit.
     pub(crate) journal: Mutex<Journal>,
     pub(crate) queue: Queue,
+    pub(crate) trails: Mutex<Trails>,
+    pub(crate) drafts: Mutex<BTreeMap<SessionId, Kept>>,
+    /// The number of the next session; 0 stands for none.
+    pub(crate) next_session: AtomicU64,
     /// Held while runs are written or merged.
     pub(crate) upkeep: Mutex<()>,
     pub(crate) is_poisoned: AtomicBool,
@@ -223,7 +238,8 @@ impl Store {
         self.core.id
     }
 
-    /// The store's catalog, for tables of the caller's own; names that begin with `store.` are ours.
+    /// The store's catalog, for tables of the caller's own; names that begin with `store.` are
+    /// ours.
     #[must_use]
     pub fn catalog(&self) -> &dyn Catalog {
         &self.core.catalog
@@ -432,6 +448,14 @@ impl Core {
         lock(&self.alarms).push(alarm);
     }
 
+    /// As [`Core::alarm`], unless it is there already.
+    pub(crate) fn alarm_once(&self, alarm: Alarm) {
+        let mut alarms = lock(&self.alarms);
+        if !alarms.contains(&alarm) {
+            alarms.push(alarm);
+        }
+    }
+
     pub(crate) fn point_row(
         &self,
         tenant: TenantId,
@@ -470,7 +494,11 @@ impl Core {
     }
 
     /// The segment of this number if it is this tenant's.
-    fn segment_of(&self, tenant: TenantId, number: u32) -> Result<Arc<Segment>, StoreError> {
+    pub(crate) fn segment_of(
+        &self,
+        tenant: TenantId,
+        number: u32,
+    ) -> Result<Arc<Segment>, StoreError> {
         let found = self.segment(number).filter(|segment| segment.tenant == tenant);
         found.ok_or_else(|| StoreError::Damaged(format!("segment {number:08x} is missing")))
     }
@@ -481,64 +509,5 @@ impl Core {
         if segments.len() > OPEN_SEGMENTS_MAX {
             segments.values().for_each(|segment| segment.let_go());
         }
-    }
-
-    pub(crate) fn find(
-        &self,
-        tenant: TenantId,
-        form: Form,
-        key: &Key,
-    ) -> Result<Option<RecordPlace>, StoreError> {
-        let key = (*key, form);
-        // A dropped run leaves one fewer, so this ends.
-        loop {
-            let runs = {
-                let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
-                let Some(tenant) = index.get(&tenant) else { return Ok(None) };
-                if let Some(place) = tenant.recent.get(&key) {
-                    return Ok(Some(*place));
-                }
-                Arc::clone(&tenant.runs)
-            };
-            match find_in_runs(&runs, &key) {
-                Ok(found) => return Ok(found),
-                Err((number, RunError::Damaged)) => self.drop_run(tenant, number)?,
-                Err((number, RunError::Io(error))) => {
-                    return Err(StoreError::io(format!("read key run {number:08x}"))(error));
-                }
-            }
-        }
-    }
-
-    /// Replaces a run that cannot be believed by what its segments say.
-    pub(crate) fn drop_run(&self, tenant: TenantId, number: u32) -> Result<(), StoreError> {
-        let covered = {
-            let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
-            let run = index.get(&tenant).and_then(|tenant| {
-                tenant.runs.iter().find(|run| run.number == number).map(Arc::clone)
-            });
-            match run {
-                Some(run) => run.covered.iter().copied().collect::<BTreeSet<_>>(),
-                // Somebody else was faster.
-                None => return Ok(()),
-            }
-        };
-        let mut records = Vec::new();
-        for segment in covered {
-            let segment = self.segment_of(tenant, segment)?;
-            let contents = segment
-                .contents(&self.place)
-                .map_err(StoreError::io(format!("read segment {:08x}", segment.number)))?;
-            records.extend(contents.records);
-        }
-        let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
-        let tenant = index.entry(tenant).or_default();
-        for (key, form, place) in records {
-            tenant.add((key, form), place);
-        }
-        tenant.remove_run(number);
-        drop(index);
-        self.alarm(Alarm::RunDropped { run: number });
-        self.place.remove(&self.place.file(Folder::Runs, number))
     }
 }

@@ -1,12 +1,15 @@
-//! The store under power cuts, process deaths, failing disks and rot, against a model that is a map.
+//! The store under power cuts, process deaths, failing disks and rot, against a model that is a
+//! map.
 //!
-//! Test names carry the row of the requirements they show. Sizes are CI sizes; `OFFSITE_SEEDS` raises
-//! the number of seeds of the power-cut test, `OFFSITE_SEED` begins elsewhere.
+//! Test names carry the row of the requirements they show. Sizes are CI sizes; `OFFSITE_SEEDS`
+//! raises the number of seeds of the power-cut test, `OFFSITE_SEED` begins elsewhere.
 
 mod commit;
 mod crash;
 mod damage;
+mod drafts;
 mod index;
 mod lists;
+mod memory;
 mod model;
 mod scene;

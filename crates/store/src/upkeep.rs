@@ -2,18 +2,30 @@
 //!
 //! A run that cannot be written is an alarm and nothing else: its records stay in memory and
 //! would be read from their segments at the next opening.
+//!
+//! So that a commit of any size needs little memory, a session's records are spilled while it
+//! goes on, into *provisional* runs: they have a temporary name, which no opening believes, and
+//! get their real one when everything they cover is committed.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use offsite_model::TenantId;
 
 use crate::error::StoreError;
 use crate::index::IndexKey;
-use crate::index::run::{self, Run, RunError};
+use crate::index::run::{self, PUBLISHED, Plan, Run, RunError};
 use crate::layout::Folder;
 use crate::segment::RecordPlace;
 use crate::store::{Alarm, Core, lock};
+
+/// Runs are not merged beyond so many entries: the filter of a run is built in memory, 12 bits a
+/// key.
+const RUN_ENTRIES_MAX: u64 = 1 << 25;
+
+/// The owner of provisional runs of what drafts kept through a crash.
+const RECOVERED: u64 = u64::MAX;
 
 /// What a run may be written of.
 struct Ripe {
@@ -22,21 +34,60 @@ struct Ripe {
 }
 
 impl Core {
-    /// Writes a run when enough records have gathered, and merges runs that have grown alike.
+    /// Publishes what has been committed, writes a run when enough records have gathered, and
+    /// merges runs that have grown alike.
     pub(crate) fn write_runs(&self, tenant: TenantId) {
         let _upkeep = lock(&self.upkeep);
-        if let Err(error) = self.write_recent(tenant).and_then(|()| self.merge_runs(tenant)) {
+        self.write_runs_alone(tenant);
+    }
+
+    /// As [`Core::write_runs`], by one who holds `upkeep`.
+    pub(crate) fn write_runs_alone(&self, tenant: TenantId) {
+        let written = self
+            .publish_runs(tenant)
+            .and_then(|()| {
+                self.write_recent(tenant, PUBLISHED, &|number| {
+                    self.segment(number).is_some_and(|segment| {
+                        segment.is_closed() && segment.bytes_committed() >= segment.bytes()
+                    })
+                })
+            })
+            .and_then(|()| self.merge_runs(tenant, PUBLISHED));
+        if let Err(error) = written {
             self.alarm(Alarm::RunNotWritten { cause: error.to_string() });
         }
     }
 
-    fn write_recent(&self, tenant: TenantId) -> Result<(), StoreError> {
-        let Some(Ripe { covered, records }) = self.ripe(tenant) else { return Ok(()) };
+    /// Moves records of a session's closed segments from memory into a provisional run.
+    pub(crate) fn spill(&self, tenant: TenantId, session: u64, segments: &[u32]) {
+        let _upkeep = lock(&self.upkeep);
+        let is_ripe = |number: u32| {
+            segments.contains(&number)
+                && self.segment(number).is_some_and(|segment| segment.is_closed())
+        };
+        self.spill_alone(tenant, session, &is_ripe);
+    }
+
+    fn spill_alone(&self, tenant: TenantId, owner: u64, is_ripe: &dyn Fn(u32) -> bool) {
+        let spilled =
+            self.write_recent(tenant, owner, is_ripe).and_then(|()| self.merge_runs(tenant, owner));
+        if let Err(error) = spilled {
+            self.alarm(Alarm::RunNotWritten { cause: error.to_string() });
+        }
+    }
+
+    fn write_recent(
+        &self,
+        tenant: TenantId,
+        owner: u64,
+        is_ripe: &dyn Fn(u32) -> bool,
+    ) -> Result<(), StoreError> {
+        let Some(Ripe { covered, records }) = self.ripe(tenant, is_ripe) else { return Ok(()) };
         let number = self.number()?;
-        let n = records.len() as u64;
-        let entries = records.into_iter().map(Ok);
-        let covered: Vec<u32> = covered.into_iter().collect();
-        let run = run::write(&self.place, number, self.id, tenant, &covered, n, entries)
+        let n_max = records.len() as u64;
+        let list: Vec<u32> = covered.iter().copied().collect();
+        let plan = Plan { number, store: self.id, tenant, covered: &list, n_max, owner };
+        let run = run::write(&self.place, &plan, records.into_iter().map(Ok))
             .map_err(|error| run_error(number, error))?;
         let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
         let index = index.entry(tenant).or_default();
@@ -45,43 +96,62 @@ impl Core {
         Ok(())
     }
 
-    /// The records of segments that are closed and committed, when there are enough of them.
-    fn ripe(&self, tenant: TenantId) -> Option<Ripe> {
+    /// The records of ripe segments, when there are enough of them to be worth a file.
+    fn ripe(&self, tenant: TenantId, is_ripe: &dyn Fn(u32) -> bool) -> Option<Ripe> {
         let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
         let recent = &index.get(&tenant)?.recent;
         if recent.len() < self.settings.recent_records_max {
             return None;
         }
         let all: BTreeSet<u32> = recent.values().map(|place| place.segment).collect();
-        let is_ripe = |number: &u32| {
-            self.segment(*number).is_some_and(|segment| {
-                segment.is_closed() && segment.bytes_committed() >= segment.bytes()
-            })
-        };
-        let covered: BTreeSet<u32> = all.into_iter().filter(is_ripe).collect();
+        let covered: BTreeSet<u32> = all.into_iter().filter(|number| is_ripe(*number)).collect();
         let records = recent.iter().filter(|(_, place)| covered.contains(&place.segment));
         let records: Vec<_> = records.map(|(key, place)| (*key, *place)).collect();
-        (!records.is_empty()).then_some(Ripe { covered, records })
+        // Another session may hold most of what has gathered; a run of a few would be a waste.
+        let is_enough = records.len().saturating_mul(4) >= self.settings.recent_records_max;
+        (!records.is_empty() && is_enough).then_some(Ripe { covered, records })
     }
 
-    /// Merges the two newest runs while the newer is at least half as large as the older.
-    fn merge_runs(&self, tenant: TenantId) -> Result<(), StoreError> {
+    fn runs(&self, tenant: TenantId) -> Arc<Vec<Arc<Run>>> {
+        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+        index.get(&tenant).map(|index| Arc::clone(&index.runs)).unwrap_or_default()
+    }
+
+    /// Gives provisional runs their names where everything they cover is committed by now.
+    fn publish_runs(&self, tenant: TenantId) -> Result<(), StoreError> {
+        for run in self.runs(tenant).iter().filter(|run| run.owner() != PUBLISHED) {
+            let is_committed = run.covered.iter().all(|number| {
+                self.segment(*number)
+                    .is_some_and(|segment| segment.bytes_committed() >= segment.bytes())
+            });
+            if is_committed {
+                run.publish(&self.place).map_err(|error| run_error(run.number, error))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Merges the two newest runs of an owner while the newer is at least half as large as the
+    /// older.
+    fn merge_runs(&self, tenant: TenantId, owner: u64) -> Result<(), StoreError> {
         loop {
-            let runs = {
-                let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
-                index.get(&tenant).map(|index| Arc::clone(&index.runs)).unwrap_or_default()
-            };
+            let runs = self.runs(tenant);
+            let is_whole = |run: &&Arc<Run>| !run.is_doubtful.load(Ordering::Acquire);
+            let runs = runs.iter().filter(|run| run.owner() == owner).filter(is_whole);
+            let runs: Vec<_> = runs.collect();
             let [.., older, newer] = &runs[..] else { return Ok(()) };
-            if newer.n_entries * 2 < older.n_entries {
+            let is_alike = newer.n_entries * 2 >= older.n_entries;
+            if !is_alike || older.n_entries + newer.n_entries > RUN_ENTRIES_MAX {
                 return Ok(());
             }
-            self.merge_pair(tenant, older, newer)?;
+            self.merge_pair(tenant, owner, older, newer)?;
         }
     }
 
     fn merge_pair(
         &self,
         tenant: TenantId,
+        owner: u64,
         older: &Arc<Run>,
         newer: &Arc<Run>,
     ) -> Result<(), StoreError> {
@@ -90,9 +160,9 @@ impl Core {
         let n_max = older.n_entries + newer.n_entries;
         let number = self.number()?;
         let pair = [Arc::clone(older), Arc::clone(newer)];
-        let merged =
-            run::write(&self.place, number, self.id, tenant, &covered, n_max, run::merge(&pair))
-                .map_err(|error| run_error(number, error))?;
+        let plan = Plan { number, store: self.id, tenant, covered: &covered, n_max, owner };
+        let merged = run::write(&self.place, &plan, run::merge(&pair))
+            .map_err(|error| run_error(number, error))?;
         {
             let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
             let index = index.entry(tenant).or_default();
@@ -101,9 +171,157 @@ impl Core {
             Arc::make_mut(&mut index.runs).push(Arc::new(merged));
         }
         for run in pair {
-            self.place.remove(&self.place.file(Folder::Runs, run.number))?;
+            self.place.remove(&run.path(&self.place))?;
         }
         Ok(())
+    }
+
+    /// Reads segments into the index again, run by run, so that memory stays bounded. The caller
+    /// holds `upkeep`.
+    pub(crate) fn read_segments(
+        &self,
+        tenant: TenantId,
+        segments: impl IntoIterator<Item = u32>,
+    ) -> Result<(), StoreError> {
+        for number in segments {
+            let segment = self.segment_of(tenant, number)?;
+            let contents = match segment.contents(&self.place) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                other => other.map_err(StoreError::io(format!("read segment {number:08x}")))?,
+            };
+            if !contents.is_whole {
+                self.alarm_once(Alarm::SegmentDamaged { segment: number });
+            }
+            let is_full = {
+                let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+                let index = index.entry(tenant).or_default();
+                for (key, form, place) in contents.records {
+                    index.add((key, form), place);
+                }
+                index.recent.len() >= self.settings.recent_records_max
+            };
+            segment.let_go();
+            if is_full {
+                self.write_runs_alone(tenant);
+                // What only drafts keep is spilled as their sessions would have done.
+                self.spill_alone(tenant, RECOVERED, &|number| {
+                    self.segment(number).is_some_and(|segment| segment.is_closed())
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Replaces a run that cannot be believed by what its segments say.
+    pub(crate) fn drop_run(&self, tenant: TenantId, number: u32) -> Result<(), StoreError> {
+        let _upkeep = lock(&self.upkeep);
+        // None when somebody else was faster.
+        let Some(run) = self.runs(tenant).iter().find(|run| run.number == number).cloned() else {
+            return Ok(());
+        };
+        run.is_doubtful.store(true, Ordering::Release);
+        self.alarm(Alarm::RunDropped { run: number });
+        self.read_segments(tenant, run.covered.iter().copied())?;
+        {
+            let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+            index.entry(tenant).or_default().remove_run(number);
+        }
+        self.place.remove(&run.path(&self.place))
+    }
+
+    /// Removes the segments of sessions that ended without a commit, once the tenant has no session
+    /// left that may have been told of their records.
+    pub(crate) fn clear_orphans(&self, tenant: TenantId) {
+        let _upkeep = lock(&self.upkeep);
+        let (gone, runs) = {
+            let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+            let Some(index) = index.get(&tenant) else { return };
+            if index.n_sessions > 0 {
+                return;
+            }
+            let orphans = index.orphans.iter().copied();
+            let kept = self.kept_segments();
+            let gone: BTreeSet<u32> = orphans
+                .filter(|number| self.is_uncommitted(*number) && !kept.contains(number))
+                .collect();
+            (gone, Arc::clone(&index.runs))
+        };
+        let touches = |run: &&Arc<Run>| run.covered.iter().any(|number| gone.contains(number));
+        let mut replaced = Vec::new();
+        for run in runs.iter().filter(touches) {
+            match self.without(tenant, run, &gone) {
+                Ok(rest) => replaced.push((Arc::clone(run), rest)),
+                Err(error) => {
+                    // The segments stay, so its answers stay true; the next session's end tries
+                    // again.
+                    self.alarm(Alarm::RunNotWritten { cause: error.to_string() });
+                    return;
+                }
+            }
+        }
+        {
+            let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+            let index = index.entry(tenant).or_default();
+            // A session that has begun meanwhile may count on them.
+            let kept = self.kept_segments();
+            if index.n_sessions > 0
+                || gone.iter().any(|number| kept.contains(number))
+                || !gone.iter().all(|number| self.is_uncommitted(*number))
+            {
+                for rest in replaced.into_iter().filter_map(|(_, rest)| rest) {
+                    drop(self.place.remove(&rest.path(&self.place)));
+                }
+                return;
+            }
+            index.orphans.retain(|number| kept.contains(number));
+            index.forget(&gone);
+            for (run, rest) in &mut replaced {
+                index.remove_run(run.number);
+                Arc::make_mut(&mut index.runs).extend(rest.take().map(Arc::new));
+            }
+        }
+        for (run, _) in replaced {
+            drop(self.place.remove(&run.path(&self.place)));
+        }
+        {
+            let mut segments = self.segments.write().unwrap_or_else(PoisonError::into_inner);
+            for number in &gone {
+                segments.remove(number);
+                // Opening the store removes what this cannot.
+                drop(self.place.remove(&self.place.file(Folder::Segments, *number)));
+            }
+        }
+        // What is left of the provisional runs is committed.
+        if !gone.is_empty() {
+            self.write_runs_alone(tenant);
+        }
+    }
+
+    fn is_uncommitted(&self, number: u32) -> bool {
+        self.segment(number).is_some_and(|segment| segment.bytes_committed() == 0)
+    }
+
+    /// A provisional run again, without the segments that go; none when nothing is left.
+    fn without(
+        &self,
+        tenant: TenantId,
+        run: &Run,
+        gone: &BTreeSet<u32>,
+    ) -> Result<Option<Run>, StoreError> {
+        let covered: Vec<u32> =
+            run.covered.iter().copied().filter(|number| !gone.contains(number)).collect();
+        if covered.is_empty() {
+            return Ok(None);
+        }
+        let number = self.number()?;
+        let (n_max, owner) = (run.n_entries, run.owner());
+        let plan = Plan { number, store: self.id, tenant, covered: &covered, n_max, owner };
+        let entries = run.entries().filter(|entry| match entry {
+            Ok((_, place)) => !gone.contains(&place.segment),
+            Err(_) => true,
+        });
+        let rest = run::write(&self.place, &plan, entries);
+        rest.map(Some).map_err(|error| run_error(number, error))
     }
 }
 

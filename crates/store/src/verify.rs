@@ -62,7 +62,8 @@ impl Store {
     /// Reads the whole store. `progress` is told the bytes of segments read so far and in all.
     ///
     /// # Errors
-    /// Only what keeps verify from going on: the catalog's errors. What is damaged is in the report.
+    /// Only what keeps verify from going on: the catalog's errors. What is damaged is in the
+    /// report.
     pub fn verify(&self, progress: &mut dyn FnMut(u64, u64)) -> Result<VerifyReport, StoreError> {
         let mut walk = Walk::default();
         let segments: Vec<Arc<Segment>> = {

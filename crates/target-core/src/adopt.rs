@@ -1,8 +1,9 @@
 //! Adoption: a source that lost its key comes back under a new one.
 //!
-//! A core id is a claim that anybody can make, so a new key that claims to be a source is a new source and gets nothing of
-//! the old one. Only when two persons agree does the request's key take the old pairing's place: the old key is revoked,
-//! and the request is accepted under the same id, tenant, storage, system and grants, all in one transaction.
+//! A core id is a claim that anybody can make, so a new key that claims to be a source is a new
+//! source and gets nothing of the old one. Only when two persons agree does the request's key take
+//! the old pairing's place: the old key is revoked, and the request is accepted under the same id,
+//! tenant, storage, system and grants, all in one transaction.
 //!
 //! **Absent:** the agreement itself (`approvals`).
 
@@ -156,7 +157,8 @@ impl Target {
         new.place = Some(place);
         let (row, turned) = self.stepped(new, Input::Decide(decision))?;
         outcomes.push(self.keep(step, by, row, turned)?);
-        // A machine answers a refusal instead of failing: a locked or lapsed request is not adopted.
+        // A machine answers a refusal instead of failing: a locked or lapsed request is not
+        // adopted.
         let is_accepted = matches!(
             step.peer(number)?.as_ref().map(|row| row.machine.stage()),
             Some(Stage::AwaitIssued(_))

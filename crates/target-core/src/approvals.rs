@@ -7,10 +7,10 @@
 //!              └──────► lapsed     nobody agreed within a day
 //! ```
 //!
-//! A pending action carries a digest of exactly what will happen: the action itself and the facts it will meet. The second
-//! person sends the digest of what he saw; if either the action or the facts changed in between, consent must be asked anew.
-//! A second person is somebody else: not the first, not under a token that the first made, not with an account that the
-//! first made.
+//! A pending action carries a digest of exactly what will happen: the action itself and the facts
+//! it will meet. The second person sends the digest of what he saw; if either the action or the
+//! facts changed in between, consent must be asked anew. A second person is somebody else: not the
+//! first, not under a token that the first made, not with an account that the first made.
 //!
 //! **Absent:** what compliance locks forbid; no number of persons agrees that away (C-03).
 
@@ -298,12 +298,13 @@ pub enum Answer {
     Refuse,
 }
 
-/// A second person's answer; agreement does the act in this transaction. An adoption is done by the caller, in the same
-/// transaction, since it moves machines of the register.
+/// A second person's answer; agreement does the act in this transaction. An adoption is done by the
+/// caller, in the same transaction, since it moves machines of the register.
 ///
 /// # Errors
-/// `request_unknown` for no such approval, `forbidden` for the same person, `request_expired` after a day,
-/// `already_resolved` for a second answer, `request_changed` where the digest is not that of what would happen now.
+/// `request_unknown` for no such approval, `forbidden` for the same person, `request_expired` after
+/// a day, `already_resolved` for a second answer, `request_changed` where the digest is not that of
+/// what would happen now.
 pub fn answer(
     rows: &mut dyn RowsMut,
     deed: &Deed<'_>,
@@ -361,7 +362,8 @@ fn check_second_person(
     if !is_other || is_made_by_first {
         return Err(Failure::refused(
             ErrorCode::Forbidden,
-            "a second person must agree: an administrator or officer other than the one who began it",
+            "a second person must agree: an administrator or officer other than the one who began \
+                it",
         ));
     }
     Ok(())

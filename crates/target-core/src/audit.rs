@@ -1,9 +1,10 @@
 //! The audit log: entries that are only ever added, each chained to the one before by its digest.
 //!
-//! An entry is written in the same transaction as what it tells ([`record`] takes the open transaction), so there is no
-//! deed without its entry and no entry without its deed. [`verify`] names the first bad entry. The head (count and digest of the
-//! newest entry) is a row of its own with room for a signature; until heads are signed and sent to paired sources, whoever
-//! can write the catalog file can rewrite the whole chain.
+//! An entry is written in the same transaction as what it tells ([`record`] takes the open
+//! transaction), so there is no deed without its entry and no entry without its deed. [`verify`]
+//! names the first bad entry. The head (count and digest of the newest entry) is a row of its own
+//! with room for a signature; until heads are signed and sent to paired sources, whoever can write
+//! the catalog file can rewrite the whole chain.
 //!
 //! **Absent:** any way to change or remove an entry; the clock.
 
@@ -237,8 +238,8 @@ pub fn head<R: Rows + ?Sized>(rows: &R) -> Result<Head, CatalogError> {
     Ok(rows.value(HEAD, HEAD_KEY)?.unwrap_or_default())
 }
 
-/// At most `n_max` of the newest entries that lie in these tenants' scope, newest first. What concerns the target as a whole is
-/// shown to the unbounded alone.
+/// At most `n_max` of the newest entries that lie in these tenants' scope, newest first. What
+/// concerns the target as a whole is shown to the unbounded alone.
 ///
 /// # Errors
 /// What the catalog says.
@@ -355,7 +356,8 @@ impl Walk {
             None => {}
         }
         if head.n_entries != self.n_entries {
-            // Cut short: the first one that is missing; grown past its head: the first one too many.
+            // Cut short: the first one that is missing; grown past its head: the first one too
+            // many.
             return Some(head.n_entries.min(self.n_entries));
         }
         (!fits).then(|| self.n_entries.saturating_sub(1))

@@ -1,12 +1,15 @@
 //! Who may do what: the authorisation table as data, and the one function that reads it.
 //!
-//! The table stands in `docs/security.md`; a test copies it as text and runs every cell, denied ones included. What the
-//! table does not grant is refused. "Not yours" and "not there" are the same answer: [`Why::NotThere`].
+//! The table stands in `docs/security.md`; a test copies it as text and runs every cell, denied
+//! ones included. What the table does not grant is refused. "Not yours" and "not there" are the
+//! same answer: [`Why::NotThere`].
 //!
-//! The gate asks once with [`Object::Unnamed`], before a byte of the body is read: may this caller do this to anything at
-//! all? The handler asks again once it knows the object. Lists are filtered by [`sees`].
+//! The gate asks once with [`Object::Unnamed`], before a byte of the body is read: may this caller
+//! do this to anything at all? The handler asks again once it knows the object. Lists are filtered
+//! by [`sees`].
 //!
-//! **Absent:** compliance locks (they bind everybody and are the store's), rate limits, credentials.
+//! **Absent:** compliance locks (they bind everybody and are the store's), rate limits,
+//! credentials.
 
 use offsite_model::{CoreId, TenantId, UserId};
 use offsite_proto::endpoint::Action;
@@ -136,8 +139,8 @@ impl Verdict {
         matches!(self, Self::Granted(_))
     }
 
-    /// The terms, or the refusal: `forbidden`, or `unknown` with this sentence, which must be the one used for things
-    /// that do not exist.
+    /// The terms, or the refusal: `forbidden`, or `unknown` with this sentence, which must be the
+    /// one used for things that do not exist.
     ///
     /// # Errors
     /// The refusal.
@@ -280,7 +283,8 @@ pub fn permits(principal: &Principal, action: Action, object: &Object) -> Verdic
     Verdict::Granted(grant)
 }
 
-/// Whether a list may show this to the caller: the tenant predicate of every query, and one's own things.
+/// Whether a list may show this to the caller: the tenant predicate of every query, and one's own
+/// things.
 #[must_use]
 pub fn sees(principal: &Principal, object: &Object) -> bool {
     match principal {

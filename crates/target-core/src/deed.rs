@@ -1,4 +1,5 @@
-//! What every act of an operator carries: who, when, and the luck from which ids and secrets are drawn.
+//! What every act of an operator carries: who, when, and the luck from which ids and secrets are
+//! drawn.
 
 use offsite_model::{Luck, TenantId, Timestamp};
 use offsite_store::catalog::{CatalogError, RowsMut};

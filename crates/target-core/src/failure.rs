@@ -1,7 +1,7 @@
 //! Why an act did not happen: refused, or the catalog failed.
 //!
-//! Everything that changes rows returns this, so that one transaction can hold an act, its audit entry and the reason why
-//! neither took place.
+//! Everything that changes rows returns this, so that one transaction can hold an act, its audit
+//! entry and the reason why neither took place.
 
 use offsite_proto::error::{ErrorCode, Refusal};
 use offsite_store::catalog::CatalogError;

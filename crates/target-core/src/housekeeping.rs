@@ -15,6 +15,8 @@ use crate::target::off_runtime;
 
 /// How often the housekeeping looks by itself.
 const ROUND: Span = Span::from_secs(15);
+/// How often sessions are asked whether time has done something.
+const TICK: Span = Span::from_secs(1);
 /// Rounds between two writings of when sources were last heard of.
 const ROUNDS_PER_WRITING: u32 = 20;
 
@@ -30,6 +32,9 @@ impl Target {
         if let Err(cause) = found {
             tracing::error!(%cause, "cannot look for certificates that were ordered");
         }
+        // Sessions have barriers of seconds; certificates and requests have days.
+        let ticking = self.tick_sessions();
+        tokio::pin!(ticking);
         let mut round: u32 = 0;
         loop {
             let target = Arc::clone(&self);
@@ -42,7 +47,17 @@ impl Target {
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 () = self.wake().notified() => {}
+                () = &mut ticking => {}
                 () = tokio::time::sleep(ROUND.to_std()) => {}
+            }
+        }
+    }
+
+    async fn tick_sessions(&self) {
+        loop {
+            tokio::time::sleep(TICK.to_std()).await;
+            if let Ok(replicas) = self.replicas() {
+                replicas.tick();
             }
         }
     }

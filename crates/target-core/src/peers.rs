@@ -16,7 +16,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use offsite_exchange::pairing::Rules;
-use offsite_model::{CoreId, Timestamp};
+use offsite_model::{CoreId, TenantId, Timestamp};
 use offsite_proto::operator::RequestName;
 use offsite_store::catalog::{
     Catalog, CatalogError, Order, Rows, Table, Transactions, TypedRows, TypedRowsMut, Value,
@@ -36,8 +36,11 @@ const DOOR: &[u8] = b"door";
 /// Rows read at a time.
 const PAGE: usize = 256;
 
-/// Called with each key whose connections must end at once.
-pub type OnEnd = Box<dyn Fn(&KeyThumbprint) + Send + Sync>;
+/// Called with each key whose connections must end. It notes those that are open at this moment,
+/// and gives back what ends them and no others.
+pub type OnEnd = Box<dyn Fn(&KeyThumbprint) -> Farewell + Send + Sync>;
+/// Ends the connections that were noted.
+pub type Farewell = Box<dyn FnOnce() + Send>;
 
 /// The pairing register.
 pub struct Register {
@@ -91,9 +94,15 @@ impl Register {
 
     /// Closes every connection of this key.
     pub fn close(&self, thumbprint: &KeyThumbprint) {
-        if let Some(act) = self.on_end.get() {
-            act(thumbprint);
+        if let Some(end) = self.farewell(thumbprint) {
+            end();
         }
+    }
+
+    /// What closes the connections that this key has now, and none that it opens later.
+    #[must_use]
+    pub fn farewell(&self, thumbprint: &KeyThumbprint) -> Option<Farewell> {
+        self.on_end.get().map(|act| act(thumbprint))
     }
 
     /// What this key stands for now.
@@ -330,6 +339,28 @@ fn each<T: Value>(
         }
         if is_last {
             return Ok(());
+        }
+    }
+}
+
+/// Names of the sources that still belong to a tenant.
+pub(crate) fn sources_of<R: Rows + ?Sized>(
+    rows: &R,
+    tenant: TenantId,
+) -> Result<Vec<String>, Failure> {
+    let mut names = Vec::new();
+    let mut after: Option<Vec<u8>> = None;
+    loop {
+        let page =
+            rows.scan_values::<PeerRow>(PEERS, b"", after.as_deref(), Order::Ascending, PAGE)?;
+        let Some((last, _)) = page.last() else { return Ok(names) };
+        after = Some(last.clone());
+        for (_, row) in page {
+            let is_its = row.place.as_ref().is_some_and(|place| place.tenant.0 == tenant);
+            // An ended pairing's points may still be there, so it counts until it is forgotten.
+            if is_its {
+                names.push(row.asked().host_name.clone());
+            }
         }
     }
 }

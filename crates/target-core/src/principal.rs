@@ -1,7 +1,8 @@
 //! Who is calling: the one type that every decision of this target starts from.
 //!
-//! A principal is made by the gate, from facts it has just checked against the catalog, once per request. Handlers that
-//! need the right of a source take a [`PairedPeer`], so "forgot to check" does not compile.
+//! A principal is made by the gate, from facts it has just checked against the catalog, once per
+//! request. Handlers that need the right of a source take a [`PairedPeer`], so "forgot to check"
+//! does not compile.
 //!
 //! **Absent:** the decision itself (`authority`), credentials, sockets.
 
@@ -40,8 +41,8 @@ pub enum Principal {
 
 /// A source whose key is pinned to an active pairing, as the catalog said during this very request.
 ///
-/// Invariant: made by the gate alone, after serial and key matched an active row. There is no other constructor,
-/// no `Default` and no deserialisation.
+/// Invariant: made by the gate alone, after serial and key matched an active row. There is no other
+/// constructor, no `Default` and no deserialisation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PairedPeer {
     source: CoreId,
@@ -101,8 +102,8 @@ pub struct Account {
     pub tenants: TenantScope,
     /// Whether the restore grant was given to it; asked of operators only.
     pub restore_grant: bool,
-    /// Who made the token, where it was somebody else: he holds this account's right as well, so for four-eyes rules the
-    /// two are one person.
+    /// Who made the token, where it was somebody else: he holds this account's right as well, so
+    /// for four-eyes rules the two are one person.
     pub minted_by: Option<Person>,
 }
 
@@ -139,7 +140,8 @@ impl TenantScope {
         }
     }
 
-    /// Whether what belongs to this tenant, or to none yet, is in it. What no tenant has is seen by the unbounded alone.
+    /// Whether what belongs to this tenant, or to none yet, is in it. What no tenant has is seen by
+    /// the unbounded alone.
     #[must_use]
     pub fn reaches_optional(&self, tenant: Option<TenantId>) -> bool {
         match tenant {

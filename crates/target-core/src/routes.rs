@@ -3,17 +3,21 @@
 //! **Absent:** who may call (`gate`), what comes of a call (`submit`, `accept`, `drive`).
 
 pub(crate) mod admin;
+mod catalog;
 mod health;
+mod jobs;
 mod list_a;
 mod pairing;
 mod preflight;
+mod replication;
+mod session;
 
 use std::sync::Arc;
 
 use offsite_proto::endpoint::Listener;
 use offsite_proto::operator as list_a_calls;
 use offsite_proto::pairing as calls;
-use offsite_proto::rows;
+use offsite_proto::{catalog as catalog_calls, jobs as job_calls, rows, session as session_calls};
 use offsite_transport::{RouteError, Router, Routes};
 
 use crate::Target;
@@ -41,6 +45,30 @@ impl Target {
             .on::<calls::PollResolution>(pairing::poll_resolution)
             .on::<calls::FetchCertificate>(pairing::fetch_certificate)
             .on::<calls::FetchTargetCertificate>(pairing::fetch_target_certificate)
+            .on::<catalog_calls::ListConsumedSeedDrives>(catalog::consumed_seed_drives)
+            .on::<catalog_calls::ListAgents>(catalog::agents)
+            .on::<catalog_calls::ListAgentStorageToo>(catalog::storage_too)
+            .on::<catalog_calls::ListVisibleAgentsToo>(catalog::visible_too)
+            .on::<catalog_calls::AskFreeSpace>(catalog::free_space)
+            .on::<catalog_calls::AskFreeSpaceToo>(catalog::free_space_too)
+            .on::<catalog_calls::ListOrphans>(catalog::orphans)
+            .on::<catalog_calls::ListImages>(catalog::images)
+            .on::<catalog_calls::VerifyReplication>(catalog::verify)
+            .on::<catalog_calls::ListPoints>(catalog::points)
+            .on::<catalog_calls::CountPoints>(catalog::count_points)
+            .on::<catalog_calls::ListPointsPage>(catalog::points_page)
+            .on::<catalog_calls::ListAgentsWithPoints>(catalog::agents_with_points)
+            .on::<catalog_calls::ListRepositories>(catalog::repositories)
+            .on::<job_calls::Start>(jobs::start)
+            .on::<job_calls::Sync>(jobs::sync)
+            .on::<session_calls::Open>(session::open)
+            .raw(rows::R05.id, session::offer_keys)
+            .raw(rows::R06.id, session::send_records)
+            .on::<session_calls::TransferredBlocks>(session::transferred)
+            .on::<session_calls::TransferredBlocksOfImage>(session::transferred_of_image)
+            .on::<session_calls::StartEnd>(session::start_end)
+            .on::<session_calls::AskCommitted>(session::poke)
+            .on::<session_calls::End>(session::end)
             .finish(
                 Arc::clone(self),
                 ReplicationGate::new(Arc::clone(self)),

@@ -1,6 +1,7 @@
 //! How ids stand in catalog rows: as their bytes.
 //!
-//! The model's ids do not serialise by themselves, so that none reaches a wire by accident; rows say `with = "rows::id"`.
+//! The model's ids do not serialise by themselves, so that none reaches a wire by accident; rows
+//! say `with = "rows::id"`.
 
 use offsite_model::{CoreId, RepositoryId, RequestId, TenantId, TokenId, UserId};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};

@@ -1,4 +1,5 @@
-//! What a new target holds before its first start: the default storage, and the first administrator with a token.
+//! What a new target holds before its first start: the default storage, and the first administrator
+//! with a token.
 
 use std::path::Path;
 
@@ -50,8 +51,8 @@ pub fn set_up(
         let all = TenantScope::All;
         let rights = Rights { role: Role::Administrator, tenants: all, restore_grant: true };
         let user = users::add(rows, &deed, ADMINISTRATOR, &rights, None)?;
-        // Whoever runs `init` is the first administrator, so the token counts as his own: else nobody could ever be the
-        // second person for what root begins.
+        // Whoever runs `init` is the first administrator, so the token counts as his own: else
+        // nobody could ever be the second person for what root begins.
         let himself = Principal::User(Account {
             user: user.id,
             name: user.name.clone(),

@@ -1,6 +1,7 @@
 //! Named storages of this target: where the images of sources go.
 //!
-//! The first one is made by `init` and is the default; its number is what an acceptance means when it names none.
+//! The first one is made by `init` and is the default; its number is what an acceptance means when
+//! it names none.
 //!
 //! **Absent:** what is stored, and how much: that is the store's.
 

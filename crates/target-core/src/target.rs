@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use offsite_exchange::pairing::target::Order;
 
@@ -11,12 +11,15 @@ use offsite_pki::{Authority, Certificate};
 use offsite_proto::error::{ErrorCode, Refusal};
 use offsite_proto::pairing::TargetSummary;
 use offsite_proto::version::ProtocolVersion;
-use offsite_store::catalog::{Catalog, CatalogError, RedbCatalog};
+use offsite_store::Store;
+use offsite_store::catalog::{Catalog, CatalogError, RedbCatalog, Rows, Transactions};
 use offsite_transport::Mutations;
 use tokio::sync::{Notify, Semaphore};
 
 use crate::config::Settings;
+use crate::failure::Failure;
 use crate::peers::Register;
+use crate::replicas::Replicas;
 
 /// The catalog's file name inside the data directory.
 pub(crate) const CATALOG_FILE: &str = "catalog.redb";
@@ -56,6 +59,7 @@ pub struct Target {
     orders: Mutex<VecDeque<Order>>,
     wake: Notify,
     mutations: Mutations,
+    replicas: OnceLock<Arc<Replicas>>,
 }
 
 impl Target {
@@ -95,7 +99,50 @@ impl Target {
             orders: Mutex::default(),
             wake: Notify::new(),
             mutations: Mutations::new(),
+            replicas: OnceLock::new(),
         }))
+    }
+
+    /// Keeps what sources replicate in this store, with drafts beside it. Only the first call
+    /// counts.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn keep_in(
+        &self,
+        store: Store,
+        files: Arc<dyn FileSystem>,
+        directory: &Path,
+        n_threads: usize,
+    ) -> std::io::Result<()> {
+        let (world, catalog) = (World { files, ..self.world.clone() }, Arc::clone(&self.catalog));
+        let mutations = self.mutations.clone();
+        let replicas = Replicas::open(store, world, catalog, directory, mutations, n_threads)?;
+        if self.replicas.set(replicas).is_err() {
+            tracing::warn!("the target keeps its replicas in a store already");
+        }
+        Ok(())
+    }
+
+    /// What sources replicate.
+    ///
+    /// # Errors
+    /// `repository_unavailable` while there is no store.
+    pub fn replicas(&self) -> Result<Arc<Replicas>, Refusal> {
+        self.replicas.get().cloned().ok_or_else(|| {
+            Refusal::new(ErrorCode::RepositoryUnavailable, "the target has no repository").after(30)
+        })
+    }
+
+    /// Looks at one state of the catalog.
+    ///
+    /// # Errors
+    /// What the look says, or the catalog.
+    pub(crate) fn catalog_read<T>(
+        &self,
+        look: impl FnOnce(&dyn Rows) -> Result<T, Failure>,
+    ) -> Result<T, Refusal> {
+        Ok(self.catalog.read(look)?)
     }
 
     /// Its settings.

@@ -1,7 +1,7 @@
 //! Tenants: the customers of this target. A tenant bounds deduplication, quota and sight.
 //!
-//! A quota may be set either way by one person. A lock may only be lengthened: shortening would let one stolen credential
-//! prepare a deletion (C-03), so it is refused here for everybody.
+//! A quota may be set either way by one person. A lock may only be lengthened: shortening would let
+//! one stolen credential prepare a deletion (C-03), so it is refused here for everybody.
 
 use offsite_model::{TenantId, Timestamp};
 use offsite_proto::error::ErrorCode;
@@ -74,7 +74,8 @@ pub fn add(rows: &mut dyn RowsMut, deed: &Deed<'_>, name: &str) -> Result<Tenant
     insert(rows, deed, name)
 }
 
-/// Makes a tenant for a source that gets one of its own, named after it, with a number where that name is in use.
+/// Makes a tenant for a source that gets one of its own, named after it, with a number where that
+/// name is in use.
 ///
 /// # Errors
 /// `forbidden` above the bound.

@@ -5,6 +5,7 @@ mod calls;
 mod crash;
 mod flow;
 mod matrix;
+mod replicas;
 mod requests;
 mod scene;
 mod tenants;

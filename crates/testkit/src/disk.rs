@@ -1,12 +1,12 @@
 //! A disk in memory that misbehaves by a seed, and keeps a record of every call.
 //!
 //! [`Disk`] keeps what a program sees apart from what would survive a power cut. A cut keeps, drops
-//! or tears (at 512 bytes) every write since the last sync of its file, each piece for itself, which
-//! covers every order in which a cache may write back; names that were made, changed or removed
-//! since the last sync of their directory come back as they were or as they are, each for itself.
-//! Beyond cuts: the n-th call fails once or for good, a full disk, a read-only disk, short reads,
-//! bytes that rot. A failed sync loses part of what it should have saved although it still reads
-//! back, as kernels do.
+//! or tears (at 512 bytes) every write since the last sync of its file, each piece for itself,
+//! which covers every order in which a cache may write back; names that were made, changed or
+//! removed since the last sync of their directory come back as they were or as they are, each for
+//! itself. Beyond cuts: the n-th call fails once or for good, a full disk, a read-only disk, short
+//! reads, bytes that rot. A failed sync loses part of what it should have saved although it still
+//! reads back, as kernels do.
 //!
 //! Programs reach it through [`Disk::files`]; such a mount is dead after [`Disk::power_cut`] or
 //! [`Disk::kill`], as open files of a dead process are.
@@ -17,11 +17,11 @@ mod content;
 mod dice;
 mod mount;
 mod names;
+mod state;
 mod trace;
 
-use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use offsite_model::FileSystem;
 
@@ -29,53 +29,14 @@ use content::{Content, Stored};
 use dice::Dice;
 use mount::Mount;
 use names::Names;
+pub use state::{Fault, Which};
+use state::{State, lock};
 pub use trace::{Call, Step};
-
-/// Which calls a [`Fault`] counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Which {
-    /// Everything that changes something: writes, lengths, syncs, names.
-    Changes,
-    /// Syncs of files and directories.
-    Syncs,
-    /// Reads of files.
-    Reads,
-}
-
-/// A failure to come.
-#[derive(Clone, Copy, Debug)]
-pub struct Fault {
-    /// Which calls are counted.
-    pub which: Which,
-    /// How many of them still succeed.
-    pub after: u64,
-    /// What the failing call returns.
-    pub error: io::ErrorKind,
-    /// Whether all later calls of this sort fail too.
-    pub for_good: bool,
-}
 
 /// A disk; clones are the same disk.
 #[derive(Clone)]
 pub struct Disk {
     state: Arc<Mutex<State>>,
-}
-
-struct State {
-    dice: Dice,
-    /// Raised by every cut and kill; a mount of an earlier generation is dead.
-    generation: u64,
-    files: Vec<Stored>,
-    names: Names,
-    faults: Vec<Fault>,
-    /// Changing calls left until the power fails.
-    calls_to_cut: Option<u64>,
-    bytes_max: Option<u64>,
-    is_read_only: bool,
-    has_short_reads: bool,
-    n_changes: u64,
-    n_opened: u64,
-    trace: Option<Vec<Step>>,
 }
 
 impl Disk {
@@ -249,35 +210,6 @@ impl Disk {
 
     fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
-    }
-}
-
-/// A test that panicked elsewhere does not make the disk unusable for its report.
-fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
-    state.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl State {
-    fn restart(&mut self) {
-        self.generation += 1;
-        self.calls_to_cut = None;
-        self.faults.clear();
-        for file in &mut self.files {
-            file.locked_by = None;
-        }
-    }
-
-    fn note(&mut self, call: Call) {
-        let index = self.n_changes;
-        if let Some(trace) = &mut self.trace {
-            trace.push(Step { n_changes: index, call });
-        }
-    }
-
-    fn bytes_used(&self) -> u64 {
-        let pages: u64 =
-            self.names.seen_files().map(|(_, i)| self.files[i].seen.bytes_held()).sum();
-        pages + self.names.n_seen() * content::PAGE_BYTES as u64
     }
 }
 

@@ -1,7 +1,8 @@
 //! Bodies in both directions: bounded, paced, never interpreted.
 //!
-//! A length that a peer declares is compared with the row's limit and never allocated from; memory grows
-//! with what has arrived. A body that crawls is ended, because each one holds a stream and a task.
+//! A length that a peer declares is compared with the row's limit and never allocated from; memory
+//! grows with what has arrived. A body that crawls is ended, because each one holds a stream and a
+//! task.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -16,8 +17,8 @@ use tokio::time::Instant;
 
 use crate::pulse::OpenRequest;
 
-/// Bytes of one piece of an answer. HTTP/2 keeps a piece in memory until the peer's window takes it,
-/// so this bounds what a peer that never reads can pin down, and it is large enough never to be
+/// Bytes of one piece of an answer. HTTP/2 keeps a piece in memory until the peer's window takes
+/// it, so this bounds what a peer that never reads can pin down, and it is large enough never to be
 /// counted among the small frames that peers punish.
 const PIECE_BYTES: usize = 64 << 10;
 /// Pieces between a writer of an answer and the connection.
@@ -58,8 +59,8 @@ impl BodyStream {
     /// A body of at most so many bytes.
     ///
     /// # Errors
-    /// `too_large` where the declared length is above the limit already, `bad_request` where no body
-    /// is allowed at all.
+    /// `too_large` where the declared length is above the limit already, `bad_request` where no
+    /// body is allowed at all.
     pub(crate) fn new(inner: Incoming, bytes_max: u64, pace: Pace) -> Result<Self, Refusal> {
         if inner.size_hint().lower() > bytes_max {
             return Err(above(bytes_max));

@@ -113,8 +113,8 @@ struct Lane {
     turn: Arc<Semaphore>,
 }
 
-/// The sender, lent to one exchange; given back when the answer has been read, or never, and then the
-/// connection is over.
+/// The sender, lent to one exchange; given back when the answer has been read, or never, and then
+/// the connection is over.
 #[derive(Debug)]
 struct Slot {
     lane: Arc<Lane>,
@@ -312,7 +312,8 @@ impl Caller {
 
     fn foreign(&self, status: u16) -> CallError {
         let sentence = format!(
-            "{} answered {status}, but not as Offsite does: another program listens on this port, or \
+            "{} answered {status}, but not as Offsite does: another program listens on this port, \
+                or \
              a proxy stands between",
             self.host
         );

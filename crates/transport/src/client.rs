@@ -143,8 +143,8 @@ impl Connection {
         self.caller.call::<E>(params, body, headers).await
     }
 
-    /// Sends a body as it is written, and returns when the head of the answer is there, which may be
-    /// before the body has ended. The caller bounds the answer and sets the time for it.
+    /// Sends a body as it is written, and returns when the head of the answer is there, which may
+    /// be before the body has ended. The caller bounds the answer and sets the time for it.
     ///
     /// # Errors
     /// See [`CallError`].

@@ -22,8 +22,8 @@ use crate::pulse::{Patience, Pulse};
 use crate::routes::{Arrival, Router};
 use crate::wire::Wire;
 
-/// Streams that were reset before we looked at them, and errors of the peer's on single streams, after
-/// which an HTTP/2 connection is ended: what the rapid-reset attacks are made of.
+/// Streams that were reset before we looked at them, and errors of the peer's on single streams,
+/// after which an HTTP/2 connection is ended: what the rapid-reset attacks are made of.
 const PENDING_RESETS_MAX: usize = 20;
 const ERROR_RESETS_MAX: usize = 128;
 /// The library's buffer for reading HTTP/1.1: heads are far smaller, bodies come in pieces of it.
@@ -136,8 +136,8 @@ impl Watch<'_> {
         let mut stopping = false;
         let mut looks = tokio::time::interval(self.patience.look());
         loop {
-            // The watchdog comes before the connection: one that is flooded with frames is always ready
-            // and uses up the task's budget, after which no timer would ever be seen to fire.
+            // The watchdog comes before the connection: one that is flooded with frames is always
+            // ready and uses up the task's budget, after which no timer would ever be seen to fire.
             tokio::select! {
                 biased;
                 () = self.ticket.cut.cancelled() => {

@@ -8,8 +8,8 @@
 //!                      closed                                    ▼ Operator (reserved pool)
 //! ```
 //!
-//! Whoever shows no active row shares one small pool in which the oldest gives way, so strangers can
-//! push out strangers and nobody else.
+//! Whoever shows no active row shares one small pool in which the oldest gives way, so strangers
+//! can push out strangers and nobody else.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv6Addr};
@@ -108,6 +108,19 @@ struct Inner {
 #[derive(Clone, Debug)]
 pub struct Connections(Arc<Inner>);
 
+/// Connections that are to end, as they stood at one moment ([`Connections::open_of`]).
+#[derive(Debug)]
+#[must_use = "they stay open until they are cut"]
+pub struct Condemned(Vec<CancellationToken>);
+
+impl Condemned {
+    /// Ends them at once, open streams included. Returns how many there were; those that have ended
+    /// by themselves since count too.
+    pub fn cut(self) -> usize {
+        self.0.iter().inspect(|cut| cut.cancel()).count()
+    }
+}
+
 /// One connection's place; given back when dropped.
 #[derive(Debug)]
 pub(crate) struct Ticket {
@@ -134,9 +147,15 @@ impl Connections {
     /// A pairing that ended is refused by the gate on the next request anyway; this is for what is
     /// under way.
     pub fn close(&self, key: &Thumbprint) -> usize {
+        self.open_of(key).cut()
+    }
+
+    /// The connections of this key that are open now, to be ended later: whatever it opens from
+    /// here on is not among them.
+    pub fn open_of(&self, key: &Thumbprint) -> Condemned {
         let state = self.state();
         let of_key = state.open.values().filter(|entry| entry.key.as_ref() == Some(key));
-        of_key.inspect(|entry| entry.cut.cancel()).count()
+        Condemned(of_key.map(|entry| entry.cut.clone()).collect())
     }
 
     /// How many connections are open, of whatever class.
@@ -161,8 +180,8 @@ impl Connections {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives a new connection a place among the strangers; the oldest stranger gives way when there is
-    /// none. `None` stands for the local socket, which has no address.
+    /// Gives a new connection a place among the strangers; the oldest stranger gives way when there
+    /// is none. `None` stands for the local socket, which has no address.
     pub(crate) fn admit(&self, address: Option<IpAddr>) -> Result<Ticket, Full> {
         let group = address.map(group_of);
         let policy = &self.0.policy;
@@ -191,8 +210,8 @@ impl Connections {
 }
 
 impl Ticket {
-    /// The peer's hello is there and the costly part begins. Where too many are at it, the oldest one
-    /// is ended: it waits for its peer, and an honest peer does not let us wait.
+    /// The peer's hello is there and the costly part begins. Where too many are at it, the oldest
+    /// one is ended: it waits for its peer, and an honest peer does not let us wait.
     pub(crate) fn handshake_begun(&self) {
         let mut state = self.connections.state();
         let shaking = || state.open.values().filter(|entry| entry.shaking);

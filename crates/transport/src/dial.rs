@@ -140,7 +140,8 @@ pub enum DialError {
         cause: io::Error,
     },
     /// No answer in time: as a rule a firewall, or a wrong address.
-    #[error("{target} did not answer within {} s while {stage}: wrong address, or a firewall drops the packets", within.as_secs())]
+    #[error("{target} did not answer within {} s while {stage}: wrong address, or a firewall \
+        drops the packets", within.as_secs())]
     TimedOut {
         /// Where.
         target: HostPort,
@@ -150,20 +151,23 @@ pub enum DialError {
         within: Duration,
     },
     /// The port speaks HTTP without TLS.
-    #[error("the port {} of {} speaks plain http, not https: this is not a port of a target", target.port(), target.host())]
+    #[error("the port {} of {} speaks plain http, not https: this is not a port of a \
+        target", target.port(), target.host())]
     PlainHttp {
         /// Where.
         target: HostPort,
     },
     /// The port speaks something that is no TLS.
-    #[error("the port {} of {} does not speak tls: this is not a port of a target", target.port(), target.host())]
+    #[error("the port {} of {} does not speak tls: this is not a port of a \
+        target", target.port(), target.host())]
     NotTls {
         /// Where.
         target: HostPort,
     },
     /// The host hung up during the handshake.
     #[error(
-        "{target} closed the connection during the handshake: the target is busy or stopping, or this is not a port of a target"
+        "{target} closed the connection during the handshake: the target is busy or stopping, or \
+            this is not a port of a target"
     )]
     HungUp {
         /// Where.
@@ -171,7 +175,8 @@ pub enum DialError {
     },
     /// Another key than the pinned one answered. Nothing was sent.
     #[error(
-        "{target} is not the target that was paired with: {mismatch}; the target was set up anew, or somebody stands between; nothing was sent"
+        "{target} is not the target that was paired with: {mismatch}; the target was set up anew, \
+            or somebody stands between; nothing was sent"
     )]
     PinMismatch {
         /// Where.

@@ -1,9 +1,10 @@
 //! Watches the framing of HTTP/1.1 as it arrives and ends the connection at the first doubt.
 //!
-//! The library below reads what RFC 9112 lets a lenient server read: bare line feeds, two lengths that
-//! agree, a length beside a chunked body. Whatever stands before us may read the same bytes differently,
-//! and then one request hides inside another. So nothing doubtful reaches the library: heads of
-//! exactly one reading, one length without ornaments or `chunked` alone, chunk sizes without extensions.
+//! The library below reads what RFC 9112 lets a lenient server read: bare line feeds, two lengths
+//! that agree, a length beside a chunked body. Whatever stands before us may read the same bytes
+//! differently, and then one request hides inside another. So nothing doubtful reaches the library:
+//! heads of exactly one reading, one length without ornaments or `chunked` alone, chunk sizes
+//! without extensions.
 //!
 //! **Absent:** any change to the bytes. This only ever says no.
 

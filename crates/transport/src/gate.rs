@@ -1,7 +1,7 @@
 //! The door before every handler: it turns an origin and its headers into a principal, or refuses.
 //!
-//! It is asked on every request, before one byte of the body is read, so that revocation bites on open
-//! connections too and nobody who may not call can make us parse anything.
+//! It is asked on every request, before one byte of the body is read, so that revocation bites on
+//! open connections too and nobody who may not call can make us parse anything.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -27,8 +27,8 @@ pub trait Gate<P>: Send + Sync + 'static {
         headers: &HeaderMap,
     ) -> impl Future<Output = Result<P, Refusal>> + Send;
 
-    /// Whether this principal may read sentences and facts in errors. Everybody else gets a code and
-    /// the number of the request; so does whoever was not admitted, unless on the local socket.
+    /// Whether this principal may read sentences and facts in errors. Everybody else gets a code
+    /// and the number of the request; so does whoever was not admitted, unless on the local socket.
     fn approved(&self, principal: &P) -> bool;
 
     /// The challenge that goes with an `unauthenticated`, if this door has one to give.

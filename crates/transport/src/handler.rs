@@ -182,8 +182,8 @@ async fn parse<E: Endpoint, P>(call: RawCall<P>) -> Result<Call<E, P>, Refusal> 
     Ok(Call { principal: call.principal, params, body, from: call.from, version: call.version })
 }
 
-/// A body says what it is. That a form or plain text is refused also keeps pages of other sites from
-/// posting in an operator's name.
+/// A body says what it is. That a form or plain text is refused also keeps pages of other sites
+/// from posting in an operator's name.
 fn check_media<P>(media: Media, call: &RawCall<P>) -> Result<(), Refusal> {
     if call.body.is_end() || media == Media::Empty {
         return Ok(());

@@ -1,7 +1,7 @@
 //! The pool in which TLS handshakes run: one thread of its own.
 //!
-//! A handshake is the costliest thing a stranger can make us do. Here a flood of them has one thread to
-//! quarrel about, and the requests of those who are connected run elsewhere.
+//! A handshake is the costliest thing a stranger can make us do. Here a flood of them has one
+//! thread to quarrel about, and the requests of those who are connected run elsewhere.
 
 use std::future::Future;
 use std::io;
@@ -21,8 +21,8 @@ impl Handshakes {
         Ok(Self(Some(runtime)))
     }
 
-    /// Runs a handshake to its end; `None` if it panicked or the pool is being torn down. Dropping the
-    /// returned future abandons the handshake.
+    /// Runs a handshake to its end; `None` if it panicked or the pool is being torn down. Dropping
+    /// the returned future abandons the handshake.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
         handshake: impl Future<Output = T> + Send + 'static,

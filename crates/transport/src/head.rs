@@ -5,7 +5,8 @@ use offsite_proto::error::{ErrorCode, Refusal};
 use offsite_proto::limits::{HEADERS_MAX, URI_BYTES_MAX};
 use offsite_proto::version::ProtocolVersion;
 
-/// What the libraries below let through although two readers could disagree about it, or it is long.
+/// What the libraries below let through although two readers could disagree about it, or it is
+/// long.
 ///
 /// # Errors
 /// `too_large` or `bad_request`.

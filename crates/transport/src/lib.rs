@@ -16,10 +16,10 @@
 //!          Server::bind(address, tls, ConnectionPolicy).await -> io::Result<Listening>
 //!          listening.local_address(), .connections()
 //!          listening.serve(router, Arc<dyn Classify>, CancellationToken).await
-//!          Connections::close(&Thumbprint) -> usize
+//!          Connections::close(&Thumbprint) -> usize, .open_of(&Thumbprint) -> Condemned, .cut()
 //!          router.mutations().finish(within).await -> usize   after the listeners have stopped
 //!          LocalServer::bind(path, policy)?.serve(router, CancellationToken).await
-//! client   Connection::dial(&HostPort, &ClientTls, &Timeouts).await -> Result<Connection, DialError>
+//! client Connection::dial(&HostPort, &ClientTls, &Timeouts).await -> Result<Connection, DialError>
 //!          connection.peer() -> &Spki, .is_closed(), .is_http2()
 //!          connection.call::<E>(&params, &body).await -> Result<Answer<E::Response>, CallError>
 //!          connection.stream(row, &values, media, Outgoing, answer_bytes_max).await
@@ -62,7 +62,7 @@ pub use bytes::Bytes;
 pub use body::{BodySender, BodyStream, Cut, Outgoing, Pace};
 pub use caller::{Answer, CallError, Fault, StreamAnswer};
 pub use client::{Connection, Timeouts};
-pub use connections::{Classify, ConnectionClass, Connections};
+pub use connections::{Classify, Condemned, ConnectionClass, Connections};
 pub use dial::{DialError, HostPort, HostPortError};
 pub use gate::Gate;
 pub use handler::{Call, Handler, RawCall, RawHandler, RawReply};

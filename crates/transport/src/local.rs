@@ -1,7 +1,7 @@
 //! The same calls over a Unix socket, for the command line: no TLS, the kernel says who calls.
 //!
-//! The socket has the mode 0600 from its first moment, so only its owner and root can connect at all;
-//! who it was, the gate learns as [`Place::Local`].
+//! The socket has the mode 0600 from its first moment, so only its owner and root can connect at
+//! all; who it was, the gate learns as [`Place::Local`].
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -117,7 +117,8 @@ async fn serve<S, P>(
 
 fn bind(path: &Path) -> io::Result<UnixListener> {
     let socket = UnixSocket::new_stream()?;
-    // Linux gives the file the mode of the socket, so there is no moment at which others may connect.
+    // Linux gives the file the mode of the socket, so there is no moment at which others may
+    // connect.
     rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
     socket.bind(path)?;
     socket.listen(BACKLOG)
@@ -138,7 +139,8 @@ pub enum LocalError {
     #[error("the daemon is not running: nothing answers at {}", .0.display())]
     NotRunning(PathBuf),
     /// The socket belongs to somebody else.
-    #[error("only the daemon's own user and root may speak to it: permission denied at {}", .0.display())]
+    #[error("only the daemon's own user and root may speak to it: permission denied at \
+        {}", .0.display())]
     Denied(PathBuf),
     /// Anything else.
     #[error("cannot reach the daemon at {}: {cause}", path.display())]

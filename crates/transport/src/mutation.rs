@@ -1,8 +1,9 @@
-//! Work that changes something runs in a task of its own, so that a disconnect cannot cut it in half.
+//! Work that changes something runs in a task of its own, so that a disconnect cannot cut it in
+//! half.
 //!
-//! A server drops the future of a request when its peer goes away; code after an `.await` then simply
-//! never runs. A mutation is therefore begun here, finishes whatever the peer does, and is waited for
-//! when the daemon stops.
+//! A server drops the future of a request when its peer goes away; code after an `.await` then
+//! simply never runs. A mutation is therefore begun here, finishes whatever the peer does, and is
+//! waited for when the daemon stops.
 
 use std::future::Future;
 use std::pin::Pin;

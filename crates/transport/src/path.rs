@@ -1,8 +1,8 @@
 //! Path and query of a request: split first, decoded once per segment, then never again.
 //!
-//! Decoding before splitting would let `%2f` make new segments, and decoding twice would let `%252f`;
-//! both have served to walk around checks. What a decoded segment may not hold is refused here, so that
-//! nothing behind the router ever meets a slash, a NUL or a dot segment in a value.
+//! Decoding before splitting would let `%2f` make new segments, and decoding twice would let
+//! `%252f`; both have served to walk around checks. What a decoded segment may not hold is refused
+//! here, so that nothing behind the router ever meets a slash, a NUL or a dot segment in a value.
 
 use offsite_proto::endpoint::{Row, Segment, Values};
 use offsite_proto::error::{ErrorCode, Refusal};
@@ -15,8 +15,9 @@ fn malformed(what: &str) -> Refusal {
 /// The decoded segments of a path.
 ///
 /// # Errors
-/// `bad_request` for an empty inner segment, a dot segment, an encoded or plain separator, a control
-/// character, a broken percent sign and anything that is not UTF-8; `too_large` above the limit.
+/// `bad_request` for an empty inner segment, a dot segment, an encoded or plain separator, a
+/// control character, a broken percent sign and anything that is not UTF-8; `too_large` above the
+/// limit.
 pub(crate) fn segments(path: &str) -> Result<Vec<String>, Refusal> {
     if path.len() > URI_BYTES_MAX {
         return Err(Refusal::new(ErrorCode::TooLarge, "the path is too long"));

@@ -30,7 +30,8 @@ impl fmt::Display for Place {
     }
 }
 
-/// The key that the peer proved to hold in the TLS handshake, and the certificate it showed with it.
+/// The key that the peer proved to hold in the TLS handshake, and the certificate it showed with
+/// it.
 #[derive(Clone, Debug)]
 pub struct PeerKey {
     /// The public key as it stands in the certificate.

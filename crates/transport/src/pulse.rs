@@ -1,5 +1,6 @@
-//! What one connection is doing right now: whether its peer has said anything, how many requests are
-//! open, whether somebody reads the answers. The watchdog of `connection` closes what has fallen silent.
+//! What one connection is doing right now: whether its peer has said anything, how many requests
+//! are open, whether somebody reads the answers. The watchdog of `connection` closes what has
+//! fallen silent.
 //!
 //! HTTP/2 has no deadlines of its own in the library, and a peer that answers pings is not one that
 //! does anything; therefore requests count here and bytes do not.
@@ -118,8 +119,8 @@ pub(crate) struct OpenRequest {
 }
 
 impl OpenRequest {
-    /// The head of the answer goes out, or a piece of it was taken: from now on the peer is expected
-    /// to read on.
+    /// The head of the answer goes out, or a piece of it was taken: from now on the peer is
+    /// expected to read on.
     pub(crate) fn answering(&mut self) {
         let mut state = self.pulse.state();
         if !self.answering {

@@ -1,9 +1,9 @@
 //! From a [`Refusal`] or a [`Reply`] to what goes out: the only file that knows how either looks on
 //! the wire.
 //!
-//! Errors have two faces. A known caller reads the sentence and the facts; a stranger reads a code, the
-//! fixed sentence of that code and the number of his request, and nothing that could tell him what
-//! stands behind it.
+//! Errors have two faces. A known caller reads the sentence and the facts; a stranger reads a code,
+//! the fixed sentence of that code and the number of his request, and nothing that could tell him
+//! what stands behind it.
 
 use http::header::{
     ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue,
@@ -178,7 +178,8 @@ fn common(manner: &Manner) -> HeaderMap {
         let version = HeaderValue::from(ProtocolVersion::NEWEST.number());
         headers.insert(HeaderName::from_static(ProtocolVersion::HEADER), version);
     }
-    // GETs with effects and DELETEs that create stand in the table: no answer may be kept by anybody.
+    // GETs with effects and DELETEs that create stand in the table: no answer may be kept by
+    // anybody.
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers
 }

@@ -1,7 +1,7 @@
 //! What may be tried again, and when.
 //!
-//! One layer retries, the engine of sessions; it asks here. Delays grow and are drawn from the whole
-//! range (full jitter), so that a hundred sources cut off together do not come back together.
+//! One layer retries, the engine of sessions; it asks here. Delays grow and are drawn from the
+//! whole range (full jitter), so that a hundred sources cut off together do not come back together.
 
 use std::time::Duration;
 
@@ -37,8 +37,8 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    /// How long to wait before the next attempt, after so many have failed, the last one in this way.
-    /// `None` when there is none.
+    /// How long to wait before the next attempt, after so many have failed, the last one in this
+    /// way. `None` when there is none.
     #[must_use]
     pub fn delay(&self, n_failed: u32, last: Retry, luck: &dyn Luck) -> Option<Duration> {
         let Retry::Later(advice) = last else { return None };
@@ -49,7 +49,8 @@ impl Backoff {
         let range = self.first.saturating_mul(1_u32 << doublings).min(self.cap);
         let micros = u64::try_from(range.as_micros()).unwrap_or(u64::MAX);
         let jitter = Duration::from_micros(luck.below(micros.saturating_add(1)));
-        // Advice is a floor: everybody who was given the same one still comes back at another moment.
+        // Advice is a floor: everybody who was given the same one still comes back at another
+        // moment.
         Some(match advice {
             Some(advice) => advice.min(ADVICE_MAX).saturating_add(jitter.min(self.first)),
             None => jitter,

@@ -1,8 +1,8 @@
 //! The router: one table of calls, one handler each, and the same order of checks for all of them.
 //!
-//! Order: head, path, row, method, version, gate, encoding and type of the body, its length, and only
-//! then its bytes and the handler. A row without handler answers `not_implemented`, behind the gate
-//! like every other.
+//! Order: head, path, row, method, version, gate, encoding and type of the body, its length, and
+//! only then its bytes and the handler. A row without handler answers `not_implemented`, behind the
+//! gate like every other.
 //!
 //! **Absent:** redirects, backtracking, and any route that is not a row.
 

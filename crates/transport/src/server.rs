@@ -24,7 +24,8 @@ use crate::peer::{PeerKey, Place};
 use crate::policy::ConnectionPolicy;
 use crate::routes::Router;
 
-/// TCP keepalive: first probe, interval, probes; and the longest time sent bytes may stay unacknowledged.
+/// TCP keepalive: first probe, interval, probes; and the longest time sent bytes may stay
+/// unacknowledged.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(20);
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(5);
 const KEEPALIVE_PROBES: u32 = 3;

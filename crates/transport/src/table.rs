@@ -1,8 +1,8 @@
-//! The table of calls as a router needs it: which row a path and a method mean, and the proof, made at
-//! every start over all pairs of rows, that no path can mean two.
+//! The table of calls as a router needs it: which row a path and a method mean, and the proof, made
+//! at every start over all pairs of rows, that no path can mean two.
 //!
-//! The matcher is a plain walk over the rows. It cannot be confused by a literal beside a parameter,
-//! because the proof has shown that a value which fits the one never equals the other.
+//! The matcher is a plain walk over the rows. It cannot be confused by a literal beside a
+//! parameter, because the proof has shown that a value which fits the one never equals the other.
 
 use offsite_model::AgentId;
 use offsite_proto::endpoint::{Access, Listener, Method, Row, Segment, Values};

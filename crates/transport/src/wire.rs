@@ -1,4 +1,5 @@
-//! The bytes of one connection on their way to and from the HTTP library, watched and never changed.
+//! The bytes of one connection on their way to and from the HTTP library, watched and never
+//! changed.
 
 use std::io;
 use std::pin::Pin;

@@ -14,7 +14,8 @@ pub enum VolumeError {
         path: PathBuf,
     },
     /// It is there, but not for us.
-    #[error("{} may not be opened by this user; give the daemon's user read access", path.display())]
+    #[error("{} may not be opened by this user; give the daemon's user read \
+        access", path.display())]
     Denied {
         /// The name.
         path: PathBuf,

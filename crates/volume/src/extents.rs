@@ -25,8 +25,18 @@ pub struct Chunks<'a> {
     extent_end: u64,
 }
 
+// Here and not beside the other methods, so that a volume need not know how it is walked.
+impl Volume {
+    /// The parts that may hold data, ascending, each starting at a multiple of `record_bytes` and
+    /// at most `chunk_bytes` long.
+    #[must_use]
+    pub fn chunks(&self, record_bytes: u32, chunk_bytes: u32) -> Chunks<'_> {
+        Chunks::new(self, record_bytes, chunk_bytes)
+    }
+}
+
 impl<'a> Chunks<'a> {
-    pub(crate) fn new(volume: &'a Volume, record_bytes: u32, chunk_bytes: u32) -> Self {
+    fn new(volume: &'a Volume, record_bytes: u32, chunk_bytes: u32) -> Self {
         let record_bytes = u64::from(record_bytes.max(1));
         let chunk_bytes = (u64::from(chunk_bytes) / record_bytes).max(1) * record_bytes;
         Self { volume, record_bytes, chunk_bytes, position: 0, extent_end: 0 }

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use offsite_model::{File, FileSystem, Kind, OpenMode};
 
 use crate::error::VolumeError;
-use crate::extents::Chunks;
 
 /// An open volume. Its length is that of the moment it was opened.
 #[derive(Clone)]
@@ -42,13 +41,6 @@ impl Volume {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
-    }
-
-    /// The parts that may hold data, ascending, each starting at a multiple of `record_bytes` and
-    /// at most `chunk_bytes` long.
-    #[must_use]
-    pub fn chunks(&self, record_bytes: u32, chunk_bytes: u32) -> Chunks<'_> {
-        Chunks::new(self, record_bytes, chunk_bytes)
     }
 
     /// Reads exactly this range.

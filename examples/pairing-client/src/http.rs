@@ -67,7 +67,8 @@ impl Connection {
             _ => "",
         };
         let head = format!(
-            "{} {} HTTP/1.1\r\nHost: {}\r\nOffsite-Protocol: {}\r\n{media}Content-Length: {}\r\n\r\n",
+            "{} {} HTTP/1.1\r\nHost: {}\r\nOffsite-Protocol: {}\r\n{media}Content-Length: \
+                {}\r\n\r\n",
             E::ROW.method,
             target_of::<E>(params),
             self.host,

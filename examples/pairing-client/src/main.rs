@@ -1,8 +1,9 @@
 //! Pairs with an Offsite target by request, written against `offsite-proto` alone.
 //!
-//! It shows everything another implementation of a source must do: make a key, show it in the handshake, file the
-//! request, print the check code, poll, verify and keep the certificates, and speak mutual TLS. It blocks and
-//! speaks HTTP/1.1 by hand, so that nothing hides behind a framework.
+//! It shows everything another implementation of a source must do: make a key, show it in the
+//! handshake, file the request, print the check code, poll, verify and keep the certificates, and
+//! speak mutual TLS. It blocks and speaks HTTP/1.1 by hand, so that nothing hides behind a
+//! framework.
 //!
 //! ```text
 //! pairing-client HOST:PORT NAME DIRECTORY [ENROLMENT-CODE]

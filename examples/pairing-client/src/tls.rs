@@ -53,7 +53,8 @@ impl Identity {
     }
 }
 
-/// The public key of the target: what the check code is made of and what later connections are held to.
+/// The public key of the target: what the check code is made of and what later connections are held
+/// to.
 #[derive(Clone, PartialEq, Eq)]
 pub struct TargetKey(Vec<u8>);
 
@@ -69,7 +70,8 @@ impl TargetKey {
     }
 }
 
-/// TLS 1.3 with our identity; `pinned` is the only key accepted, without it the first one seen is reported.
+/// TLS 1.3 with our identity; `pinned` is the only key accepted, without it the first one seen is
+/// reported.
 pub fn client_config(
     identity: &Identity,
     pinned: Option<&TargetKey>,

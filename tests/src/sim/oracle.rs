@@ -1,7 +1,7 @@
 //! What must never happen, watched effect by effect, and what must have come true in the end.
 //!
-//! The oracle keeps its own account (contents as text, times by the world's clock), so that a mistake in the
-//! machine's digest or clock rules is not repeated here.
+//! The oracle keeps its own account (contents as text, times by the world's clock), so that a
+//! mistake in the machine's digest or clock rules is not repeated here.
 
 use std::collections::BTreeMap;
 

@@ -43,7 +43,8 @@ pub(super) fn serial_of(certificate_pem: &str) -> [u8; 16] {
     *Digest::of(certificate_pem.as_bytes()).as_bytes().first_chunk().expect("32 bytes hold 16")
 }
 
-/// The certificate of an order. Its text decides its digest and, by way of [`serial_of`], what the gate sees.
+/// The certificate of an order. Its text decides its digest and, by way of [`serial_of`], what the
+/// gate sees.
 fn certificate_of(order: &Order) -> String {
     format!("certificate {:02x?} for {:?}", order.serial, order.key)
 }
@@ -314,7 +315,8 @@ impl World {
         }
     }
 
-    /// What the gate reads out of a shown certificate: the serial number, if the authority signed it.
+    /// What the gate reads out of a shown certificate: the serial number, if the authority signed
+    /// it.
     fn serial_in(&self, row: &Target, shown: [u8; 16]) -> Option<[u8; 16]> {
         self.oracle
             .signed

@@ -20,6 +20,7 @@ mod wrap;
 use anyhow::Result;
 
 use crate::cargo::root;
+use crate::codegen;
 
 use finding::Finding;
 use metadata::Metadata;
@@ -33,9 +34,21 @@ fn findings(tree: &Tree, metadata: &Metadata) -> Vec<Finding> {
     findings.extend(circles::check(tree));
     findings.extend(docs::check(tree));
     findings.extend(words::check(tree));
+    findings.extend(tables(tree));
     findings.extend(rows::check(tree));
     findings.sort();
     findings
+}
+
+/// The tables that are written from the code.
+fn tables(tree: &Tree) -> Option<Finding> {
+    let page = tree.text(codegen::PAGE)?;
+    let what = match codegen::filled(page) {
+        Ok(filled) if filled == page => return None,
+        Ok(_) => "a table differs from the code".to_owned(),
+        Err(error) => format!("{error:#}"),
+    };
+    Some(Finding::new(codegen::PAGE, 0, what, "run cargo xtask codegen"))
 }
 
 /// Breaks wide comments anew.

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::form;
 
-/// A public key as DER SubjectPublicKeyInfo, which is what pins compare and check codes are made of.
+/// A public key as DER SubjectPublicKeyInfo, which is what pins compare and check codes are made
+/// of.
 ///
 /// The driver made or parsed it, so it is well-formed and bounded; a machine only compares it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -195,8 +196,8 @@ impl Rules {
         }
     }
 
-    /// The pause between polls of a request of this age: from the shortest to the longest within the
-    /// first minutes, since an operator who is waiting decides soon.
+    /// The pause between polls of a request of this age: from the shortest to the longest within
+    /// the first minutes, since an operator who is waiting decides soon.
     #[must_use]
     pub fn poll_pause(&self, age: Span) -> Span {
         age.divided_by(12).clamp(self.poll_pause_min, self.poll_pause_max)

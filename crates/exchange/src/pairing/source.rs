@@ -21,13 +21,15 @@
 //!       AwaitForgotten (a note, repeated until the target has heard it) ──► Withdrawn or Ended
 //! ```
 //!
-//! Each stage has one *pursuit*: the effect that it waits for. Entering a stage, starting again with it and being
-//! woken in it all do the same, which is why no crash point needs a rule of its own.
+//! Each stage has one *pursuit*: the effect that it waits for. Entering a stage, starting again
+//! with it and being woken in it all do the same, which is why no crash point needs a rule of its
+//! own.
 //!
 //! **Absent:** this module cannot wait, read a clock, open a connection or touch a disk.
 
 mod active;
 mod leave;
+mod line;
 mod orders;
 mod request;
 mod turn;
@@ -46,6 +48,7 @@ pub use stages::{
 
 use serde::{Deserialize, Serialize};
 
+use self::line::Line;
 use self::turn::Turn;
 use super::{IllegalMove, Moment, Rules};
 
@@ -54,16 +57,6 @@ use super::{IllegalMove, Moment, Rules};
 pub struct Source {
     stage: Stage,
     line: Line,
-}
-
-/// How the conversation goes: what is awaited, what went wrong. It starts anew with the program.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Line {
-    n_calls: u32,
-    awaited: Option<Ticket>,
-    n_failures: u32,
-    trouble: Option<Trouble>,
-    skew_secs: Option<i64>,
 }
 
 /// What a step leads to.
@@ -92,8 +85,9 @@ impl Source {
     ///
     /// # Errors
     ///
-    /// [`IllegalMove`] for an order that the stage does not allow (to be told to the operator) and for an
-    /// input that cannot have happened (the driver's mistake). Whatever the target answers is no error.
+    /// [`IllegalMove`] for an order that the stage does not allow (to be told to the operator) and
+    /// for an input that cannot have happened (the driver's mistake). Whatever the target answers
+    /// is no error.
     pub fn step(&self, input: Input, at: Moment, rules: &Rules) -> Result<Step, IllegalMove> {
         let mut turn = Turn::new(self.line.clone(), at, rules);
         let stage = self.stage.clone();
@@ -133,8 +127,9 @@ impl Source {
         self.line.skew_secs
     }
 
-    /// The identity to replicate with and the target it belongs to, while the pairing is active. During a renewal
-    /// this stays the old one until the target has answered a call with the new one.
+    /// The identity to replicate with and the target it belongs to, while the pairing is active.
+    /// During a renewal this stays the old one until the target has answered a call with the new
+    /// one.
     #[must_use]
     pub fn identity(&self) -> Option<(&Identity, &Link)> {
         match &self.stage {

@@ -16,11 +16,12 @@
 //!                                                             Ended ◄────────────┘
 //! ```
 //!
-//! A decision is taken by one [`Effect::Persist`] and by nothing else; the certificate is ordered by that same write, so
-//! whatever crashes afterwards can only repeat the order. `AwaitFirstUse` is entered with the signed certificate
-//! in the row: that write is the publication.
+//! A decision is taken by one [`Effect::Persist`] and by nothing else; the certificate is ordered
+//! by that same write, so whatever crashes afterwards can only repeat the order. `AwaitFirstUse` is
+//! entered with the signed certificate in the row: that write is the publication.
 //!
-//! **Absent:** this module cannot wait, read a clock, sign, or answer a connection; it does not know other rows.
+//! **Absent:** this module cannot wait, read a clock, sign, or answer a connection; it does not
+//! know other rows.
 
 mod answer;
 mod decide;
@@ -75,15 +76,15 @@ impl Target {
         turn.audit(Audit::Filed);
         turn.reply(Ok(pending.submitted(rules)));
         let stage = Stage::Pending(pending);
-        turn.finish(Self { key, stage })
+        Step { effects: turn.finish(&stage), row: Self { key, stage } }
     }
 
     /// Takes one thing that happened; says what must be done about it.
     ///
     /// # Errors
     ///
-    /// [`IllegalMove`] where the driver told something that cannot have happened; peers and operators are answered
-    /// by [`Effect::Reply`] instead.
+    /// [`IllegalMove`] where the driver told something that cannot have happened; peers and
+    /// operators are answered by [`Effect::Reply`] instead.
     pub fn step(&self, input: Input, at: Moment, rules: &Rules) -> Result<Step, IllegalMove> {
         let mut turn = Turn::new(at, rules);
         let stage = turn.settle(self.stage.clone());
@@ -104,7 +105,7 @@ impl Target {
             }
             Input::Revoke { by } => turn.revoke(stage, by),
         };
-        Ok(turn.finish(Self { key: self.key.clone(), stage }))
+        Ok(Step { effects: turn.finish(&stage), row: Self { key: self.key.clone(), stage } })
     }
 
     /// Where it stands.

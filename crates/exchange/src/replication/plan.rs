@@ -1,7 +1,8 @@
 //! What is to be sent: our images less theirs, in an order in which every image finds its parent.
 //!
-//! Images are compared by volume, epoch and digest. Parents come before children; missing parents of orphans come
-//! before everything else, since each makes points complete that are there already; otherwise the oldest comes first.
+//! Images are compared by volume, epoch and digest. Parents come before children; missing parents
+//! of orphans come before everything else, since each makes points complete that are there already;
+//! otherwise the oldest comes first.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -43,7 +44,8 @@ pub struct Theirs {
 pub struct Work {
     /// Its index among ours.
     pub image: usize,
-    /// The work that sends its parent, by index in the plan; absent where the target has it or need not.
+    /// The work that sends its parent, by index in the plan; absent where the target has it or need
+    /// not.
     pub after: Option<usize>,
     /// Whether it may land before its parent, which is on a seed drive.
     pub allow_orphan: bool,
@@ -120,7 +122,8 @@ impl Planner<'_> {
     }
 
     fn add_with_parents(&mut self, index: usize) {
-        // The chain up to the first image that is judged already, then down again: no recursion, chains are long.
+        // The chain up to the first image that is judged already, then down again: no recursion,
+        // chains are long.
         let mut chain = Vec::new();
         let mut next = Some(index);
         while let Some(index) = next.filter(|index| !self.verdicts.contains_key(index)) {

@@ -18,7 +18,8 @@ impl Runs {
         Self { runs: BTreeMap::new() }
     }
 
-    /// Adds a run; what is there already stays. A run that would pass the largest number ends there.
+    /// Adds a run; what is there already stays. A run that would pass the largest number ends
+    /// there.
     pub fn insert(&mut self, run: Run) {
         let (mut start, mut end) = (run.start, run.start.saturating_add(run.count));
         if start == end {

@@ -11,16 +11,20 @@
 //!  one record:  wanted ─► group ─► Stage ─► staged ─► Barrier ─► durable: FLUSHED, bitmap
 //! ```
 //!
-//! Nothing is answered as held before the draft that holds it is durable (B-08). Entries of the list are
-//! kept by the driver in the draft, in order; this module keeps only what is not settled yet. A target that crashed builds
-//! the session anew from the draft: [`Session::restore`] with what a fresh look into the store finds.
+//! Nothing is answered as held before the draft that holds it is durable (B-08). Entries of the
+//! list are kept by the driver in the draft, in order; this module keeps only what is not settled
+//! yet. A target that crashed builds the session anew from the draft: [`Session::restore`] with
+//! what a fresh look into the store finds.
 //!
-//! **Absent:** this module cannot wait, read a clock, touch a disk, decode a group or hash a record.
+//! **Absent:** this module cannot wait, read a clock, touch a disk, decode a group or hash a
+//! record.
 
 mod end;
 mod ledger;
 mod open;
+mod records;
 mod spec;
+mod windows;
 mod words;
 
 pub use open::{Opening, ParentStanding, Standing, decide};
@@ -33,7 +37,6 @@ use offsite_model::{ListDigest, SessionId, Span};
 use offsite_proto::bitmap::{Run, write_runs};
 use offsite_proto::error::{ErrorCode, Refusal};
 use offsite_proto::session::SessionState;
-use offsite_proto::stream::Flushed;
 use offsite_proto::window::{ListEntry, Wanted};
 
 use self::ledger::Ledger;
@@ -82,8 +85,8 @@ pub struct Session {
     undecided: VecDeque<Undecided>,
     drafting: Vec<Drafting>,
     next_ticket: u64,
-    /// Entries in the draft, the ordinal after the last one (the same, but for healing), their digest, and where
-    /// the last one ends.
+    /// Entries in the draft, the ordinal after the last one (the same, but for healing), their
+    /// digest, and where the last one ends.
     n_listed: u64,
     listed_through: u64,
     digest: ListDigest,
@@ -156,11 +159,15 @@ impl Session {
         session
     }
 
-    /// Takes the next entries of a draft that was found after a crash, or of an earlier session of the same image, with
-    /// what the store holds of them now. To be called in order, before the first step.
+    /// Takes the next entries of a draft that was found after a crash, or of an earlier session of
+    /// the same image, with what the store holds of them now. To be called in order, before the
+    /// first step, and after one barrier: draft and segments are synced first, since after a kill
+    /// (or within one life of the daemon) they may lie in the cache only. The body of row 8 is made
+    /// the same way, from the part that is durable without a sync.
     ///
     /// # Errors
-    /// The broken rule, where the draft is not one of this image: it is to be dropped, and the session made anew.
+    /// The broken rule, where the draft is not one of this image: it is to be dropped, and the
+    /// session made anew.
     pub fn restore(&mut self, entries: &[Known]) -> Result<(), Refusal> {
         for known in entries {
             let ordinal = self.n_listed;
@@ -201,7 +208,8 @@ impl Session {
         self.stage.state()
     }
 
-    /// Bytes of RECORDS payloads granted since the last opening: `initialCredit` of row 56, right after it.
+    /// Bytes of RECORDS payloads granted since the last opening: `initialCredit` of row 56, right
+    /// after it.
     #[must_use]
     pub const fn granted_bytes(&self) -> u64 {
         self.granted_bytes
@@ -301,7 +309,8 @@ impl Session {
         effects
     }
 
-    /// Row 56 asked again: earlier streams are over, what they brought stays, counting of credit starts anew.
+    /// Row 56 asked again: earlier streams are over, what they brought stays, counting of credit
+    /// starts anew.
     fn reopen(&mut self, at: Span, effects: &mut Vec<Effect>) {
         self.last_heard = at;
         if !self.stage.is_live() {
@@ -313,56 +322,6 @@ impl Session {
         self.received_bytes = 0;
         self.granted_bytes = self.rules.credit_bytes.saturating_sub(self.staging_bytes);
         effects.push(Effect::EndStreams);
-    }
-
-    fn keys(
-        &mut self,
-        window: u32,
-        first_ordinal: u64,
-        entries: Vec<ListEntry>,
-    ) -> Result<(), Refusal> {
-        self.stage.takes_data()?;
-        if self.undecided.len() >= self.rules.windows_in_flight as usize {
-            return Err(Refusal::new(ErrorCode::WrongState, "too many windows are undecided")
-                .with("windowsInFlight", self.rules.windows_in_flight));
-        }
-        if entries.len() > self.rules.window_keys as usize {
-            return Err(Refusal::new(ErrorCode::TooLarge, "a window has too many keys")
-                .with("windowKeys", self.rules.window_keys));
-        }
-        // What is undecided has not been listed yet, so the chain to go on from is that of the last one.
-        let after = |window: &Undecided| window.first_ordinal + window.entries.len() as u64;
-        let offered = self.undecided.iter().map(after).max().unwrap_or(0).max(self.listed_through);
-        if first_ordinal > offered && !self.spec.is_heal() {
-            return Err(Refusal::new(
-                ErrorCode::WrongState,
-                format!(
-                    "a window begins at entry {first_ordinal}, the list is known up to {offered}"
-                ),
-            )
-            .with("offered", offered));
-        }
-        self.check_offsets(first_ordinal, &entries)?;
-        self.stage = Stage::Transferring;
-        let ticket = self.next_ticket;
-        self.next_ticket += 1;
-        self.undecided.push_back(Undecided {
-            ticket,
-            window,
-            first_ordinal,
-            entries,
-            is_looked_up: false,
-            held: None,
-        });
-        Ok(())
-    }
-
-    /// Checks what can be checked of each entry alone; the chain is checked when it is listed, in order.
-    fn check_offsets(&self, first_ordinal: u64, entries: &[ListEntry]) -> Result<(), Refusal> {
-        for (ordinal, entry) in (first_ordinal..).zip(entries) {
-            self.spec.check_entry_alone(ordinal, entry)?;
-        }
-        Ok(())
     }
 
     /// Sends off whatever has become possible.
@@ -382,232 +341,6 @@ impl Session {
         }
         self.start_barrier(at, effects);
         self.grant(effects);
-    }
-
-    fn look_up(&mut self, effects: &mut Vec<Effect>) {
-        // A window waits while too much is owed, so that a source cannot make the ledger grow by offering.
-        if self.ledger.n_told() > self.rules.owed_keys_max {
-            return;
-        }
-        // What was lost with a stream is offered again before anything new, so this bound stops no honest source.
-        let is_full = self.ledger.len() > self.rules.owed_keys_max.saturating_mul(2);
-        let through = self.listed_through;
-        let is_new = |window: &Undecided| window.first_ordinal >= through;
-        for window in self.undecided.iter_mut().filter(|window| !window.is_looked_up) {
-            if is_full && is_new(window) {
-                return;
-            }
-            window.is_looked_up = true;
-            let records = window.entries.iter().filter(|entry| !entry.is_zeros());
-            let keys: Vec<_> = records.map(ListEntry::key).collect();
-            if keys.is_empty() {
-                window.held = Some(Vec::new());
-            } else {
-                effects.push(Effect::LookUp { ticket: window.ticket, keys });
-            }
-        }
-    }
-
-    fn looked_up(&mut self, ticket: u64, held: &[bool]) {
-        let Some(window) = self.undecided.iter_mut().find(|window| window.ticket == ticket) else {
-            return;
-        };
-        // One answer per key that was asked; a shorter answer counts as not held.
-        let mut held = held.iter().copied();
-        let of = |entry: &ListEntry| !entry.is_zeros() && held.next().unwrap_or(false);
-        window.held = Some(window.entries.iter().map(of).collect());
-    }
-
-    /// Decides a window: what is wanted, what the draft holds.
-    fn decide_window(
-        &mut self,
-        window: Undecided,
-        at: Span,
-        effects: &mut Vec<Effect>,
-    ) -> Result<(), Refusal> {
-        let Undecided { ticket, window: number, first_ordinal, entries, held, .. } = window;
-        let mut held = held.unwrap_or_default();
-        held.resize(entries.len(), false);
-        let mut wanted = Vec::with_capacity(entries.len());
-        let mut runs = Vec::new();
-        let mut is_awaited = false;
-        let n_known = self.listed_through.saturating_sub(first_ordinal).min(entries.len() as u64);
-        for ((ordinal, entry), is_held) in (first_ordinal..).zip(&entries).zip(held) {
-            let run = self.spec.positions(entry);
-            let is_known = ordinal < self.listed_through;
-            if !is_known {
-                self.end = self.spec.check_entry(ordinal, entry, self.end)?;
-                self.list(ordinal, entry);
-            }
-            let is_settled = is_known && self.ledger.is_settled(ordinal);
-            if is_settled {
-                // Decided in an earlier opening, whose draft may still be on its way to the disk.
-                is_awaited |= !entry.is_zeros() && !self.durable.covers(run);
-                wanted.push(false);
-            } else if entry.is_zeros() {
-                runs.push(run);
-                wanted.push(false);
-            } else if self.ledger.is_owed_by_key(ordinal, entry, run) {
-                // The same bytes are wanted, or staged and not yet durable, under this or another ordinal.
-                wanted.push(self.ledger.wants_again(ordinal));
-            } else if is_held {
-                self.ledger.hold(ordinal);
-                runs.push(run);
-                is_awaited = true;
-                wanted.push(false);
-            } else {
-                self.ledger.want(ordinal, entry, run);
-                wanted.push(true);
-            }
-        }
-        let answer = Wanted::new(number, first_ordinal, &wanted);
-        effects.push(Effect::WriteDraft {
-            ticket,
-            first_ordinal,
-            n_known,
-            entries,
-            wanted,
-            is_awaited,
-        });
-        if is_awaited {
-            self.drafting.push(Drafting { ticket, answer: Some(answer), runs });
-        } else {
-            self.pending_runs.extend(runs);
-            self.unflushed_since.get_or_insert(at);
-            effects.push(Effect::Reply(answer));
-        }
-        Ok(())
-    }
-
-    fn list(&mut self, ordinal: u64, entry: &ListEntry) {
-        self.digest.entry(entry.offset(), entry.bytes(), &entry.key());
-        self.n_listed = self.n_listed.saturating_add(1);
-        self.listed_through = ordinal.saturating_add(1);
-    }
-
-    fn draft_written(&mut self, ticket: u64, effects: &mut Vec<Effect>) {
-        let Some(index) = self.drafting.iter().position(|drafting| drafting.ticket == ticket)
-        else {
-            return;
-        };
-        let drafting = self.drafting.remove(index);
-        drafting.runs.into_iter().for_each(|run| self.durable.insert(run));
-        if self.stage.is_live()
-            && let Some(answer) = drafting.answer
-        {
-            effects.push(Effect::Reply(answer));
-        }
-    }
-
-    fn group(
-        &mut self,
-        table: &[offsite_proto::group::GroupEntry],
-        is_encrypted: bool,
-        bytes: u64,
-    ) -> Result<u64, Refusal> {
-        self.stage.takes_data()?;
-        let received_bytes = self.received_bytes.saturating_add(bytes);
-        if received_bytes > self.granted_bytes {
-            return Err(Refusal::new(ErrorCode::TooLarge, "more was sent than was granted")
-                .with("granted", self.granted_bytes));
-        }
-        self.received_bytes = received_bytes;
-        if is_encrypted != self.spec.is_encrypted() {
-            return Err(Refusal::new(
-                ErrorCode::BadRequest,
-                "the group and the session disagree about encryption",
-            ));
-        }
-        let group = self.ledger.begin_staging(table, bytes)?;
-        self.staging_bytes = self.staging_bytes.saturating_add(bytes);
-        Ok(group)
-    }
-
-    fn staged(
-        &mut self,
-        group: u64,
-        outcome: Result<(), StageFault>,
-        at: Span,
-        effects: &mut Vec<Effect>,
-    ) {
-        let Some((ordinals, bytes)) = self.ledger.end_staging(group, outcome.is_ok()) else {
-            return;
-        };
-        self.staging_bytes = self.staging_bytes.saturating_sub(bytes);
-        match outcome {
-            Ok(()) => {
-                self.unflushed_bytes = self.unflushed_bytes.saturating_add(bytes);
-                self.unflushed_since.get_or_insert(at);
-            }
-            Err(fault) => {
-                let refusal = fault.refusal(&ordinals);
-                if fault.ends_session() {
-                    self.fail(refusal, effects);
-                } else {
-                    effects.push(Effect::Fail(refusal));
-                }
-            }
-        }
-    }
-
-    fn start_barrier(&mut self, at: Span, effects: &mut Vec<Effect>) {
-        let Some(since) = self.unflushed_since else { return };
-        let waited = at.as_micros().saturating_sub(since.as_micros());
-        // Half, since while one half is being synced the other one fills: both together are what a crash may cost.
-        let is_due = self.unflushed_bytes >= self.rules.barrier_bytes / 2
-            || waited >= self.rules.barrier_after.as_micros();
-        if self.barrier.is_some() || !is_due {
-            return;
-        }
-        let number = self.next_barrier;
-        self.next_barrier += 1;
-        self.barrier = Some(Barrier {
-            number,
-            ordinals: self.ledger.staged(),
-            runs: std::mem::take(&mut self.pending_runs),
-            listed: self.listed_through,
-            bytes: std::mem::take(&mut self.unflushed_bytes),
-        });
-        self.unflushed_since = None;
-        effects.push(Effect::Barrier { number });
-    }
-
-    fn flushed(&mut self, number: u64, at: Span, effects: &mut Vec<Effect>) {
-        if self.barrier.as_ref().is_none_or(|barrier| barrier.number != number) {
-            return;
-        }
-        let Some(barrier) = self.barrier.take() else { return };
-        for run in
-            self.ledger.settle(&barrier.ordinals, barrier.listed).into_iter().chain(barrier.runs)
-        {
-            self.durable.insert(run);
-        }
-        if self.ledger.has_staged() {
-            self.unflushed_since.get_or_insert(at);
-        }
-        self.flushed_bytes = self.flushed_bytes.saturating_add(barrier.bytes);
-        if self.stage.is_live() {
-            let through = self.ledger.first().unwrap_or(barrier.listed).min(barrier.listed);
-            effects.push(Effect::Flushed(Flushed { through, bytes: self.flushed_bytes }));
-        }
-        self.last_heard = self.last_heard.max(at);
-    }
-
-    fn grant(&mut self, effects: &mut Vec<Effect>) {
-        let syncing_bytes = self.barrier.as_ref().map_or(0, |barrier| barrier.bytes);
-        if syncing_bytes.saturating_add(self.unflushed_bytes) >= self.rules.barrier_bytes {
-            // The disk is behind: what is not durable must not grow (E-08, E-09).
-            return;
-        }
-        let due = self
-            .received_bytes
-            .saturating_add(self.rules.credit_bytes)
-            .saturating_sub(self.staging_bytes);
-        // Small grants would cost a frame each; a quarter of the whole keeps the line busy.
-        if due.saturating_sub(self.granted_bytes) >= (self.rules.credit_bytes / 4).max(1) {
-            self.granted_bytes = due;
-            effects.push(Effect::Grant(due));
-        }
     }
 
     fn tick(&mut self, at: Span, effects: &mut Vec<Effect>) {

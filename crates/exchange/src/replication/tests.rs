@@ -1,6 +1,9 @@
 //! Both halves of replication against each other: scenes one can read, and worlds in a seed.
 
+mod images;
 mod scenes;
 mod seeds;
+mod storm;
 mod table;
+mod target_node;
 mod world;

@@ -1,5 +1,5 @@
-//! The cast: one source and one target that talk in memory, without network, disk or delay, and a script of what they
-//! did.
+//! The cast: one source and one target that talk in memory, without network, disk or delay, and a
+//! script of what they did.
 
 use std::collections::VecDeque;
 

@@ -1,7 +1,8 @@
-//! The allowed moves of both machines: every state that can be reached, with every input, as the drawings promise.
+//! The allowed moves of both machines: every state that can be reached, with every input, as the
+//! drawings promise.
 //!
-//! What is not printed either stays where it is or is refused as an illegal move. The walk also proves that
-//! every state can be kept and read again.
+//! What is not printed either stays where it is or is refused as an illegal move. The walk also
+//! proves that every state can be kept and read again.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
@@ -179,7 +180,8 @@ fn the_source_leaves_its_drawing_nowhere() {
                 Effect::Call(call) => Some(call.ticket),
                 _ => None,
             });
-            // States differ by what is waited for and whether a call is under way, not by how often that was tried.
+            // States differ by what is waited for and whether a call is under way, not by how often
+            // that was tried.
             let state = format!("{:?} {}", step.source.stage(), called.is_some());
             // An alarm over an alarm cannot be: asides send nothing.
             assert!(state.matches("Alarmed").count() <= 2, "{state}");

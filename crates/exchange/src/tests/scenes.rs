@@ -196,8 +196,8 @@ fn a_request_nobody_decides_ends_without_an_answer() {
     "]].assert_eq(&duet.script());
 }
 
-/// A submit that was believed lost arrives after wrong codes have locked the request, and opens it again under a new id
-/// that its source was never told.
+/// A submit that was believed lost arrives after wrong codes have locked the request, and opens it
+/// again under a new id that its source was never told.
 #[test]
 fn a_request_that_changed_its_id_is_found_by_key() {
     let mut duet = Duet::new();

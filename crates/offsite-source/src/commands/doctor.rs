@@ -19,12 +19,12 @@ pub(crate) async fn run(context: &Context, url: Option<&str>) -> Result<Exit, Fa
     let pairings = look_at_home(context, &mut findings).await;
     findings.push(clock(&SystemClock));
     let named = url.map(|url| vec![url.to_owned()]);
-    let known = || pairings.iter().filter_map(|pairing| pairing.target.clone()).collect();
+    let known = || pairings.iter().filter_map(|pairing| pairing.address.clone()).collect();
     for target in named.unwrap_or_else(known) {
         let label = address::read(&target).unwrap_or_default();
         let pin = pairings
             .iter()
-            .rfind(|pairing| pairing.target.as_deref() == Some(&label))
+            .rfind(|pairing| pairing.address.as_deref() == Some(&label))
             .and_then(|pairing| pairing.target_fingerprint.as_deref()?.parse().ok());
         findings.extend(reach(&target, pin, &Settings::shipped(), &SystemClock).await);
     }

@@ -20,6 +20,7 @@ pub(crate) fn text(pairing: &Pairing) -> String {
     let skew = pairing.clock_skew_seconds.filter(|skew| skew.unsigned_abs() >= 5);
     facts(&[
         ("target", pairing.target.clone()),
+        ("address", pairing.address.clone()),
         ("state", Some(pairing.state.as_str().to_owned())),
         ("connection", Some(pairing.connection.as_str().to_owned())),
         ("check code", pairing.check_code.clone()),

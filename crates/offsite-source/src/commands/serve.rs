@@ -14,6 +14,7 @@ use offsite_source_core::hooks::Runner;
 use offsite_source_core::pairing::Means;
 use offsite_source_core::poll::RealWaiter;
 use offsite_source_core::protect::Protection;
+use offsite_source_core::replicate::Replicator;
 use offsite_transport::{ConnectionPolicy, LocalServer};
 use serde_json::json;
 
@@ -48,10 +49,14 @@ pub(crate) async fn run(context: &Context) -> Result<(), Failure> {
 
     let means = means(&home);
     let (engine, handle) = Engine::load(Arc::clone(&means))?;
+    let protection = protection(&home);
+    let replicator =
+        Replicator::new(Arc::clone(&means), Arc::clone(&protection), home.file.settings());
     let admin = Arc::new(Admin {
         means,
         files: Arc::clone(&home.files),
-        protection: protection(&home),
+        protection,
+        replicator: Arc::new(replicator),
         handle,
         version: env!("CARGO_PKG_VERSION"),
         since: clock.uptime(),

@@ -57,7 +57,8 @@ async fn list(context: &Context) -> Result<Exit, Failure> {
 /// What was begun, and what is still needed.
 pub(crate) fn waiting(approval: &Approval) -> String {
     format!(
-        "{}\n\nA second person must agree before {}: another administrator or an officer, with a token of his own.",
+        "{}\n\nA second person must agree before {}: another administrator or an officer, with a \
+            token of his own.",
         text(approval),
         approval.expires_at
     )

@@ -95,7 +95,8 @@ async fn accept(context: &Context, told: Accept) -> Result<Exit, Failure> {
         (None, false) => Some(ask_code(context, &request)?),
     };
     let body = calls::Accept {
-        // What was just read; if it changes before the daemon decides, the answer is `request_changed`.
+        // What was just read; if it changes before the daemon decides, the answer is
+        // `request_changed`.
         digest: request.digest.clone(),
         without_code: code.is_none(),
         check_code: code,
@@ -112,8 +113,8 @@ async fn accept(context: &Context, told: Accept) -> Result<Exit, Failure> {
     context.out.result(&decided, |decided| decided_text("accepted", decided))
 }
 
-/// Asks a person for the code: what is shown here must be compared with what the other operator reads out, so it is not
-/// shown.
+/// Asks a person for the code: what is shown here must be compared with what the other operator
+/// reads out, so it is not shown.
 fn ask_code(context: &Context, request: &Request) -> Result<String, Failure> {
     let is_person = io::stdin().is_terminal() && io::stderr().is_terminal() && !context.out.json;
     if !is_person {

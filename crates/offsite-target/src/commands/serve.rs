@@ -1,6 +1,8 @@
-//! `serve`: the daemon. Opens everything, binds early, serves last, and stops in the opposite order.
+//! `serve`: the daemon. Opens everything, binds early, serves last, and stops in the opposite
+//! order.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -10,6 +12,7 @@ use offsite_daemon::{
 };
 use offsite_model::{Clock, FileSystem, Luck, Span};
 use offsite_pki::{Thumbprint, tls};
+use offsite_store::Store;
 use offsite_target_core::gate::ReplicationGate;
 use offsite_target_core::{Operators, Target, World, setup};
 use offsite_transport::{
@@ -20,7 +23,7 @@ use serde_json::json;
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::identity;
-use crate::place::{PROGRAM, SOCKET};
+use crate::place::{PROGRAM, SOCKET, STORE};
 use crate::settings::File;
 
 /// Time that changes under way get after the listeners have stopped.
@@ -63,6 +66,10 @@ async fn serve(data: DataDir, file: &File, world: World) -> anyhow::Result<Exit>
     let fingerprint = keys.identity.certificate.thumbprint();
     let target = Target::open(data.path(), file.settings(), keys.identity, world)
         .context("cannot open the catalog")?;
+    let store = open_store(&target.world().files, &*luck, &data.path().join(STORE))?;
+    let n_threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let files = Arc::clone(&target.world().files);
+    target.keep_in(store, files, data.path(), n_threads).context("cannot use the store")?;
     let socket = data.path().join(SOCKET);
     let local = LocalServer::bind(&socket, policy.clone())
         .with_context(|| format!("cannot listen at {}", socket.display()))?;
@@ -72,8 +79,11 @@ async fn serve(data: DataDir, file: &File, world: World) -> anyhow::Result<Exit>
     let local_router = operators.local_router()?;
     let connections = replication.connections();
     target.register().on_end(Box::new(move |key| {
-        let n_cut = connections.close(&Thumbprint::from_bytes(*key));
-        tracing::info!(connections = n_cut, "a pairing ended; its connections were cut");
+        let noted = connections.open_of(&Thumbprint::from_bytes(*key));
+        Box::new(move || {
+            let n_cut = noted.cut();
+            tracing::info!(connections = n_cut, "a pairing ended; its connections were cut");
+        })
     }));
     setup::record_turn(&target, process::owner(), true)?;
     let published = publish(&data, &replication, &operator)?;
@@ -101,6 +111,26 @@ async fn serve(data: DataDir, file: &File, world: World) -> anyhow::Result<Exit>
     Ok(Exit::Done)
 }
 
+/// Opens the store of recovery points. `init` leaves an empty directory for it; a store that has
+/// lost its root file is never replaced by an empty one, since its directory is not empty.
+fn open_store(files: &Arc<dyn FileSystem>, luck: &dyn Luck, path: &Path) -> anyhow::Result<Store> {
+    let settings = offsite_store::Settings::default();
+    let is_empty = match files.list(path) {
+        Ok(names) => names.is_empty(),
+        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+    };
+    let opened = match is_empty {
+        true => Store::create(Arc::clone(files), path, luck, settings),
+        false => Store::open(Arc::clone(files), path, settings),
+    };
+    let store =
+        opened.with_context(|| format!("cannot open the recovery points in {}", path.display()))?;
+    for alarm in store.alarms() {
+        tracing::error!(cause = ?alarm, "the store needs looking at");
+    }
+    Ok(store)
+}
+
 fn bound(
     what: &str,
     address: SocketAddr,
@@ -111,7 +141,8 @@ fn bound(
     Ok(listening)
 }
 
-/// Nobody is known on the operator listener before his token is read, which is a matter of each request.
+/// Nobody is known on the operator listener before his token is read, which is a matter of each
+/// request.
 struct Strangers;
 
 impl Classify for Strangers {

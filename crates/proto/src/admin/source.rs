@@ -218,8 +218,11 @@ pub struct Pairing {
     pub state: State,
     /// How the line is.
     pub connection: Connection,
-    /// The target as the operator named it: host and port.
+    /// The target: the name it told, once it knows this source; until then its host and port.
     pub target: Option<String>,
+    /// The target as the operator named it: host and port.
+    #[serde(default)]
+    pub address: Option<String>,
     /// The check code to compare with the target's console, while a decision is awaited.
     pub check_code: Option<String>,
     /// What the operator should know: the target's message, or what is wrong.
@@ -273,6 +276,7 @@ impl Pairing {
             state: State::Unpaired,
             connection: Connection::None,
             target: None,
+            address: None,
             check_code: None,
             message: None,
             next: Some(

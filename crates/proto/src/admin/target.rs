@@ -1,7 +1,7 @@
 //! What the target daemon answers under `/api/v1`, on its operator listener and its local socket.
 //!
-//! The command line `offsite-target` is the first client of these calls, the console the next. Who may call what is the
-//! action of each row; the rest of the decision is the target's table.
+//! The command line `offsite-target` is the first client of these calls, the console the next. Who
+//! may call what is the action of each row; the rest of the decision is the target's table.
 //!
 //! **Absent:** list A and its neighbours, which are published; they stand in `operator`.
 
@@ -289,7 +289,8 @@ endpoint! {
     MakeUser = USERS_ADD, (), Json<AddUser> => Json<User>
 }
 endpoint! {
-    /// Changes an account's rights: at once where they narrow, else begun, and a second person must agree.
+    /// Changes an account's rights: at once where they narrow, else begun, and a second person must
+    /// agree.
     SetUser = USERS_CHANGE, OfUser, Json<ChangeUser> => Json<Changed>
 }
 endpoint! {

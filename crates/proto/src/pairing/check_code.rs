@@ -1,8 +1,8 @@
 //! The check code that two people compare: 80 bits bound to both public keys and the request.
 //!
-//! Eighty bits, because a shorter code could be matched off-line by someone in the middle who chooses
-//! his own key and request id. The target draws the id after the request arrived, so only one side of the equation
-//! can be ground.
+//! Eighty bits, because a shorter code could be matched off-line by someone in the middle who
+//! chooses his own key and request id. The target draws the id after the request arrived, so only
+//! one side of the equation can be ground.
 
 use std::fmt;
 use std::str::FromStr;
@@ -37,7 +37,8 @@ impl CheckCode {
     pub fn of(target_spki: &[u8], source_spki: &[u8], request: RequestId) -> Self {
         let mut hash = Sha256::new();
         for part in [LABEL, target_spki, source_spki, &request.to_bytes()] {
-            // A key longer than the prefix can say is no key of ours; it is cut, so the codes differ and people stop.
+            // A key longer than the prefix can say is no key of ours; it is cut, so the codes
+            // differ and people stop.
             let n_bytes = u16::try_from(part.len()).unwrap_or(u16::MAX);
             hash.update(n_bytes.to_be_bytes());
             hash.update(part.get(..usize::from(n_bytes)).unwrap_or(part));
@@ -73,7 +74,8 @@ impl fmt::Debug for CheckCode {
 impl FromStr for CheckCode {
     type Err = CheckCodeError;
 
-    /// Reads what a person typed: case, spaces and hyphens do not count, `I` and `L` are 1, `O` is 0.
+    /// Reads what a person typed: case, spaces and hyphens do not count, `I` and `L` are 1, `O` is
+    /// 0.
     fn from_str(text: &str) -> Result<Self, CheckCodeError> {
         let mut characters = [0; N_CHARACTERS];
         let mut places = characters.iter_mut();
@@ -118,6 +120,8 @@ mod tests {
         );
         assert_eq!(code.to_string(), field("check code"));
         assert_eq!("xpac bkfv-rO2p 3494".parse(), Ok(code));
+        let ones: CheckCode = "1110-0000-0000-0000".parse().unwrap();
+        assert_eq!("iIlO-0000-0000-0000".parse(), Ok(ones));
         assert_eq!("xpac bkfv-r02p 34".parse::<CheckCode>(), Err(CheckCodeError));
         assert_eq!("XPAC-BKFV-R02P-34944".parse::<CheckCode>(), Err(CheckCodeError));
         assert_eq!("XPAC-BKFV-R02P-349U".parse::<CheckCode>(), Err(CheckCodeError));

@@ -1,5 +1,6 @@
-//! Golden bodies of replication: one sample of each, as it was decided. A body is read, written and compared as
-//! JSON; then again with a field nobody knows in every object, and with every optional field left out.
+//! Golden bodies of replication: one sample of each, as it was decided. A body is read, written and
+//! compared as JSON; then again with a field nobody knows in every object, and with every optional
+//! field left out.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;

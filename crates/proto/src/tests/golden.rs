@@ -1,5 +1,5 @@
-//! Golden bytes: what a sample looked like when its layout was decided. `UPDATE_EXPECT=1` writes them anew, which
-//! after version 1 means a new version.
+//! Golden bytes: what a sample looked like when its layout was decided. `UPDATE_EXPECT=1` writes
+//! them anew, which after version 1 means a new version.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;

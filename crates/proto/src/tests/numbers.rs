@@ -1,5 +1,5 @@
-//! F-06 on the wire: extreme numbers in every place of every layout neither panic nor wrap, and what is still accepted
-//! reads the same when written again.
+//! F-06 on the wire: extreme numbers in every place of every layout neither panic nor wrap, and
+//! what is still accepted reads the same when written again.
 
 use super::layouts;
 
@@ -20,7 +20,8 @@ fn f_06_extreme_numbers_in_every_place() {
             }
         }
     }
-    // Payload bytes and free numbers may be anything: a test that accepts nothing would test nothing.
+    // Payload bytes and free numbers may be anything: a test that accepts nothing would test
+    // nothing.
     assert!(n_accepted > 100, "{n_accepted}");
 }
 

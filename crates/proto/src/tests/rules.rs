@@ -1,4 +1,5 @@
-//! Each rule of each layout, broken alone: one place of a good sample is changed, and the refusal names the rule.
+//! Each rule of each layout, broken alone: one place of a good sample is changed, and the refusal
+//! names the rule.
 
 use super::layouts::{self, Layout};
 

@@ -149,7 +149,7 @@ pub(super) async fn verify(
 }
 
 /// Begins work and answers with a stream of what becomes of it.
-fn told_as_it_goes<T: Serialize + DeserializeOwned + Send + 'static>(
+pub(super) fn told_as_it_goes<T: Serialize + DeserializeOwned + Send + 'static>(
     admin: &Arc<Admin>,
     call: &RawCall<Operator>,
     progress: Arc<Progress>,

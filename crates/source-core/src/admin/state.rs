@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::engine::Handle;
 use crate::pairing::Means;
 use crate::protect::Protection;
+use crate::replicate::Replicator;
 
 /// What the handlers share.
 pub struct Admin {
@@ -20,6 +21,8 @@ pub struct Admin {
     pub files: Arc<dyn FileSystem>,
     /// What makes and reads recovery points.
     pub protection: Arc<Protection>,
+    /// What sends recovery points to targets.
+    pub replicator: Arc<Replicator>,
     /// The engine's door.
     pub handle: Handle,
     /// Version of the program.

@@ -10,6 +10,7 @@ use offsite_proto::limits::{NAME_BYTES_MAX, REQUEST_AGENTS_MAX};
 use super::{Engine, is_open};
 use crate::address;
 use crate::agents;
+use crate::choose::choose;
 use crate::error::{Blame, Trouble};
 use crate::event::{Order, PairingNumber, ReplyTo};
 use crate::line::Outcome;
@@ -219,15 +220,17 @@ impl Engine {
     }
 
     fn find(&self, target: Option<&str>) -> Result<PairingNumber, Trouble> {
-        let found = match target {
-            Some(target) => self.slots.values().rev().find(|slot| slot.is_target(target)),
-            None => self.slots.values().next_back(),
+        let index = match target {
+            Some(target) => {
+                let views: Vec<_> = self.slots.values().map(|slot| self.view_of(slot)).collect();
+                Some(choose(target, &views)?)
+            }
+            None => self.slots.len().checked_sub(1),
         };
-        found.map(|slot| slot.number).ok_or_else(|| {
-            let with = target.map(|target| format!(" with {target}")).unwrap_or_default();
+        index.and_then(|index| self.slots.keys().nth(index).copied()).ok_or_else(|| {
             Trouble::operator(
                 ErrorCode::SystemUnknown,
-                format!("there is no pairing{with}"),
+                "there is no pairing",
                 "see offsite-source status",
             )
         })

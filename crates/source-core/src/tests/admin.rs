@@ -12,14 +12,22 @@ use tokio_util::sync::CancellationToken;
 
 use super::scene::Scene;
 use crate::admin::{Admin, OwnerOnly, router};
+use crate::replicate::Replicator;
 
 #[tokio::test]
 async fn every_call_of_the_table_has_a_handler() {
     let scene = Scene::start(&SimClock::new());
+    let protection = Arc::new(super::protect::protection(&scene.disk));
+    let replicator = Replicator::new(
+        Arc::clone(&scene.means),
+        Arc::clone(&protection),
+        crate::config::Settings::shipped(),
+    );
     let admin = Admin {
         means: Arc::clone(&scene.means),
         files: scene.disk.files(),
-        protection: Arc::new(super::protect::protection(&scene.disk)),
+        protection,
+        replicator: Arc::new(replicator),
         handle: scene.handle.clone(),
         version: "0.1.0",
         since: offsite_model::Span::ZERO,

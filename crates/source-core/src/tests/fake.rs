@@ -195,12 +195,13 @@ impl Fake {
     }
 
     /// Shows another key from now on, as somebody in the middle would.
-    pub(super) fn swap_key(&self) {
+    pub(super) fn swap_key(&self) -> Spki {
         let key = PrivateKey::generate().unwrap();
         let validity = Validity::usual(self.clock.now());
         let certificate =
             self.authority.issue_server(&key, self.core, &[], validity, &self.luck).unwrap();
         self.identity.replace(&key, &certificate).unwrap();
+        key.spki().clone()
     }
 
     /// Shows the first key again.

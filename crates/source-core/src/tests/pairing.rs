@@ -44,8 +44,20 @@ async fn a_request_becomes_an_active_pairing_without_a_person_at_the_source() {
     assert_eq!(scene.key_files().len(), 1, "{:?}", scene.key_files());
     assert!(scene.key_files()[0].ends_with(".pem"));
 
-    // A restart goes on with what is installed.
+    // Row 45 tells what the target is called; a name that is no plain line is not taken.
+    assert_eq!(active.target, Some(fake.address.to_string()));
+    for (told, shown) in [("vault", "vault"), ("va\u{1b}[2Jult", "vault")] {
+        fake.state().summary.host_name = Some(told.to_owned());
+        let change = scene.pairing().change;
+        scene.wake();
+        scene.settled("synced", |pairing| pairing.change > change + 1).await;
+        assert_eq!(scene.pairing().target.as_deref(), Some(shown));
+        assert_eq!(scene.pairing().address, Some(fake.address.to_string()));
+    }
+
+    // A restart goes on with what is installed, and knows the name.
     let mut scene = scene.restart().await;
+    assert_eq!(scene.pairing().target.as_deref(), Some("vault"));
     let again = scene.until("online", |pairing| pairing.connection == Connection::Online).await;
     assert_eq!(again.state, State::Active);
 }

@@ -64,7 +64,7 @@ async fn a_05_another_key_aborts_with_an_alarm_and_gets_nothing() {
         }
         let before = scene.pairing().state;
         let pinned = scene.pairing().target_fingerprint;
-        fake.swap_key();
+        let seen = fake.swap_key();
         fake.state().refuse.clear();
         fake.state().refuses_issued = false;
         fake.state().calls.clear();
@@ -72,7 +72,9 @@ async fn a_05_another_key_aborts_with_an_alarm_and_gets_nothing() {
         assert_eq!(alarmed.connection, Connection::AuthenticationError, "{when:?}");
         assert_eq!(alarmed.state, before, "{when:?}");
         assert_eq!(alarmed.target_fingerprint, pinned, "{when:?}");
-        assert!(alarmed.message.as_deref().unwrap().contains("nothing was sent"), "{alarmed:?}");
+        let message = alarmed.message.as_deref().unwrap();
+        assert!(message.contains("nothing was sent"), "{alarmed:?}");
+        assert!(message.contains(&seen.thumbprint().to_string()), "{alarmed:?}");
         assert!(alarmed.next.as_deref().unwrap().contains("telephone"), "{alarmed:?}");
         // Time passes, and the daemon starts again: still nothing is sent.
         scene.wakes.add_permits(10);

@@ -1,9 +1,9 @@
 //! The catalog as one redb file, reached through [`FileSystem`].
 //!
-//! Every write transaction is immediate and commits in two phases: mixed modes and one-phase commits
-//! are where redb has had its crash bugs. One function opens write transactions, `begin_write`.
-//! A new file is made under another name and renamed when it is whole, so a power cut leaves either
-//! no catalog or a good one.
+//! Every write transaction is immediate and commits in two phases: mixed modes and one-phase
+//! commits are where redb has had its crash bugs. One function opens write transactions,
+//! `begin_write`. A new file is made under another name and renamed when it is whole, so a power
+//! cut leaves either no catalog or a good one.
 //!
 //! **Absent:** redb's own file access and locks: the owner of the directory holds the lock.
 
@@ -82,8 +82,9 @@ impl RedbCatalog {
     }
 }
 
-/// A power cut may leave a file that was growing at any length between the old and the new one, and redb refuses a length
-/// that is not of whole pages. What lies behind the last commit means nothing, so it is rounded up before redb looks.
+/// A power cut may leave a file that was growing at any length between the old and the new one, and
+/// redb refuses a length that is not of whole pages. What lies behind the last commit means
+/// nothing, so it is rounded up before redb looks.
 fn round_up(file: &dyn File) -> Result<(), CatalogError> {
     let bytes = file.bytes()?;
     let whole = bytes.next_multiple_of(PAGE_BYTES);

@@ -38,8 +38,8 @@ pub fn encode_value<T: Value>(table: Table, value: &T) -> Result<Vec<u8>, Catalo
 /// Reads a value from its bytes, all of them.
 ///
 /// # Errors
-/// [`CatalogError::VersionUnknown`] for a version nobody here knows, [`CatalogError::TooLong`] above
-/// the bound, [`CatalogError::Damaged`] when the bytes do not parse or go on after the value.
+/// [`CatalogError::VersionUnknown`] for a version nobody here knows, [`CatalogError::TooLong`]
+/// above the bound, [`CatalogError::Damaged`] when the bytes do not parse or go on after the value.
 pub fn decode_value<T: Value>(table: Table, bytes: &[u8]) -> Result<T, CatalogError> {
     let damaged = |why: &str| CatalogError::Damaged(format!("table {}: {why}", table.name()));
     if bytes.len() > T::BYTES_MAX {

@@ -3,9 +3,10 @@
 use std::cmp::Ordering;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering as Memory};
 
 use offsite_model::{File, Key, OpenMode, TenantId};
-use zerocopy::IntoBytes;
+use zerocopy::{FromBytes, IntoBytes};
 
 use super::IndexKey;
 use super::filter::{BLOCK_BYTES, Filter};
@@ -51,9 +52,39 @@ pub(crate) struct Run {
     fences: Vec<u64>,
     filter: Filter,
     file: Arc<dyn File>,
+    /// The session whose segments it covers while they are not committed; [`PUBLISHED`] afterwards.
+    owner: AtomicU64,
+    /// Whether a page of it was found damaged: it is being replaced, and not merged with others.
+    pub(crate) is_doubtful: AtomicBool,
 }
 
+/// The owner of a run that is durable and has its name.
+pub(crate) const PUBLISHED: u64 = 0;
+
 impl Run {
+    pub(crate) fn owner(&self) -> u64 {
+        self.owner.load(Memory::Acquire)
+    }
+
+    /// Gives a provisional run its name, durably. Everything it covers must be committed: after a
+    /// crash nothing else would stand behind its answers.
+    pub(crate) fn publish(&self, place: &Place) -> Result<(), RunError> {
+        self.file.sync()?;
+        let path = place.file(Folder::Runs, self.number);
+        place.files.rename(&place.temporary(Folder::Runs, self.number), &path)?;
+        place.files.sync_dir(&place.folder(Folder::Runs))?;
+        self.owner.store(PUBLISHED, Memory::Release);
+        Ok(())
+    }
+
+    /// Its file, by the name that it has now.
+    pub(crate) fn path(&self, place: &Place) -> std::path::PathBuf {
+        match self.owner() {
+            PUBLISHED => place.file(Folder::Runs, self.number),
+            _ => place.temporary(Folder::Runs, self.number),
+        }
+    }
+
     /// Opens a run and checks everything but its pages, which are checked when they are read.
     pub(crate) fn open(
         place: &Place,
@@ -105,41 +136,34 @@ impl Run {
             fences: fences.collect(),
             filter: Filter::from_bytes(filter).ok_or(RunError::Damaged)?,
             file,
+            owner: AtomicU64::new(PUBLISHED),
+            is_doubtful: AtomicBool::new(false),
         };
         Ok((tenant, run))
     }
 
     /// Looks a key up: missing by the filter, or exactly by its page.
     pub(crate) fn find(&self, key: &IndexKey) -> Result<Option<RecordPlace>, RunError> {
-        if !self.filter.may_have(&key.0) {
-            return Ok(None);
-        }
-        let fence = fence_of(&key.0);
-        // Entries that share eight bytes may begin on the page before the first equal fence.
-        let first = self.fences.partition_point(|other| *other < fence).saturating_sub(1);
-        let candidates = self.fences.iter().enumerate().skip(first);
-        for (index, _) in candidates.take_while(|(_, other)| **other <= fence) {
-            let rows = self.page(index as u32)?;
-            if let Ok(at) = rows.binary_search_by(|row| compare(row, key)) {
-                return Ok(rows.get(at).map(place_of));
-            }
-        }
-        Ok(None)
+        self.probe().find(key)
     }
 
-    /// The entries of a page.
-    fn page(&self, index: u32) -> Result<Vec<RunRow>, RunError> {
-        let mut page = [0; PAGE_BYTES];
-        self.file.read_exact_at(&mut page, PAGE_BYTES as u64 * (1 + u64::from(index)))?;
-        let (rows, stated) = page.split_at(ROWS_BYTES);
+    /// For looking several keys up, ascending: a page they share is read once.
+    pub(crate) const fn probe(&self) -> Probe<'_> {
+        Probe { run: self, page: None }
+    }
+
+    /// Reads the page of this index and checks it.
+    fn page(&self, index: u32) -> Result<Page, RunError> {
+        let mut bytes = [0; PAGE_BYTES];
+        self.file.read_exact_at(&mut bytes, PAGE_BYTES as u64 * (1 + u64::from(index)))?;
+        let (rows, stated) = bytes.split_at(ROWS_BYTES);
         // The index is under the checksum, so that a page of another place is noticed.
         if crc(&[rows, &index.to_le_bytes()]).to_le_bytes() != stated {
             return Err(RunError::Damaged);
         }
         let before = u64::from(index) * PAGE_ROWS as u64;
         let n_rows = self.n_entries.saturating_sub(before).min(PAGE_ROWS as u64) as usize;
-        let rows = rows.chunks_exact(ROW_BYTES).filter_map(split::<RunRow>).map(|(row, _)| *row);
-        Ok(rows.take(n_rows).collect())
+        Ok(Page { bytes, n_rows })
     }
 
     /// All entries in order, page by page.
@@ -148,12 +172,57 @@ impl Run {
     ) -> impl Iterator<Item = Result<(IndexKey, RecordPlace), RunError>> + '_ {
         (0..self.n_pages).flat_map(|index| {
             let (rows, error) = match self.page(index) {
-                Ok(rows) => (rows, None),
+                Ok(page) => (page.rows().to_vec(), None),
                 Err(error) => (Vec::new(), Some(Err(error))),
             };
             let rows = rows.into_iter().map(|row| Ok((key_of(&row), place_of(&row))));
             rows.chain(error)
         })
+    }
+}
+
+/// A page that was read and checked.
+struct Page {
+    bytes: [u8; PAGE_BYTES],
+    n_rows: usize,
+}
+
+impl Page {
+    fn rows(&self) -> &[RunRow] {
+        let rows = self.bytes.get(..self.n_rows * ROW_BYTES).unwrap_or_default();
+        <[RunRow]>::ref_from_bytes(rows).unwrap_or_default()
+    }
+}
+
+/// A look-up in a run; it keeps the page it read last.
+pub(crate) struct Probe<'a> {
+    run: &'a Run,
+    page: Option<(u32, Page)>,
+}
+
+impl Probe<'_> {
+    /// Looks a key up: missing by the filter, or exactly by its page.
+    pub(crate) fn find(&mut self, key: &IndexKey) -> Result<Option<RecordPlace>, RunError> {
+        let run = self.run;
+        if !run.filter.may_have(&key.0) {
+            return Ok(None);
+        }
+        let fence = fence_of(&key.0);
+        // Entries that share eight bytes may begin on the page before the first equal fence.
+        let first = run.fences.partition_point(|other| *other < fence).saturating_sub(1);
+        let candidates = run.fences.iter().enumerate().skip(first);
+        for (index, _) in candidates.take_while(|(_, other)| **other <= fence) {
+            let index = index as u32;
+            let page = match &mut self.page {
+                Some((at, page)) if *at == index => page,
+                other => &mut other.insert((index, run.page(index)?)).1,
+            };
+            let rows = page.rows();
+            if let Ok(at) = rows.binary_search_by(|row| compare(row, key)) {
+                return Ok(rows.get(at).map(place_of));
+            }
+        }
+        Ok(None)
     }
 }
 
@@ -199,16 +268,26 @@ fn row_of(key: &IndexKey, place: &RecordPlace) -> RunRow {
     }
 }
 
-/// Writes a run of sorted entries, at most `n_max`, durably and all or nothing.
+/// What a run is to be.
+pub(crate) struct Plan<'a> {
+    pub(crate) number: u32,
+    pub(crate) store: [u8; 16],
+    pub(crate) tenant: TenantId,
+    pub(crate) covered: &'a [u32],
+    /// Most entries it will have.
+    pub(crate) n_max: u64,
+    /// The session it is provisional for, or [`PUBLISHED`].
+    pub(crate) owner: u64,
+}
+
+/// Writes a run of sorted entries. A published one is durable and has its name, all or nothing; a
+/// provisional one keeps its temporary name, which no opening believes.
 pub(crate) fn write(
     place: &Place,
-    number: u32,
-    store: [u8; 16],
-    tenant: TenantId,
-    covered: &[u32],
-    n_max: u64,
+    plan: &Plan<'_>,
     entries: impl Iterator<Item = Result<(IndexKey, RecordPlace), RunError>>,
 ) -> Result<Run, RunError> {
+    let &Plan { number, store, tenant, covered, n_max, owner } = plan;
     let temporary = place.temporary(Folder::Runs, number);
     let file = place.files.open(&temporary, OpenMode::CreateNew)?;
     let mut filter = Filter::for_keys(n_max);
@@ -269,11 +348,22 @@ pub(crate) fn write(
     let checksum = crc(&[&first]);
     first.extend_from_slice(&checksum.to_le_bytes());
     file.write_all_at(&first, 0)?;
-    file.sync()?;
-    place.files.rename(&temporary, &place.file(Folder::Runs, number))?;
-    place.files.sync_dir(&place.folder(Folder::Runs))?;
     let n_pages = fences.len() as u32;
-    Ok(Run { number, covered: covered.to_vec(), n_entries, n_pages, fences, filter, file })
+    let run = Run {
+        number,
+        covered: covered.to_vec(),
+        n_entries,
+        n_pages,
+        fences,
+        filter,
+        file,
+        owner: AtomicU64::new(owner),
+        is_doubtful: AtomicBool::new(false),
+    };
+    if owner == PUBLISHED {
+        run.publish(place)?;
+    }
+    Ok(run)
 }
 
 /// Merges sorted runs into one order; equal keys come one after another, the older run's first.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use offsite_model::{Digest, File, ImageId, Key, OpenMode, VolumeId};
-use zerocopy::FromBytes;
+use zerocopy::{FromBytes, IntoBytes};
 
 use super::page::{self, Page};
 use super::{ListEntry, PAGE_POSITIONS, ZERO_RUN_BYTES, length_at, n_positions};
@@ -211,6 +211,11 @@ impl Image {
 
     pub(crate) fn refs(&self, page: u32) -> PageRefs {
         self.refs.get(page as usize).copied().unwrap_or(NO_REFS)
+    }
+
+    /// Whether both say the same of a page because they refer to the same bytes.
+    pub(crate) fn has_same_page(&self, other: &Self, page: u32) -> bool {
+        self.refs(page).as_bytes() == other.refs(page).as_bytes()
     }
 
     pub(crate) fn n_pages(&self) -> u32 {

@@ -118,7 +118,8 @@ impl ImageWriter {
         })
     }
 
-    /// The key that the parent has at a position: none without a parent or beyond what it passes on.
+    /// The key that the parent has at a position: none without a parent or beyond what it passes
+    /// on.
     ///
     /// # Errors
     /// When the parent's page cannot be read or is damaged.

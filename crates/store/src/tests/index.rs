@@ -38,6 +38,26 @@ fn check_answers(store: &Store, n: u64, n_absent: u64) {
         }
         assert_eq!(store.find(tenant(2), Form::Plain, &key).unwrap(), None);
     }
+    // Windows: as stored, backwards, and stored and absent ones in turn.
+    let key_of = |record: u64| Key::of(&record.to_le_bytes());
+    let ordered: Vec<u64> = (0..n).collect();
+    let backwards: Vec<u64> = (0..n).rev().collect();
+    let mixed: Vec<u64> = (0..n.min(n_absent)).flat_map(|record| [record, n + record]).collect();
+    for records in [ordered, backwards, mixed] {
+        for window in records.chunks(700) {
+            let keys: Vec<Key> = window.iter().map(|record| key_of(*record)).collect();
+            let places = store.find_many(tenant(1), Form::Plain, &keys).unwrap();
+            for (record, (key, place)) in window.iter().zip(keys.iter().zip(places)) {
+                assert_eq!(place.is_some(), *record < n, "record {record} in a window");
+                if record % 97 == 0 && *record < n {
+                    let group = store.group(tenant(1), place.unwrap()).unwrap();
+                    assert_eq!(group.table()[usize::from(place.unwrap().slot)].key, *key);
+                }
+            }
+            let theirs = store.find_many(tenant(2), Form::Plain, &keys).unwrap();
+            assert!(theirs.iter().all(Option::is_none));
+        }
+    }
     for record in n..n + n_absent {
         let key = Key::of(&record.to_le_bytes());
         assert_eq!(store.find(tenant(1), Form::Plain, &key).unwrap(), None, "a false have");

@@ -211,3 +211,64 @@ fn another_parent_than_was_announced_is_refused() {
         assert!(matches!(refused, Err(StoreError::BaseMissing)));
     }
 }
+
+#[test]
+fn changes_against_the_parent_are_the_list_that_was_committed() {
+    let disk = Disk::new(1);
+    let store = new_store(&disk);
+    for seed in 0..60_u64 {
+        let dice = Dice::new(seed);
+        let first = Volumes::from([(1, fresh_volume(&dice, 12))]);
+        let second = Volumes::from([(1, next_version(&dice, &first[&1]))]);
+        let (a, b) = (seed * 2 + 100, seed * 2 + 101);
+        protect(&store, 1, a, &first, None).unwrap();
+        protect(&store, 1, b, &second, Some((a, &first))).unwrap();
+        for (number, parent) in [(a, None), (b, Some(point(a)))] {
+            let changes = store.changes(tenant(1), point(number), volume(1), parent).unwrap();
+            let announced = changes.image().list_digest();
+            let list: Vec<ListEntry> = changes.map(Result::unwrap).collect();
+            let before = parent.map(|_| &first[&1][..]);
+            let bytes = if parent.is_some() { &second[&1] } else { &first[&1] };
+            assert_eq!(list, list_of(bytes, before), "seed {seed}");
+            assert_eq!(digest_of(&list), announced, "seed {seed}");
+        }
+        // Of the point itself nothing; without the parent, everything.
+        let none = store.changes(tenant(1), point(b), volume(1), Some(point(b))).unwrap();
+        assert_eq!(none.count(), 0);
+        let all = store.changes(tenant(1), point(b), volume(1), None).unwrap();
+        let all: Vec<ListEntry> = all.map(Result::unwrap).collect();
+        assert_eq!(all, list_of(&second[&1], None));
+        let missing = store.changes(tenant(1), point(b), volume(1), Some(point(9)));
+        assert!(matches!(missing, Err(StoreError::BaseMissing)));
+    }
+}
+
+#[test]
+fn changes_of_a_large_volume_read_changed_pages_only_and_cut_zeros_at_2_gib() {
+    const GIB: u64 = 1 << 30;
+    let disk = Disk::new(1);
+    let store = new_store(&disk);
+    let record = Dice::new(3).noise(RECORD);
+    let key = Key::of(&record);
+    let mut session = store.session(tenant(1)).unwrap();
+    let group = CheckedGroup::encode(Form::Plain, &[(key, &record)], 1);
+    session.append(&group.unwrap()).unwrap();
+    let zeros =
+        |from: u64, to: u64| ListEntry { offset: from, length: (to - from) as u32, key: Key::ZERO };
+    let written = |offset: u64| ListEntry { offset, length: RECORD as u32, key };
+    let first = [
+        zeros(0, 2 * GIB),
+        zeros(2 * GIB, 3 * GIB),
+        written(3 * GIB),
+        zeros(3 * GIB + 4096, 4 * GIB),
+        zeros(4 * GIB, 5 * GIB),
+    ];
+    let second = [written(GIB), zeros(3 * GIB, 3 * GIB + 4096)];
+    for (number, parent, list) in [(1, None, &first[..]), (2, Some(point(1)), &second[..])] {
+        let mut image = session.image(image_spec(number, 1, 5 * GIB), parent, None).unwrap();
+        list.iter().for_each(|entry| image.push(*entry).unwrap());
+        session.commit(point_spec(number, 1), vec![(image, Some(digest_of(list)))]).unwrap();
+        let changes = store.changes(tenant(1), point(number), volume(1), parent).unwrap();
+        assert_eq!(changes.map(Result::unwrap).collect::<Vec<_>>(), list);
+    }
+}

@@ -26,7 +26,8 @@ struct World {
     model: Model,
     /// Keys that a commit made durable, per tenant.
     committed: BTreeMap<u8, BTreeSet<Key>>,
-    /// Keys that a session ever appended, per tenant; they may be there as long as their segment is.
+    /// Keys that a session ever appended, per tenant; they may be there as long as their segment
+    /// is.
     ever_appended: BTreeMap<u8, BTreeSet<Key>>,
     open: Vec<Open>,
     next_number: u64,
@@ -174,7 +175,8 @@ impl World {
                 self.store = None;
             }
         }
-        self.store = Some(open(&self.disk).unwrap());
+        let settings = if self.dice.one_in(2) { TINY } else { SMALL };
+        self.store = Some(open_with(&self.disk, settings).unwrap());
         check_no_strangers(&self.store(), &self.disk);
     }
 }

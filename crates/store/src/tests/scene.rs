@@ -15,7 +15,14 @@ use crate::{Committed, ImageSpec, ListEntry, PointSpec, Session, Settings, Store
 pub(super) const STORE: &str = "/store";
 pub(super) const RECORD: usize = 4096;
 /// Runs are written and merged after a handful of records, and no space is held back.
-pub(super) const SMALL: Settings = Settings { recent_records_max: 8, reserve_bytes: 0 };
+pub(super) const SMALL: Settings = Settings {
+    recent_records_max: 8,
+    reserve_bytes: 0,
+    segment_bytes: 128 << 20,
+    segment_records: 1 << 16,
+};
+/// Segments of a few records, so that every session closes some and spills their places.
+pub(super) const TINY: Settings = Settings { segment_bytes: 24 << 10, segment_records: 6, ..SMALL };
 
 /// Seeded numbers.
 pub(super) struct Dice(Mutex<u64>);
@@ -71,7 +78,11 @@ pub(super) fn new_store(disk: &Disk) -> Store {
 }
 
 pub(super) fn open(disk: &Disk) -> Result<Store, StoreError> {
-    Store::open(disk.files(), Path::new(STORE), SMALL)
+    open_with(disk, SMALL)
+}
+
+pub(super) fn open_with(disk: &Disk, settings: Settings) -> Result<Store, StoreError> {
+    Store::open(disk.files(), Path::new(STORE), settings)
 }
 
 /// Volumes of a point: their bytes.

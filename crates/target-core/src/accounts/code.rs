@@ -1,4 +1,5 @@
-//! Secrets as people copy them: letters that no font confuses, with a checksum against typing errors.
+//! Secrets as people copy them: letters that no font confuses, with a checksum against typing
+//! errors.
 //!
 //! Thirty-two letters, five bits each, lower case; `i`, `l`, `o` and `u` do not occur.
 
@@ -36,7 +37,8 @@ pub(crate) fn letters(bytes: &[u8]) -> String {
     text
 }
 
-/// The bytes of a text of letters, `N` of them; none where it is not exactly what [`letters`] writes.
+/// The bytes of a text of letters, `N` of them; none where it is not exactly what [`letters`]
+/// writes.
 pub(crate) fn bytes<const N: usize>(text: &str) -> Option<[u8; N]> {
     if text.len() != N.checked_mul(8)?.div_ceil(5) {
         return None;

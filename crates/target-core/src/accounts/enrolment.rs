@@ -1,7 +1,8 @@
-//! Enrolment codes: handed out beforehand, they open the reserved pool of requests and say whose operators see a request.
+//! Enrolment codes: handed out beforehand, they open the reserved pool of requests and say whose
+//! operators see a request.
 //!
-//! A code is 128 random bits, bound to one tenant, good for one key, and proves nothing about that key: a person still
-//! decides. Kept as SHA-256 only.
+//! A code is 128 random bits, bound to one tenant, good for one key, and proves nothing about that
+//! key: a person still decides. Kept as SHA-256 only.
 
 use offsite_daemon::Secret;
 use offsite_model::{Span, TenantId, Timestamp};
@@ -126,7 +127,8 @@ fn bits(typed: &str) -> Option<[u8; 16]> {
     (code::checksum(letters) == check).then(|| code::bytes(letters))?
 }
 
-/// The tenant of a code that this key may still use: unused, or used by this very key before. Changes nothing.
+/// The tenant of a code that this key may still use: unused, or used by this very key before.
+/// Changes nothing.
 ///
 /// # Errors
 /// What the catalog says.
@@ -179,7 +181,8 @@ pub fn list<R: Rows + ?Sized>(rows: &R) -> Result<Vec<CodeRow>, Failure> {
 fn forget_lapsed(rows: &mut dyn RowsMut, now: Timestamp) -> Result<(), Failure> {
     let codes = rows.scan_values::<CodeRow>(CODES, b"", None, Order::Ascending, CODES_MAX)?;
     for (key, row) in codes {
-        // A used one is kept for as long as its request can live, so that submitting again still works.
+        // A used one is kept for as long as its request can live, so that submitting again still
+        // works.
         let kept = if row.used_by.is_some() { Span::from_days(90) } else { Span::ZERO };
         if now >= Timestamp::from_micros(row.expires_micros) + kept {
             rows.remove(CODES, &key)?;

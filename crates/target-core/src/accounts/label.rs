@@ -1,7 +1,8 @@
 //! Names that operators give: to accounts, tenants, storages.
 //!
-//! Stricter than names from sources: they are typed again on command lines and compared letter by letter, so they hold
-//! letters, digits and a few marks only, and no two of them can look alike by invisible means.
+//! Stricter than names from sources: they are typed again on command lines and compared letter by
+//! letter, so they hold letters, digits and a few marks only, and no two of them can look alike by
+//! invisible means.
 
 use offsite_proto::error::ErrorCode;
 

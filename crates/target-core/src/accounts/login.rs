@@ -1,4 +1,5 @@
-//! Opening an operator session with a password (N1), and recognising a token: the two ways an operator proves who he is.
+//! Opening an operator session with a password (N1), and recognising a token: the two ways an
+//! operator proves who he is.
 //!
 //! One text for every reason why not: no such account, no password, a wrong one, too many failures.
 
@@ -71,7 +72,8 @@ impl Logins {
             .map_err(Refusal::from)
     }
 
-    /// Failures of accounts that exist are in the audit log; of others, a guesser could fill it with any text.
+    /// Failures of accounts that exist are in the audit log; of others, a guesser could fill it
+    /// with any text.
     fn record_failure(&self, user: Option<&UserRow>, now: Timestamp) -> Result<(), Refusal> {
         let Some(user) = user else { return Ok(()) };
         let deed = Deed { by: &Principal::Anon, at: now, luck: &*self.luck };

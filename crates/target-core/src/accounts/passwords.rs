@@ -1,7 +1,8 @@
 //! Passwords: Argon2id, at most two at once, throttled before anything is hashed.
 //!
-//! Hashing is made dear on purpose, so whoever may ask for it could ask for all memory: a semaphore lets two through, a
-//! bound on those who wait refuses the rest, and the throttle comes first. An unknown account costs the same as a known one.
+//! Hashing is made dear on purpose, so whoever may ask for it could ask for all memory: a semaphore
+//! lets two through, a bound on those who wait refuses the rest, and the throttle comes first. An
+//! unknown account costs the same as a known one.
 //!
 //! **Absent:** plain passwords anywhere but on the stack of one call.
 
@@ -104,8 +105,9 @@ impl Passwords {
         Ok(PasswordHash { memory_kib, passes, salt, hash })
     }
 
-    /// Compares an offered password with a kept one, or with nobody's at the same cost. `admit` is asked when the
-    /// turn has come and before anything is hashed: the throttle. `None` from it, or a wrong password, is `None`.
+    /// Compares an offered password with a kept one, or with nobody's at the same cost. `admit` is
+    /// asked when the turn has come and before anything is hashed: the throttle. `None` from it, or
+    /// a wrong password, is `None`.
     ///
     /// # Errors
     /// `busy` when too many wait.
@@ -143,7 +145,8 @@ impl Passwords {
         #[cfg(test)]
         let observed = Arc::clone(&self.observed);
         let hashed = tokio::task::spawn_blocking(move || {
-            // The turn lasts as long as the memory is held, also when nobody waits for the answer any more.
+            // The turn lasts as long as the memory is held, also when nobody waits for the answer
+            // any more.
             let _turn = turn;
             #[cfg(test)]
             let _counted = Counted::new(observed);

@@ -1,8 +1,9 @@
-//! Failed authentications per (who, from where): after five in a quarter of an hour nothing more is judged.
+//! Failed authentications per (who, from where): after five in a quarter of an hour nothing more is
+//! judged.
 //!
-//! Kept in memory alone: a restart forgets it, and a restart is not in a guesser's hands. The number of entries is bounded;
-//! when it is reached, the ones that lapse first go, which a guesser could use to be forgotten only by failing from more
-//! addresses than the bound has entries.
+//! Kept in memory alone: a restart forgets it, and a restart is not in a guesser's hands. The
+//! number of entries is bounded; when it is reached, the ones that lapse first go, which a guesser
+//! could use to be forgotten only by failing from more addresses than the bound has entries.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -39,7 +40,8 @@ impl From<IpAddr> for Network {
     }
 }
 
-/// Who was claimed, as a digest: a name typed into the wrong field is no business of a table in memory.
+/// Who was claimed, as a digest: a name typed into the wrong field is no business of a table in
+/// memory.
 type Subject = [u8; 32];
 
 /// Counts failures.
@@ -55,8 +57,8 @@ impl Throttle {
         Self::default()
     }
 
-    /// Takes one try out of the budget before anything is judged; `None` when there is none left. It comes back with
-    /// [`Try::succeeded`]; a try that is dropped counts as failed.
+    /// Takes one try out of the budget before anything is judged; `None` when there is none left.
+    /// It comes back with [`Try::succeeded`]; a try that is dropped counts as failed.
     #[must_use]
     pub fn begin(&self, who: &str, from: Network, now: Timestamp) -> Option<Try<'_>> {
         let key = (super::code::sha256(who.as_bytes()), from);

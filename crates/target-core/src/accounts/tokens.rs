@@ -1,7 +1,8 @@
 //! Access tokens: 256 random bits, kept as SHA-256 under an id that is no secret, shown once.
 //!
-//! The text is `offsite_`, the id, the secret and a checksum, so that a scanner for leaked secrets knows it and a token that
-//! was cut while copying is told from one that was revoked, without asking the catalog.
+//! The text is `offsite_`, the id, the secret and a checksum, so that a scanner for leaked secrets
+//! knows it and a token that was cut while copying is told from one that was revoked, without
+//! asking the catalog.
 //!
 //! **Absent:** the secret itself, after it was shown.
 

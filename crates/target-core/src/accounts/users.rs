@@ -1,6 +1,7 @@
 //! Accounts of operators: name, role, tenants, password.
 //!
-//! A removed account keeps its row, so that the audit log and approvals can still name it; its name becomes free.
+//! A removed account keeps its row, so that the audit log and approvals can still name it; its name
+//! becomes free.
 
 use offsite_model::{TenantId, Timestamp, UserId};
 use offsite_proto::error::ErrorCode;
@@ -136,7 +137,8 @@ pub const fn role_includes(wide: Role, narrow: Role) -> bool {
 /// Makes an account.
 ///
 /// # Errors
-/// `already_exists` for a name in use, `bad_request` for one that is not allowed, `forbidden` above the bound.
+/// `already_exists` for a name in use, `bad_request` for one that is not allowed, `forbidden` above
+/// the bound.
 pub fn add(
     rows: &mut dyn RowsMut,
     deed: &Deed<'_>,
@@ -190,7 +192,8 @@ pub fn remove(rows: &mut dyn RowsMut, deed: &Deed<'_>, name: &str) -> Result<Use
     Ok(user)
 }
 
-/// Gives an account other rights. Whether that needs a second person is asked before, by [`Rights::widens`].
+/// Gives an account other rights. Whether that needs a second person is asked before, by
+/// [`Rights::widens`].
 ///
 /// # Errors
 /// `account_unknown`; `forbidden` where no administrator would be left.
@@ -309,8 +312,9 @@ pub fn descends_from<R: Rows + ?Sized>(
         }
         match by_id(rows, current)?.and_then(|row| row.made_by) {
             Some(Person::User(maker)) => current = maker,
-            // Root of this machine makes the first officers of every target. That he could be one of them is the
-            // limit that the manual states; tokens he made himself are refused all the same.
+            // Root of this machine makes the first officers of every target. That he could be one
+            // of them is the limit that the manual states; tokens he made himself are refused all
+            // the same.
             Some(Person::LocalRoot) | None => return Ok(false),
         }
     }

@@ -1,4 +1,5 @@
-//! G-08: what an attacker with the catalog file can do to the chain short of rewriting it to its end.
+//! G-08: what an attacker with the catalog file can do to the chain short of rewriting it to its
+//! end.
 
 use offsite_store::catalog::MemoryCatalog;
 

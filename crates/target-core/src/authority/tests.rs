@@ -1,4 +1,5 @@
-//! Runs every cell of the table against its text, with objects that are the caller's own and another's.
+//! Runs every cell of the table against its text, with objects that are the caller's own and
+//! another's.
 
 use std::collections::BTreeMap;
 
@@ -52,8 +53,8 @@ fn principals(restore_grant: bool) -> [Principal; 9] {
     ]
 }
 
-/// What a word of the table demands, independent of how the code spells its grants: for objects that are one's own
-/// (`mine`), another's (`theirs`), and none at all (`unnamed`).
+/// What a word of the table demands, independent of how the code spells its grants: for objects
+/// that are one's own (`mine`), another's (`theirs`), and none at all (`unnamed`).
 struct Demand {
     unnamed: bool,
     mine: bool,
@@ -134,7 +135,8 @@ fn every_cell_is_as_the_table_says() {
                 let open = !demand.needs_grant || restore_grant;
                 let is = |object| granted(principal, *action, object);
                 assert_eq!(is(Object::Unnamed), demand.unnamed && open, "{cell}");
-                // Who is nobody, or only enrolling, has no source at all: everything named is another's.
+                // Who is nobody, or only enrolling, has no source at all: everything named is
+                // another's.
                 let has_source =
                     !matches!(principal, Principal::Anon | Principal::Enrolling { .. });
                 for object in mine {
@@ -230,7 +232,8 @@ fn requests_are_seen_by_their_maker_and_by_who_they_are_assigned_to() {
         assert!(granted(caller, Action::PollRequest, request(KEY, None)));
         assert!(!granted(caller, Action::PollRequest, request([9; 32], None)));
     }
-    // A bound operator sees what is assigned to his tenants, not the rest; an unbounded one sees all.
+    // A bound operator sees what is assigned to his tenants, not the rest; an unbounded one sees
+    // all.
     assert!(granted(&operator, Action::DecideRequest, request([9; 32], Some(OWN))));
     assert!(!granted(&operator, Action::DecideRequest, request([9; 32], Some(OTHER))));
     assert!(!granted(&operator, Action::DecideRequest, request([9; 32], None)));

@@ -1,13 +1,16 @@
-//! The admin API: what operators ask of this target, over the operator listener and over the local socket.
+//! The admin API: what operators ask of this target, over the operator listener and over the local
+//! socket.
 //!
-//! Both doors lead to the same handlers; they differ in how a caller is known: a token there, the kernel's word here. The
-//! gate asks the authority table whether this caller may do this at all, the handler asks again about the object.
+//! Both doors lead to the same handlers; they differ in how a caller is known: a token there, the
+//! kernel's word here. The gate asks the authority table whether this caller may do this at all,
+//! the handler asks again about the object.
 //!
 //! **Absent:** what the acts do (`accounts`, `tenants`, `approvals`, `accept`), list A (`list_a`).
 
 mod accounts;
 mod approvals;
 mod audit;
+mod context;
 mod enrolment;
 mod gate;
 mod login;
@@ -22,56 +25,20 @@ mod tokens;
 
 use std::sync::Arc;
 
-use offsite_model::Span;
 use offsite_proto::admin::target as calls;
-use offsite_proto::endpoint::{Action, Body, Listener};
-use offsite_proto::error::{ErrorCode, Refusal};
-use offsite_proto::json::Json;
+use offsite_proto::endpoint::Listener;
 use offsite_proto::{operator, rows};
-use offsite_store::catalog::{Rows, RowsMut, Transactions};
-use offsite_transport::{Reply, RouteError, Router, Routes};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use offsite_transport::{RouteError, Router, Routes};
 
+pub use self::context::Operators;
 use self::gate::{LocalGate, TokenGate};
 use crate::Target;
-use crate::accounts::login::Logins;
-use crate::authority::{Grant, Object, permits};
-use crate::deed::Deed;
-use crate::failure::Failure;
 use crate::principal::Principal;
-use crate::target::off_runtime;
-
-/// What operators' calls share: the target, and how operators prove who they are.
-pub struct Operators {
-    target: Arc<Target>,
-    logins: Logins,
-    started: Span,
-}
-
-impl AsRef<Arc<Target>> for Operators {
-    fn as_ref(&self) -> &Arc<Target> {
-        &self.target
-    }
-}
 
 /// A router of operators' calls.
 pub type OperatorRouter = Arc<Router<Operators, Principal>>;
 
 impl Operators {
-    /// The operators of this target; from now on it counts as started.
-    #[must_use]
-    pub fn new(target: Arc<Target>) -> Arc<Self> {
-        let world = target.world();
-        let logins = Logins::new(
-            Arc::clone(target.catalog()),
-            Arc::clone(&world.clock),
-            Arc::clone(&world.luck),
-        );
-        let started = world.clock.uptime();
-        Arc::new(Self { target, logins, started })
-    }
-
     /// The router of the operator listener: callers are known by token.
     ///
     /// # Errors
@@ -132,47 +99,4 @@ impl Operators {
             .on::<calls::ListEnrolment>(enrolment::list)
             .on::<calls::MakeEnrolment>(enrolment::add)
     }
-
-    /// How operators prove who they are.
-    #[must_use]
-    pub const fn logins(&self) -> &Logins {
-        &self.logins
-    }
-
-    fn read<T>(&self, look: impl FnOnce(&dyn Rows) -> Result<T, Failure>) -> Result<T, Refusal> {
-        Ok(self.target.catalog().read(look)?)
-    }
-
-    /// One act of this principal, in one transaction.
-    fn write<T>(
-        &self,
-        by: &Principal,
-        act: impl FnOnce(&mut dyn RowsMut, &Deed<'_>) -> Result<T, Failure>,
-    ) -> Result<T, Refusal> {
-        let deed = self.target.deed(by);
-        Ok(self.target.catalog().write(|rows| act(rows, &deed))?)
-    }
-}
-
-/// Answers with what blocking work returns, off the runtime's threads.
-async fn answer<T: Serialize + DeserializeOwned + Send + 'static>(
-    state: Arc<Operators>,
-    work: impl FnOnce(&Operators) -> Result<T, Refusal> + Send + 'static,
-) -> Result<Reply<Json<T>>, Refusal>
-where
-    Json<T>: Body,
-{
-    let answered = off_runtime(move || work(&state)).await?;
-    Ok(Reply::new(Json(answered)))
-}
-
-/// Asks the table about an object that is not the pairing register's.
-fn require(
-    by: &Principal,
-    action: Action,
-    object: &Object,
-    unknown: ErrorCode,
-    sentence: &str,
-) -> Result<Grant, Failure> {
-    Ok(permits(by, action, object).terms(unknown, sentence)?)
 }

@@ -128,12 +128,14 @@ pub(super) async fn unpair(
         Ok(closes)
     })
     .await?;
-    let owner = Arc::clone(&target);
-    // The gate refuses these keys already; what is cut here is what they have under way, once this
-    // answer is out.
+    // The gate refuses these keys already; what is cut here is what they have under way now, once
+    // this answer is out. What they open meanwhile is answered like any stranger's.
+    let register = target.register();
+    let noted: Vec<_> =
+        closes.iter().filter_map(|key| register.farewell(&thumbprint_of(key))).collect();
     let cut = target.mutations().spawn(async move {
         tokio::time::sleep(FAREWELL.to_std()).await;
-        closes.iter().for_each(|key| owner.register().close(&thumbprint_of(key)));
+        noted.into_iter().for_each(|end| end());
     });
     drop(cut);
     Ok(Reply::new(()).close())

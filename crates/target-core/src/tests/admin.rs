@@ -1,4 +1,5 @@
-//! The admin API over the operator listener, with tokens: tenants, locks, and adoption by two persons.
+//! The admin API over the operator listener, with tokens: tenants, locks, and adoption by two
+//! persons.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -189,7 +190,7 @@ async fn g_11_another_tenants_things_are_not_there() {
         same!(calls::SetTenant, OfTenant, "other", lock());
         let sources = desk.ask::<calls::ListSources>(token, (), ()).await.unwrap().0;
         let ids: Vec<_> = sources.iter().map(|source| source.source_id.to_string()).collect();
-        assert_eq!(ids, [own_source.clone()]);
+        assert_eq!(ids, std::slice::from_ref(&own_source));
         let tenants = desk.ask::<calls::ListTenants>(token, (), ()).await.unwrap().0;
         assert_eq!(tenants.iter().map(|row| row.name.as_str()).collect::<Vec<_>>(), ["own"]);
         let agents = desk.ask::<calls::ListAgents>(token, (), ()).await.unwrap().0;

@@ -1,5 +1,7 @@
 //! From the request to mutual TLS and to the end, as both flows tell it.
 
+use std::time::Duration;
+
 use offsite_model::Span;
 use offsite_pki::{PrivateKey, request, self_signed};
 use offsite_proto::error::ErrorCode;
@@ -8,6 +10,7 @@ use offsite_proto::pairing::{
     AgentPairingState, CheckCode, DeleteRecoveryPoints, FetchCertificate, FetchTargetCertificate,
     Greet, OfRequest, PairingState, Resolution, Submit, Unpair, UseCredentials, Validate,
 };
+use offsite_transport::{CallError, Connection};
 
 use super::scene::{ROOT, Scene, decision};
 
@@ -77,6 +80,32 @@ async fn a_request_becomes_a_pairing() {
     assert_eq!(source.sync(&scene).await, Err(ErrorCode::NotPaired));
     let audit = crate::audit::verify(&**scene.target.catalog()).unwrap();
     assert_eq!(audit.first_bad, None);
+}
+
+/// Row 46 is answered before anything is cut, and what the source opens after its goodbye is
+/// answered like anybody's calls, never with a hang-up.
+#[tokio::test]
+async fn a_goodbye_cuts_what_was_open_and_nothing_later() {
+    let scene = Scene::open().await;
+    let source = scene.paired().await;
+    let (asking, beside) = (source.dial(&scene).await, source.dial(&scene).await);
+    let is_answered = async |connection: &Connection| {
+        let answer = connection.call::<Greet>(&(), &()).await;
+        !matches!(answer, Err(CallError::Transport { .. }))
+    };
+    assert!(is_answered(&beside).await);
+    let gone = DeleteRecoveryPoints(false);
+    assert_eq!(asking.call::<Unpair>(&gone, &()).await.unwrap().status, 204);
+    let later = source.dial(&scene).await;
+    assert!(is_answered(&later).await);
+    let cut = async {
+        while is_answered(&beside).await {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), cut).await.unwrap();
+    // All that was to be cut is cut now: this connection was not among it.
+    assert!(is_answered(&later).await);
 }
 
 #[tokio::test]

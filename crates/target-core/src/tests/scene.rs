@@ -108,7 +108,10 @@ impl Scene {
         let connections = listening.connections();
         let closing = connections.clone();
         target.register().on_end(Box::new(move |key| {
-            closing.close(&offsite_pki::Thumbprint::from_bytes(*key));
+            let noted = closing.open_of(&offsite_pki::Thumbprint::from_bytes(*key));
+            Box::new(move || {
+                noted.cut();
+            })
         }));
         let shutdown = CancellationToken::new();
         let router = target.replication_router().unwrap();

@@ -8,7 +8,8 @@ use offsite_model::{Extent, File, FileSystem, Kind, Metadata, OpenMode};
 
 use super::content::{PAGE_BYTES, Stored};
 use super::names::Named;
-use super::{Call, State, Which, lock};
+use super::state::{State, Which, lock};
+use super::trace::Call;
 
 /// What a disk without a bound says of itself.
 const BYTES_UNBOUNDED: u64 = 1 << 50;

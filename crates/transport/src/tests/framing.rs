@@ -1,4 +1,5 @@
-//! Every request that passes, passes however it is cut; every doubtful one is refused however it is cut.
+//! Every request that passes, passes however it is cut; every doubtful one is refused however it is
+//! cut.
 
 use super::*;
 
@@ -13,7 +14,9 @@ fn plain_requests_pass_at_every_cut() {
         "POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nab\ncd{}",
         "GET / HTTP/1.1\r\nHost: a\r\n\r\n"
     );
-    let chunked = "POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\na\nb\r\nA\r\n0123456789\r\n0\r\nA: b\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    let chunked = "POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: \
+        chunked\r\n\r\n3\r\na\nb\r\nA\r\n0123456789\r\n0\r\nA: b\r\n\r\nGET / HTTP/1.1\r\nHost: \
+        a\r\n\r\n";
     for request in [
         "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
         "HEAD /%20?a=b HTTP/1.0\r\nContent-Length: 0\r\n\r\n",

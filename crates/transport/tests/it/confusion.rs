@@ -46,7 +46,8 @@ async fn e_18_a_request_that_hides_behind_a_refused_body_is_not_answered() {
             hidden,
         ),
         (
-            "POST /replicationcomms/test/submit HTTP/1.1\r\nHost: a\r\nContent-Type: text/plain\r\n",
+            "POST /replicationcomms/test/submit HTTP/1.1\r\nHost: a\r\nContent-Type: \
+                text/plain\r\n",
             hidden,
         ),
         ("GET /healthz HTTP/1.1\r\nHost: a\r\n", hidden),
@@ -125,7 +126,8 @@ async fn e_05_no_declared_length_is_believed() {
     for path in ["submit", &format!("{AGENT}/echo")] {
         for length in lengths {
             let request = format!(
-                "POST /replicationcomms/test/{path} HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n\
+                "POST /replicationcomms/test/{path} HTTP/1.1\r\nHost: a\r\nContent-Type: \
+                    application/json\r\n\
                  Content-Length: {length}\r\n\r\n"
             );
             let text = within(5, "an end", scene.exchange(Some(&source), request.as_bytes())).await;
@@ -136,7 +138,8 @@ async fn e_05_no_declared_length_is_believed() {
         {
             let mut stream = scene.raw(Some(&source), b"http/1.1").await;
             let request = format!(
-                "POST /replicationcomms/test/{path} HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n\
+                "POST /replicationcomms/test/{path} HTTP/1.1\r\nHost: a\r\nContent-Type: \
+                    application/json\r\n\
                  Transfer-Encoding: chunked\r\n\r\n{size}\r\n"
             );
             stream.write_all(request.as_bytes()).await.unwrap();

@@ -1,5 +1,5 @@
-//! F-05 and the router's table over the wire: what a path means, and that a peer's text never becomes
-//! one of ours.
+//! F-05 and the router's table over the wire: what a path means, and that a peer's text never
+//! becomes one of ours.
 
 use std::sync::atomic::Ordering;
 
@@ -72,7 +72,8 @@ async fn versions_are_negotiated_or_refused() {
     ] {
         let body = r#"{"text":"a"}"#;
         let request = format!(
-            "POST /replicationcomms/test/submit HTTP/1.1\r\nHost: a\r\n{header}Connection: close\r\n\
+            "POST /replicationcomms/test/submit HTTP/1.1\r\nHost: a\r\n{header}Connection: \
+                close\r\n\
              Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         );
@@ -99,7 +100,8 @@ async fn bodies_say_what_they_are() {
         ("Content-Type: application/json\r\nContent-Encoding: identity\r\n", 415),
     ] {
         let request = format!(
-            "POST /replicationcomms/test/submit HTTP/1.1\r\nHost: a\r\n{headers}Connection: close\r\n\
+            "POST /replicationcomms/test/submit HTTP/1.1\r\nHost: a\r\n{headers}Connection: \
+                close\r\n\
              Content-Length: {}\r\n\r\n{body}",
             body.len()
         );

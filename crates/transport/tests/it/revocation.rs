@@ -39,13 +39,31 @@ async fn a_15_new_and_kept_connections_of_a_revoked_key_are_refused() {
 }
 
 #[tokio::test]
+async fn a_cut_ends_what_was_open_when_it_was_ordered_and_nothing_later() {
+    let scene = scene(usual()).await;
+    let source = scene.paired();
+    let before = scene.dial(Some(&source)).await.unwrap();
+    assert!(before.call::<Read>(&agent(), &()).await.is_ok());
+    scene.pairings.remove(&source.thumbprint());
+    let condemned = scene.connections.open_of(&source.thumbprint());
+    let after = scene.dial(Some(&source)).await.unwrap();
+    assert!(is_refused(after.call::<Read>(&agent(), &()).await));
+    assert_eq!(condemned.cut(), 1);
+    let ended = within(5, "the end", before.call::<Read>(&agent(), &())).await;
+    assert!(matches!(ended, Err(CallError::Transport { .. })));
+    // Answered on the connection that was opened meanwhile, and not with a hang-up.
+    assert!(is_refused(after.call::<Read>(&agent(), &()).await));
+}
+
+#[tokio::test]
 async fn a_15_the_row_is_asked_on_every_request_of_a_connection() {
     let scene = scene(usual()).await;
     for _ in 0..ROUNDS {
         let source = scene.paired();
         let kept = scene.dial(Some(&source)).await.unwrap();
         assert!(kept.call::<Read>(&agent(), &()).await.is_ok());
-        // Without closing anything: the next request on the same connection is refused all the same.
+        // Without closing anything: the next request on the same connection is refused all the
+        // same.
         scene.pairings.remove(&source.thumbprint());
         assert!(is_refused(kept.call::<Read>(&agent(), &()).await));
     }

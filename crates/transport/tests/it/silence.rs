@@ -45,7 +45,8 @@ const STAGES: [Stage; 10] = [
     Stage::PingsOnly,
 ];
 
-/// Connects, does what the stage says, falls silent, and waits to be closed; says how long that took.
+/// Connects, does what the stage says, falls silent, and waits to be closed; says how long that
+/// took.
 async fn fall_silent(scene: &Scene, stage: Stage) -> Duration {
     let protocol: &[u8] = match stage {
         Stage::AfterHandshake2 | Stage::AfterPreface | Stage::InHeaders2 | Stage::PingsOnly => {

@@ -1,5 +1,5 @@
-//! E-01: stalled peers of seven kinds beside honest callers. And E-03, the floods that the HTTP library
-//! must end.
+//! E-01: stalled peers of seven kinds beside honest callers. And E-03, the floods that the HTTP
+//! library must end.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -114,7 +114,10 @@ async fn e_01_stalled_peers_of_seven_kinds_do_not_slow_honest_ones() {
     let honest: Vec<_> = (0..2).map(|_| scene.paired()).collect();
     let mut connections: Vec<Connection> = Vec::new();
     for source in &honest {
-        connections.push(scene.dial(Some(source)).await.unwrap());
+        let connection = scene.dial(Some(source)).await.unwrap();
+        // Until the target has ended the handshake on its side, a source is a stranger among them.
+        connection.call::<Read>(&agent(), &()).await.unwrap();
+        connections.push(connection);
     }
     let greedy = Arc::new(scene.paired());
     let stalled: Vec<_> = (0..STALLED)

@@ -1,4 +1,5 @@
-//! A small target: a few calls of every kind behind a real listener on a port of the system's choice.
+//! A small target: a few calls of every kind behind a real listener on a port of the system's
+//! choice.
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};

@@ -1,8 +1,9 @@
 //! The active pairing: row 45 again and again, and now and then a new key.
 //!
-//! A renewal goes its steps between two calls of row 45. Until the target has answered a call with the new key
-//! the old one is kept, and when the target refuses the old one the new one is tried before the pairing is believed to
-//! have ended: whichever of the two the target holds for good, the source has it.
+//! A renewal goes its steps between two calls of row 45. Until the target has answered a call with
+//! the new key the old one is kept, and when the target refuses the old one the new one is tried
+//! before the pairing is believed to have ended: whichever of the two the target holds for good,
+//! the source has it.
 
 use offsite_model::Span;
 use offsite_proto::error::ErrorCode;
@@ -217,8 +218,9 @@ impl Turn<'_> {
             _ if active.is_syncing || active.is_key_refused => {
                 self.ended_by_target(Stage::Active(active))
             }
-            // The target does not know the new key, while the old one is good: the renewal begins again. A certificate
-            // that was installed and then refused needs a key of its own; one never issued keeps its key.
+            // The target does not know the new key, while the old one is good: the renewal begins
+            // again. A certificate that was installed and then refused needs a key of its own; one
+            // never issued keeps its key.
             Some(Renewal::AwaitDecision { key, .. } | Renewal::AwaitArtifacts { key, .. }) => {
                 self.effects.push(Effect::Persist);
                 self.wait_for_sync();

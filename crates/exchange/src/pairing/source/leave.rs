@@ -41,7 +41,8 @@ impl Turn<'_> {
         message: String,
     ) -> Stage {
         match (code, note.other_key.clone()) {
-            // Whoever is not known has been forgotten; but with a renewal under way the other key may be.
+            // Whoever is not known has been forgotten; but with a renewal under way the other key
+            // may be.
             (ErrorCode::NotPaired | ErrorCode::RequestUnknown, Some(other)) => {
                 let mut note = AwaitForgotten { other_key: None, ..note };
                 note.link.key = other;
@@ -54,7 +55,8 @@ impl Turn<'_> {
                 | ErrorCode::PairingDenied,
                 _,
             ) => self.gone(note),
-            // A retention lock, say: the operator may go without deleting, the note stays until then.
+            // A retention lock, say: the operator may go without deleting, the note stays until
+            // then.
             (code, _) => {
                 self.bear(Trouble::Refused(code, message), None);
                 Stage::AwaitForgotten(note)

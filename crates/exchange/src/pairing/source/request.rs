@@ -12,8 +12,8 @@ use super::turn::Turn;
 use super::words::{Acceptance, Artifacts, Cause, Effect, Event, Trouble};
 use crate::pairing::{IllegalMove, PublicKey};
 
-/// Compares what was downloaded with what was announced and with what is known. The order is that of the damage:
-/// somebody else's target first.
+/// Compares what was downloaded with what was announced and with what is known. The order is that
+/// of the damage: somebody else's target first.
 pub(super) fn judge(
     artifacts: &Artifacts,
     acceptance: &Acceptance,
@@ -172,7 +172,8 @@ impl Turn<'_> {
                 self.tell(Event::Rejected { message });
                 stage
             }
-            // Row 45 says under which id our request goes now: a submit that was answered twice got a second one.
+            // Row 45 says under which id our request goes now: a submit that was answered twice got
+            // a second one.
             Answer::Synced(status) if is_doubted => {
                 self.compare_clocks(status.server_time);
                 match status.request {
@@ -195,7 +196,8 @@ impl Turn<'_> {
         })
     }
 
-    /// The target does not know the request under its id. Before it is believed to have lapsed, row 45 is asked by key.
+    /// The target does not know the request under its id. Before it is believed to have lapsed, row
+    /// 45 is asked by key.
     pub(super) fn request_unknown(&mut self, waiting: AwaitDecision) -> Stage {
         if waiting.is_doubted {
             return self.no_answer(waiting.link);

@@ -102,8 +102,8 @@ pub struct AwaitSubmitted {
     pub link: Link,
     /// What is being asked.
     pub wish: Wish,
-    /// What the operator wants asked after that. A wish whose answer is outstanding is never replaced: the target may
-    /// have filed it.
+    /// What the operator wants asked after that. A wish whose answer is outstanding is never
+    /// replaced: the target may have filed it.
     pub next: Option<Wish>,
     /// The request as it was filed before, when this one changes it.
     pub filed: Option<Filed>,
@@ -116,7 +116,8 @@ pub struct AwaitDecision {
     pub link: Link,
     /// The request.
     pub filed: Filed,
-    /// Whether the target did not know the request early, so that row 45 is asked under which id it goes.
+    /// Whether the target did not know the request early, so that row 45 is asked under which id it
+    /// goes.
     pub is_doubted: bool,
 }
 
@@ -183,8 +184,8 @@ impl Active {
     }
 }
 
-/// How far a renewal has come. Its key is kept until the target has answered a call made with one of the
-/// two, so no lost answer can lock the source out.
+/// How far a renewal has come. Its key is kept until the target has answered a call made with one
+/// of the two, so no lost answer can lock the source out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Renewal {
     /// A private key is being made.
@@ -290,8 +291,8 @@ pub struct Alarmed {
 /// See [`Stage::Ended`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ended {
-    /// The stage in which the target said that it has ended, kept with its keys until the operator clears them
-    /// away: the target may have been mistaken. `None` when this side has left.
+    /// The stage in which the target said that it has ended, kept with its keys until the operator
+    /// clears them away: the target may have been mistaken. `None` when this side has left.
     pub before: Option<Box<Stage>>,
 }
 
@@ -386,7 +387,8 @@ impl Stage {
 }
 
 impl Link {
-    /// The check code of a request, over the key the handshake proved, never over one that was said.
+    /// The check code of a request, over the key the handshake proved, never over one that was
+    /// said.
     #[must_use]
     pub fn check_code(&self, request: RequestId) -> CheckCode {
         CheckCode::of(self.target_key.as_der(), self.key.as_der(), request)

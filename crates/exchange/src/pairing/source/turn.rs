@@ -1,13 +1,14 @@
-//! One step being taken: the effects gathered, the pursuit of each stage, and how failures are borne.
+//! One step being taken: the effects gathered, the pursuit of each stage, and how failures are
+//! borne.
 
 use offsite_model::{Span, Timestamp};
 use offsite_proto::error::ErrorCode;
 
+use super::line::Line;
 use super::stages::{
     Active, Alarmed, AwaitArtifacts, AwaitDecision, AwaitInstalled, Ended, Link, Stage,
 };
-use super::words::{Ask, Call, Cause, Effect, Event, Failure, Shown, Ticket, Trouble};
-use super::{Answer, Line};
+use super::words::{Answer, Ask, Call, Cause, Effect, Event, Failure, Shown, Ticket, Trouble};
 use crate::pairing::{IllegalMove, Moment, PublicKey, Rules};
 
 /// The longest a target may tell us to wait: a hostile one must not silence the source for years.
@@ -148,7 +149,8 @@ impl<'a> Turn<'a> {
         self.line.trouble = None;
     }
 
-    /// Bears a failure that time may heal: notes it and tries again, later each time, up to a bound.
+    /// Bears a failure that time may heal: notes it and tries again, later each time, up to a
+    /// bound.
     pub(super) fn bear(&mut self, trouble: Trouble, retry_after_secs: Option<u32>) {
         let min = self.rules.poll_pause_min;
         let doublings = self.line.n_failures.min(16);
@@ -160,8 +162,8 @@ impl<'a> Turn<'a> {
         self.wake_after(Span::from_micros(pause).max(bounded(retry_after_secs)));
     }
 
-    /// Waits before the next poll: what the target asks for and a little more, so that a thousand sources
-    /// which started together drift apart.
+    /// Waits before the next poll: what the target asks for and a little more, so that a thousand
+    /// sources which started together drift apart.
     pub(super) fn pause(&mut self, age: Span, retry_after_secs: Option<u32>) {
         let own = self.rules.poll_pause(age);
         let asked = if retry_after_secs.is_some() { bounded(retry_after_secs) } else { own };
@@ -231,7 +233,8 @@ impl<'a> Turn<'a> {
         })
     }
 
-    /// No answer. A request that lapsed long ago by our clock, and whose target cannot be reached since, is given up.
+    /// No answer. A request that lapsed long ago by our clock, and whose target cannot be reached
+    /// since, is given up.
     fn unanswered(&mut self, stage: Stage, trouble: Trouble) -> Stage {
         match stage {
             Stage::AwaitDecision(AwaitDecision { link, filed, .. })

@@ -20,8 +20,8 @@ pub enum Input {
     KeyMade(PublicKey),
     /// Key, certificate and pins lie in place, all of them.
     Installed(PublicKey),
-    /// What came of a call. Exactly one of these follows every [`Effect::Call`], unless the program dies.
-    /// An answer to a call that no longer matters is ignored.
+    /// What came of a call. Exactly one of these follows every [`Effect::Call`], unless the program
+    /// dies. An answer to a call that no longer matters is ignored.
     Answered(Ticket, Result<Answer, Failure>),
 }
 
@@ -44,10 +44,12 @@ pub enum Order {
     },
     /// Renew the certificate now, with a new key, instead of when its time comes.
     Renew,
-    /// Try again after an alarm, with the key that was pinned: the other one was seen by mistake. Also after the target
-    /// said that the pairing has ended, when its operator says that it has not.
+    /// Try again after an alarm, with the key that was pinned: the other one was seen by mistake.
+    /// Also after the target said that the pairing has ended, when its operator says that it has
+    /// not.
     Resume,
-    /// Clear away what has ended, keys included. The answer to a note that can never be delivered, too.
+    /// Clear away what has ended, keys included. The answer to a note that can never be delivered,
+    /// too.
     Forget,
 }
 
@@ -75,8 +77,8 @@ pub struct Call {
     pub key: PublicKey,
     /// The certificate shown with it.
     pub shown: Shown,
-    /// The key the target must have. `None` for the first meeting alone. With any other the driver sends not one
-    /// byte and answers [`Failure::TargetKeyChanged`].
+    /// The key the target must have. `None` for the first meeting alone. With any other the driver
+    /// sends not one byte and answers [`Failure::TargetKeyChanged`].
     pub pin: Option<PublicKey>,
     /// What is said.
     pub ask: Ask,
@@ -237,7 +239,8 @@ pub enum Failure {
 pub enum Effect {
     /// Keep the machine as this step left it, durably, before the next effect.
     Persist,
-    /// Make a private key, keep it durably under the name of its public half, then [`Input::KeyMade`].
+    /// Make a private key, keep it durably under the name of its public half, then
+    /// [`Input::KeyMade`].
     MakeKey,
     /// Make the call, then [`Input::Answered`]. A call still under way is abandoned.
     Call(Call),
@@ -299,7 +302,8 @@ pub enum Event {
     EndedByTarget,
     /// The request is withdrawn, or the pairing ended, and the target knows.
     Left,
-    /// The clocks differ by more than the rules allow, in seconds; positive when the target's is ahead.
+    /// The clocks differ by more than the rules allow, in seconds; positive when the target's is
+    /// ahead.
     ClocksDiffer {
         /// The difference.
         skew_secs: i64,

@@ -1,4 +1,5 @@
-//! What a source is told: rows 45 and 46, P1 to P3. Each answer goes to the key it belongs to, and to no other.
+//! What a source is told: rows 45 and 46, P1 to P3. Each answer goes to the key it belongs to, and
+//! to no other.
 
 use offsite_model::RequestId;
 use offsite_proto::error::{ErrorCode, Refusal};

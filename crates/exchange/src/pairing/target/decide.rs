@@ -194,7 +194,8 @@ impl Turn<'_> {
         }
     }
 
-    /// Signing or configuring failed: a first request waits for the operator again, a renewal for the source.
+    /// Signing or configuring failed: a first request waits for the operator again, a renewal for
+    /// the source.
     pub(super) fn issue_failed(&mut self, stage: Stage, serial: [u8; 16], reason: String) -> Stage {
         match stage {
             Stage::AwaitIssued(waiting) if waiting.order.serial == serial => {

@@ -9,13 +9,14 @@ use super::turn::Turn;
 use super::words::{Audit, Reply, Standing};
 use crate::pairing::{IllegalMove, PublicKey, Rules};
 
-/// Retired keys that are remembered: two years of renewals, and an end to what a hostile source can pile up.
+/// Retired keys that are remembered: two years of renewals, and an end to what a hostile source can
+/// pile up.
 const RETIRED_KEYS_MAX: usize = 8;
 
 impl Target {
     /// What this key may do now, asked by the gate for every single call (never remembered from an
-    /// earlier one). `serial` is the serial number of the certificate that was shown, if this target's
-    /// authority issued it; `None` for a self-signed one.
+    /// earlier one). `serial` is the serial number of the certificate that was shown, if this
+    /// target's authority issued it; `None` for a self-signed one.
     #[must_use]
     pub fn standing(
         &self,
@@ -29,8 +30,9 @@ impl Target {
             if serial != Some(&order.serial) {
                 return Standing::Enrolling { is_rejected: false };
             }
-            // Authority is the pin. The first moment is not judged at all: our own clock set it, and were it set back
-            // by days, every source would be turned away, and would believe that its pairing has ended.
+            // Authority is the pin. The first moment is not judged at all: our own clock set it,
+            // and were it set back by days, every source would be turned away, and would believe
+            // that its pairing has ended.
             if now < order.not_after + rules.skew {
                 Standing::Source { is_first_use }
             } else if now <= order.not_after + rules.renew_after_expiry {

@@ -4,10 +4,10 @@ use offsite_proto::error::{ErrorCode, Refusal};
 
 use super::stages::{Pending, Renewal, Stage};
 use super::words::{Audit, Effect, Order, Reply};
-use super::{Step, Target};
 use crate::pairing::{Moment, PublicKey, Rules};
 
-/// The effects of one step, sorted into the order in which they are safe: keep, then act, then answer.
+/// The effects of one step, sorted into the order in which they are safe: keep, then act, then
+/// answer.
 pub(super) struct Turn<'a> {
     pub(super) at: Moment,
     pub(super) rules: &'a Rules,
@@ -46,8 +46,8 @@ impl<'a> Turn<'a> {
         self.reply = Some(Err(Refusal::new(code, message)));
     }
 
-    /// What time alone does: a request lapses, an old key dies. Done before each input, so that a late
-    /// timer cannot keep alive what is over.
+    /// What time alone does: a request lapses, an old key dies. Done before each input, so that a
+    /// late timer cannot keep alive what is over.
     pub(super) fn settle(&mut self, stage: Stage) -> Stage {
         match stage {
             Stage::Pending(pending) if self.at.now >= pending.expires_at => {
@@ -84,14 +84,15 @@ impl<'a> Turn<'a> {
         stage
     }
 
-    pub(super) fn finish(self, row: Target) -> Step {
+    /// What the driver must do, in order, where this is the stage from now on.
+    pub(super) fn finish(self, stage: &Stage) -> Vec<Effect> {
         let mut effects = Vec::new();
         if self.is_changed {
             effects.push(Effect::Persist(self.audits));
         }
         effects.extend(self.acts);
         effects.extend(self.reply.map(Effect::Reply));
-        let deadline = match &row.stage {
+        let deadline = match stage {
             Stage::Pending(Pending { expires_at, .. }) => Some(*expires_at),
             Stage::Active(paired) => match &paired.renewal {
                 Some(Renewal::AwaitFirstUse { published_at, .. }) => {
@@ -103,6 +104,6 @@ impl<'a> Turn<'a> {
         };
         // Asked for with every step, because a jump of the clock moves it.
         effects.extend(deadline.map(|deadline| Effect::WakeAfter(deadline.since(self.at.now))));
-        Step { row, effects }
+        effects
     }
 }

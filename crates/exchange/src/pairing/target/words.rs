@@ -14,7 +14,8 @@ pub enum Input {
     Start,
     /// Time has passed: the span of the last [`Effect::WakeAfter`], or any other.
     Woken,
-    /// Row 44 from the row's own key: the handshake proved it and the request for a certificate holds it.
+    /// Row 44 from the row's own key: the handshake proved it and the request for a certificate
+    /// holds it.
     Submit {
         /// What is asked.
         asked: Asked,
@@ -61,7 +62,8 @@ pub enum Input {
     Renew {
         /// The key of the connection.
         by: PublicKey,
-        /// The key in the request for a certificate. The driver has made sure that no other row knows it.
+        /// The key in the request for a certificate. The driver has made sure that no other row
+        /// knows it.
         key: PublicKey,
         /// A request id drawn just now.
         fresh: RequestId,
@@ -91,7 +93,8 @@ pub struct Decision {
     pub by: String,
     /// Our own public key, which the check code is made of.
     pub target_key: PublicKey,
-    /// The digest of what the operator saw; `None` for a bare published call, which is bound to nothing.
+    /// The digest of what the operator saw; `None` for a bare published call, which is bound to
+    /// nothing.
     pub seen: Option<Digest>,
     /// The digest of the policy that goes with it now.
     pub policy: Digest,
@@ -135,8 +138,8 @@ pub enum TypedCode {
     Missing,
 }
 
-/// What an acceptance gives; the driver has filled in the configuration's defaults and checked that everything named
-/// exists.
+/// What an acceptance gives; the driver has filled in the configuration's defaults and checked that
+/// everything named exists.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grants {
     /// The tenant, or one of its own.
@@ -153,8 +156,8 @@ pub struct Grants {
     pub agents: Vec<AgentDecision>,
 }
 
-/// The order for a certificate. It is kept before the certificate is signed, so a crash signs the same
-/// certificate again instead of a second one.
+/// The order for a certificate. It is kept before the certificate is signed, so a crash signs the
+/// same certificate again instead of a second one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Order {
     /// The request it answers.
@@ -194,8 +197,8 @@ pub struct Issued {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
     /// Keep the row as this step left it, together with these entries of the audit log, in one
-    /// transaction, before the next effect. What else hangs on the row (systems table, tenant, grants, index of keys) is
-    /// derived from it in the same transaction.
+    /// transaction, before the next effect. What else hangs on the row (systems table, tenant,
+    /// grants, index of keys) is derived from it in the same transaction.
     Persist(Vec<Audit>),
     /// Sign this certificate and gather the rest in the background, then [`Input::Issued`] or
     /// [`Input::IssueFailed`].
@@ -346,7 +349,8 @@ pub enum Standing {
         /// What a CERT row answers: rejected, or pending.
         is_rejected: bool,
     },
-    /// It was known and has left or been ended: a repeat of row 46 is answered, everything else as to a stranger.
+    /// It was known and has left or been ended: a repeat of row 46 is answered, everything else as
+    /// to a stranger.
     Gone,
     /// A paired source: CERT rows.
     Source {

@@ -1,4 +1,5 @@
-//! The data phase of a transfer: windows out, answers in, parcels out, as far as credit and windows allow.
+//! The data phase of a transfer: windows out, answers in, parcels out, as far as credit and windows
+//! allow.
 
 use offsite_proto::bitmap::Run;
 use offsite_proto::error::{ErrorCode, Refusal};
@@ -6,7 +7,8 @@ use offsite_proto::limits::{WINDOW_ENTRY_BYTES, WINDOW_HEADER_BYTES};
 use offsite_proto::window::{ListEntry, Wanted};
 
 use super::parcels::{Listed, pack, window_length};
-use super::transfer::{Effect, Failure, Given, RecordStream, Stage, Transfer, Window};
+use super::transfer::{RecordStream, Stage, Transfer, Window};
+use super::words::{Effect, Failure, Given};
 
 impl Transfer {
     pub(super) fn start_opening(&mut self, given: Given) {
@@ -73,7 +75,8 @@ impl Transfer {
                 }
                 continue;
             }
-            // Few known entries between two unknown ones are offered again: cheaper than another window.
+            // Few known entries between two unknown ones are offered again: cheaper than another
+            // window.
             match &mut window {
                 Some(window) => {
                     let from = window.first_ordinal.saturating_add(window.entries.len() as u64);
@@ -222,7 +225,7 @@ impl Transfer {
             return;
         };
         // The bound was charged; what compression saved is given back.
-        self.spent = self.spent.saturating_sub(most.saturating_sub(bytes));
+        self.spent = self.spent.saturating_add(bytes).saturating_sub(most);
         self.progress.bytes_sent = self.progress.bytes_sent.saturating_add(bytes);
         if let Some(stream) = self.streams.get_mut(&stream) {
             stream.n_ahead = stream.n_ahead.saturating_sub(1);

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use offsite_model::Digest;
 use offsite_proto::error::{ErrorCode, Refusal};
 
-use super::transfer::{Failure, Outcome, Stop};
+use super::words::{Failure, Outcome, Stop};
 use crate::replication::Runs;
 use crate::replication::plan::{ImageName, Ours, Plan, Theirs, Work, plan};
 
@@ -31,7 +31,8 @@ pub enum Ask {
     MayStart,
     /// Row 13: is there room.
     FreeSpace,
-    /// Row 1: which seed drives arrived. The driver closes those and marks the rest with [`Ours::is_seeded`].
+    /// Row 1: which seed drives arrived. The driver closes those and marks the rest with
+    /// [`Ours::is_seeded`].
     SeedDrives,
     /// Row 29: the mirror.
     Mirror,
@@ -132,6 +133,8 @@ enum State {
     Waiting,
     Begun,
     Opened,
+    /// Told to stop, since its parent did not arrive.
+    Stopping,
     Committed,
     Failed,
 }
@@ -183,7 +186,10 @@ impl Job {
         match event {
             Event::Start if self.stage == Stage::New => self.ask(&mut effects),
             Event::Answered(ask, answer) if self.awaited.remove(&ask) => self.answered(ask, answer),
-            Event::Opened(index) => self.set(index, State::Opened),
+            Event::Opened(index) if self.state(index) == State::Begun => {
+                self.set(index, State::Opened);
+            }
+            Event::Opened(_) => {}
             Event::Ended(index, outcome) => self.ended(index, outcome, &mut effects),
             Event::Stop(stop) => self.stop(stop, &mut effects),
             Event::Start | Event::Answered(..) => {}
@@ -254,9 +260,11 @@ impl Job {
         effects.push(JobEffect::Planned(self.plan.clone()));
     }
 
-    /// Begins what may begin: a child once its parent has a session, so that the target knows of it.
+    /// Begins what may begin: a child once its parent has a session, so that the target knows of
+    /// it.
     fn begin(&mut self, effects: &mut Vec<JobEffect>) {
-        let is_on_its_way = |state: &&State| matches!(state, State::Begun | State::Opened);
+        let is_on_its_way =
+            |state: &&State| matches!(state, State::Begun | State::Opened | State::Stopping);
         let mut n_begun = self.states.iter().filter(is_on_its_way).count();
         for (index, work) in self.plan.work.clone().into_iter().enumerate() {
             if n_begun >= self.rules.transfers_max || self.stop.is_some() {
@@ -280,7 +288,7 @@ impl Job {
         let is_over = |state: &State| match state {
             State::Committed | State::Failed => true,
             State::Waiting => self.stop.is_some(),
-            State::Begun | State::Opened => false,
+            State::Begun | State::Opened | State::Stopping => false,
         };
         if self.states.iter().all(is_over) {
             let outcome = match self.stop {
@@ -293,7 +301,7 @@ impl Job {
     }
 
     fn ended(&mut self, index: usize, outcome: Outcome, effects: &mut Vec<JobEffect>) {
-        if !matches!(self.state(index), State::Begun | State::Opened) {
+        if !matches!(self.state(index), State::Begun | State::Opened | State::Stopping) {
             return;
         }
         if outcome == Outcome::Committed {
@@ -311,7 +319,8 @@ impl Job {
         self.drop_children(index, effects);
     }
 
-    /// What waits for a parent that did not arrive cannot be committed; what it sent stays for resume.
+    /// What waits for a parent that did not arrive cannot be committed; what it sent stays for
+    /// resume.
     fn drop_children(&mut self, parent: usize, effects: &mut Vec<JobEffect>) {
         // Parents stand before their children, so one pass reaches the end of every chain.
         let mut dropped = BTreeSet::from([parent]);
@@ -328,9 +337,11 @@ impl Job {
                     dropped.insert(child);
                 }
                 State::Begun | State::Opened => {
+                    self.set(child, State::Stopping);
                     effects.push(JobEffect::StopTransfer(child, Stop::Pause));
+                    dropped.insert(child);
                 }
-                State::Committed | State::Failed => {}
+                State::Stopping | State::Committed | State::Failed => {}
             }
         }
     }
@@ -341,7 +352,7 @@ impl Job {
             Stage::Sending => {
                 self.stop = Some(stop);
                 for (index, state) in self.states.iter().enumerate() {
-                    if matches!(state, State::Begun | State::Opened) {
+                    if matches!(state, State::Begun | State::Opened | State::Stopping) {
                         effects.push(JobEffect::StopTransfer(index, stop));
                     }
                 }

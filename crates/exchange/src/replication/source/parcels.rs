@@ -1,4 +1,5 @@
-//! From wanted records to what is sent: whole groups as they lie, or groups made anew of the wanted part.
+//! From wanted records to what is sent: whole groups as they lie, or groups made anew of the wanted
+//! part.
 
 use std::collections::BTreeSet;
 
@@ -149,7 +150,8 @@ fn whole_group(rest: &[(u64, Listed, bool)], raw: &BTreeSet<u64>) -> Option<(Par
     })
 }
 
-/// How many of these entries a window takes, so that the group at its end is not cut; all, where that would leave too few.
+/// How many of these entries a window takes, so that the group at its end is not cut; all, where
+/// that would leave too few.
 pub(super) fn window_length(entries: &[Listed], is_last: bool) -> usize {
     let n = entries.len();
     let Some(place) = entries.last().and_then(|listed| listed.place).filter(|_| !is_last) else {

@@ -94,8 +94,8 @@ impl Ledger {
         self.put(ordinal, Some(owed));
     }
 
-    /// Whether the key is owed already, so that the store need not be believed about it; a new ordinal then waits for
-    /// the one that is owed.
+    /// Whether the key is owed already, so that the store need not be believed about it; a new
+    /// ordinal then waits for the one that is owed.
     pub(super) fn is_owed_by_key(&mut self, ordinal: u64, entry: &ListEntry, run: Run) -> bool {
         let Some((leader, twins)) = self.by_key.get_mut(&entry.key()) else { return false };
         if *leader != ordinal && !twins.contains(&ordinal) {
@@ -106,7 +106,8 @@ impl Ledger {
         true
     }
 
-    /// Whether an ordinal that is owed is to be sent (again): its first answer may have been lost with its stream.
+    /// Whether an ordinal that is owed is to be sent (again): its first answer may have been lost
+    /// with its stream.
     pub(super) fn wants_again(&self, ordinal: u64) -> bool {
         self.owed.get(&ordinal).is_some_and(|owed| owed.state == State::Wanted)
     }
@@ -165,8 +166,9 @@ impl Ledger {
         self.owed.iter().filter_map(is_staged).collect()
     }
 
-    /// These are durable now, and so is whatever waited for the same bytes and stands in the draft below `listed`, as far as
-    /// the draft was durable too. What stands beyond waits for the next barrier: its bytes are safe, its entry is not.
+    /// These are durable now, and so is whatever waited for the same bytes and stands in the draft
+    /// below `listed`, as far as the draft was durable too. What stands beyond waits for the next
+    /// barrier: its bytes are safe, its entry is not.
     pub(super) fn settle(&mut self, ordinals: &[u64], listed: u64) -> Vec<Run> {
         let mut runs = Vec::new();
         for ordinal in ordinals {

@@ -18,7 +18,8 @@ pub enum ParentStanding {
     Absent,
 }
 
-/// The facts that row 56 is judged by; the driver gathers them under the lock that it makes the session under.
+/// The facts that row 56 is judged by; the driver gathers them under the lock that it makes the
+/// session under.
 #[derive(Clone, Copy, Debug)]
 pub struct Standing<'a> {
     /// Whether the agent is one of the caller's that may replicate.
@@ -44,7 +45,8 @@ pub struct Standing<'a> {
 pub enum Opening {
     /// The live session, told `Reopened`; 200, `resumed: true`.
     Live,
-    /// A new session that goes on from the draft (its entries go to [`Session::restore`]); 201, `resumed: true`.
+    /// A new session that goes on from the draft: it is synced with its segments, then its entries
+    /// go to [`Session::restore`]; 201, `resumed: true`.
     FromDraft,
     /// A new session; whatever draft there was is dropped. 201, `resumed: false`.
     Fresh,

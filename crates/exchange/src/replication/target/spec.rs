@@ -47,8 +47,9 @@ impl Spec {
             |text: &Option<String>, max| text.as_ref().is_none_or(|text| text.len() <= max);
         if !is_short(&open.encryption_key_id, NAME_BYTES_MAX)
             || !is_short(&open.header_hash, MESSAGE_BYTES_MAX)
+            || !is_short(&open.display_name, NAME_BYTES_MAX)
         {
-            return bad("encryptionKeyId or headerHash is too long");
+            return bad("encryptionKeyId, headerHash or displayName is too long");
         }
         let parent = (open.previous_epoch_number, open.parent_image_id, open.parent_image_digest);
         match (open.image_type, parent) {
@@ -159,7 +160,8 @@ impl Spec {
         Err(broken(ordinal, rule))
     }
 
-    /// Checks an entry as the one after an entry that ends at `previous_end`; answers where it ends.
+    /// Checks an entry as the one after an entry that ends at `previous_end`; answers where it
+    /// ends.
     pub(super) fn check_entry(
         &self,
         ordinal: u64,

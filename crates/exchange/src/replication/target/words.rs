@@ -70,7 +70,8 @@ pub enum Input {
     LookedUp {
         /// From the effect.
         ticket: u64,
-        /// Per key whether the caller's tenant has it under the session's encryption key. Never from a filter alone.
+        /// Per key whether the caller's tenant has it under the session's encryption key. Never
+        /// from a filter alone.
         held: Vec<bool>,
     },
     /// The draft was written and, with everything before it, is durable.
@@ -203,15 +204,18 @@ impl CommitFault {
 /// What must be done, in the order of the list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// Ask the store for these keys, within the caller's tenant and the session's encryption key; then `LookedUp`.
+    /// Ask the store for these keys, within the caller's tenant and the session's encryption key;
+    /// then `LookedUp`.
     LookUp {
         /// To be given back.
         ticket: u64,
         /// The keys, in the window's order, zeros left out.
         keys: Vec<Key>,
     },
-    /// Append a window to the draft: its entries, and a hold on each record that is neither zero nor wanted. The first
-    /// `n_known` are in the draft already: they are compared (`DraftDiffers`) and not appended, but held again.
+    /// Append a window to the draft: its entries, and a hold on each record that is neither zero
+    /// nor wanted. The first
+    /// `n_known` are in the draft already: they are compared (`DraftDiffers`) and not appended, but
+    /// held again.
     WriteDraft {
         /// To be given back.
         ticket: u64,
@@ -223,7 +227,8 @@ pub enum Effect {
         entries: Vec<ListEntry>,
         /// Per entry whether it is wanted.
         wanted: Vec<bool>,
-        /// Whether `DraftWritten` must be told once it is durable. Otherwise the next barrier is soon enough.
+        /// Whether `DraftWritten` must be told once it is durable. Otherwise the next barrier is
+        /// soon enough.
         is_awaited: bool,
     },
     /// Send this on the stream of row 5.
@@ -248,12 +253,13 @@ pub enum Effect {
     EndStreams,
     /// Answer row 7 or 57.
     Answer(Result<Ending, Refusal>),
-    /// Commit in the order of D-01: recompute the list digest from what is stored, check every reference,
-    /// make durable, publish; then `Stored`. The outcome is kept under token and digest.
+    /// Commit in the order of D-01: recompute the list digest from what is stored, check every
+    /// reference, make durable, publish; then `Stored`. The outcome is kept under token and digest.
     Commit,
     /// Drop staged records and draft: nobody will ask again.
     DropStaging,
-    /// Free memory, segment writers and the place among live sessions; draft and staged records stay for row 8.
+    /// Free memory, segment writers and the place among live sessions; draft and staged records
+    /// stay for row 8.
     Suspend,
 }
 

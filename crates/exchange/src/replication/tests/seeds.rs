@@ -1,8 +1,10 @@
-//! Many worlds. Sizes are arguments: `OFFSITE_SIM_SEED` is the first seed, `OFFSITE_SIM_N` their number.
+//! Many worlds. Sizes are arguments: `OFFSITE_SIM_SEED` is the first seed, `OFFSITE_SIM_N` their
+//! number.
 
 use std::env;
 
-use super::world::{Plan, Tally, World};
+use super::storm::Plan;
+use super::world::{Tally, World};
 
 fn argument(name: &str, otherwise: u64) -> u64 {
     match env::var(name) {
@@ -27,6 +29,7 @@ fn e_17_replication_storms_lose_nothing_and_invent_nothing() {
         sum.n_source_kills += tally.n_source_kills;
         sum.n_wrong_groups += tally.n_wrong_groups;
         sum.n_collected += tally.n_collected;
+        sum.n_lost_answers += tally.n_lost_answers;
         sum.n_resumed += tally.n_resumed;
         sum.n_held += tally.n_held;
         sum.n_commit_asked_again += tally.n_commit_asked_again;
@@ -41,6 +44,7 @@ fn e_17_replication_storms_lose_nothing_and_invent_nothing() {
         sum.n_source_kills,
         sum.n_wrong_groups,
         sum.n_collected,
+        sum.n_lost_answers,
         sum.n_resumed,
         sum.n_held,
         sum.n_commit_asked_again,
@@ -49,7 +53,7 @@ fn e_17_replication_storms_lose_nothing_and_invent_nothing() {
 }
 
 #[test]
-fn e_17_the_same_seed_gives_the_same_trace() {
+fn e_17_the_same_seed_replicates_with_the_same_trace() {
     for seed in 1..=20 {
         assert_eq!(run(seed), run(seed), "seed {seed}");
     }

@@ -4,7 +4,8 @@ use offsite_model::{SessionId, Span};
 use offsite_proto::window::ListEntry;
 use offsite_testkit::expect;
 
-use super::world::{Plan, World, target_rules};
+use super::storm::{Plan, target_rules};
+use super::world::World;
 use crate::replication::target::{CommitFault, Effect, Input, Session, Spec};
 
 fn complete() -> (Session, Vec<ListEntry>) {

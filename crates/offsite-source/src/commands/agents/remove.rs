@@ -11,7 +11,8 @@ pub(crate) async fn run(context: &Context, name: String) -> Result<(), Failure> 
     context.out.result(&agent, || {
         let (name, id) = (&agent.name, agent.agent_id);
         format!(
-            "agent {name} is forgotten; its volumes were not touched, and its recovery points stay: \
+            "agent {name} is forgotten; its volumes were not touched, and its recovery points \
+                stay: \
              offsite-source points list {id}"
         )
     })

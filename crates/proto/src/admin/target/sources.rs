@@ -61,7 +61,8 @@ pub struct RequestedAgent {
     pub logical_bytes: Big,
 }
 
-/// Accepts a request. Either the code that the source's operator read out, or the express wish to go without.
+/// Accepts a request. Either the code that the source's operator read out, or the express wish to
+/// go without.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Accept {

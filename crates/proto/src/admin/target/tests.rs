@@ -1,4 +1,5 @@
-//! F-07 over every command body of the admin API: a corpus of wrong texts, each made from a right one.
+//! F-07 over every command body of the admin API: a corpus of wrong texts, each made from a right
+//! one.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;

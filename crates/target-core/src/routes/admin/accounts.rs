@@ -10,7 +10,8 @@ use offsite_proto::error::{ErrorCode, Refusal};
 use offsite_proto::json::Json;
 use offsite_transport::{Call, Reply};
 
-use super::{Operators, answer, approvals, show};
+use super::context::{Operators, answer};
+use super::{approvals, show};
 use crate::accounts::users::{self, Rights};
 use crate::approvals::Act;
 use crate::authority::Object;

@@ -10,12 +10,13 @@ use offsite_proto::json::Json;
 use offsite_store::catalog::RowsMut;
 use offsite_transport::{Call, Reply};
 
+use super::context::{Operators, answer as answer_with, require};
 use super::show;
-use super::{Operators, answer as answer_with};
 use crate::adopt;
 use crate::approvals::{self, Act, Answer, Register, Seen};
 use crate::authority::{Object, sees};
 use crate::failure::Failure;
+use crate::peers;
 use crate::principal::Principal;
 
 /// What waits, and what ended.
@@ -105,7 +106,7 @@ pub(super) fn may_begin(
     unknown: ErrorCode,
     sentence: &str,
 ) -> Result<(), Failure> {
-    super::require(by, Action::FourEyes, object, unknown, sentence).map(drop)
+    require(by, Action::FourEyes, object, unknown, sentence).map(drop)
 }
 
 /// The register of sources, as four-eyes acts need it.
@@ -122,6 +123,6 @@ impl Register for Peers {
     }
 
     fn sources_of(&self, rows: &dyn RowsMut, tenant: TenantId) -> Result<Vec<String>, Failure> {
-        super::tenants::sources_of(rows, tenant)
+        peers::sources_of(rows, tenant)
     }
 }

@@ -9,7 +9,8 @@ use offsite_proto::json::Json;
 use offsite_proto::text::Time;
 use offsite_transport::{Call, Reply};
 
-use super::{Operators, answer, show};
+use super::context::{Operators, answer};
+use super::show;
 use crate::audit::{self, Kept};
 use crate::failure::Failure;
 use crate::principal::Principal;

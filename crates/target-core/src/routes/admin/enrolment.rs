@@ -12,7 +12,8 @@ use offsite_proto::json::Json;
 use offsite_proto::text::Time;
 use offsite_transport::{Call, Reply};
 
-use super::{Operators, answer, show, tenants};
+use super::context::{Operators, answer};
+use super::{show, tenants};
 use crate::accounts::enrolment;
 use crate::authority::{Object, sees};
 use crate::principal::Principal;

@@ -9,7 +9,7 @@ use offsite_proto::endpoint::{Access, Class, Row, Values};
 use offsite_proto::error::{ErrorCode, Refusal};
 use offsite_transport::{Gate, Origin, Place};
 
-use super::Operators;
+use super::context::Operators;
 use crate::authority::{Object, permits};
 use crate::principal::Principal;
 use crate::target::off_runtime;

@@ -8,7 +8,7 @@ use offsite_proto::json::Json;
 use offsite_proto::operator::{LoggedIn, OpenLogin};
 use offsite_transport::{Call, Place, Reply};
 
-use super::Operators;
+use super::context::Operators;
 use crate::accounts::Network;
 use crate::principal::Principal;
 

@@ -1,4 +1,5 @@
-//! The door for newcomers. Closing it is the safe direction and any operator's; opening it is configuration.
+//! The door for newcomers. Closing it is the safe direction and any operator's; opening it
+//! is configuration.
 
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use offsite_proto::json::Json;
 use offsite_proto::text::Time;
 use offsite_transport::{Call, Reply};
 
-use super::{Operators, answer};
+use super::context::{Operators, answer};
 use crate::audit::Event;
 use crate::peers::tables::Door;
 use crate::principal::Principal;

@@ -15,7 +15,8 @@ use offsite_proto::pairing::Resolution;
 use offsite_proto::text::Text;
 use offsite_transport::{Call, Reply};
 
-use super::{Operators, answer, show::tenant_name};
+use super::context::{Operators, answer};
+use super::show::tenant_name;
 use crate::accept::request_object;
 use crate::authority::permits;
 use crate::peers::tables::PeerRow;
@@ -128,7 +129,8 @@ pub(super) async fn accept(
     .await
 }
 
-/// Unlike row 60, this call takes no silence for a wish: the code, or the express word that there is none.
+/// Unlike row 60, this call takes no silence for a wish: the code, or the express word that there
+/// is none.
 fn decision(row: &PeerRow, accept: Accept) -> Result<operator::Decide, Refusal> {
     let refused = |why: &str| Err(Refusal::new(ErrorCode::BadRequest, why));
     match (&accept.check_code, accept.without_code) {
@@ -158,7 +160,8 @@ fn decision(row: &PeerRow, accept: Accept) -> Result<operator::Decide, Refusal> 
     })
 }
 
-/// The agent of a request that an operator names, by name or id. A name that two agents have says nothing.
+/// The agent of a request that an operator names, by name or id. A name that two agents have says
+/// nothing.
 fn agent(row: &PeerRow, name: &str) -> Result<Text<AgentId>, Refusal> {
     let by_id: Option<AgentId> = name.parse().ok();
     let named: Vec<_> = row

@@ -14,8 +14,9 @@ use offsite_proto::json::Json;
 use offsite_proto::text::{Big, Text, Time};
 use offsite_transport::{Call, Reply};
 
+use super::context::{Operators, answer};
 use super::show::tenant_name;
-use super::{Operators, answer, approvals, requests};
+use super::{approvals, requests};
 use crate::accept::source_object;
 use crate::approvals::Act;
 use crate::authority::permits;

@@ -11,7 +11,7 @@ use offsite_proto::json::Json;
 use offsite_proto::text::{Text, Time};
 use offsite_transport::{Call, Reply};
 
-use super::{Operators, answer};
+use super::context::{Operators, answer};
 use crate::accept::source_object;
 use crate::authority::sees;
 use crate::principal::Principal;

@@ -11,7 +11,7 @@ use offsite_proto::json::Json;
 use offsite_proto::text::{Big, Text};
 use offsite_transport::{Call, Reply};
 
-use super::{Operators, answer};
+use super::context::{Operators, answer};
 use crate::principal::Principal;
 use crate::storage_list::{self, DEFAULT_NUMBER, StorageRow};
 

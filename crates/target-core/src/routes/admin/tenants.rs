@@ -10,18 +10,16 @@ use offsite_proto::admin::target::{
 use offsite_proto::endpoint::Action;
 use offsite_proto::error::{ErrorCode, Refusal};
 use offsite_proto::json::Json;
-use offsite_store::catalog::{Order, Rows, TypedRows};
+use offsite_store::catalog::Rows;
 use offsite_transport::{Call, Reply};
 
-use super::{Operators, answer, approvals, require, show};
+use super::context::{Operators, answer, require};
+use super::{approvals, show};
 use crate::approvals::Act;
 use crate::authority::{Object, sees};
 use crate::failure::Failure;
-use crate::peers::tables::{PEERS, PeerRow};
 use crate::principal::Principal;
 use crate::tenants::{self, TenantRow};
-
-const PAGE: usize = 500;
 
 /// Tenants, as far as the caller sees them.
 pub(super) async fn list(
@@ -84,7 +82,8 @@ pub(super) async fn delete(
     Ok(reply.status(202))
 }
 
-/// The tenant that somebody names, where he may do this to it. Not his and not there are one answer.
+/// The tenant that somebody names, where he may do this to it. Not his and not there are one
+/// answer.
 pub(super) fn named<R: Rows + ?Sized>(
     rows: &R,
     by: &Principal,
@@ -105,26 +104,4 @@ fn n_sources(state: &Operators) -> Result<HashMap<TenantId, usize>, Refusal> {
         }
     }
     Ok(counts)
-}
-
-/// Names of the sources that still belong to a tenant.
-pub(super) fn sources_of<R: Rows + ?Sized>(
-    rows: &R,
-    tenant: TenantId,
-) -> Result<Vec<String>, Failure> {
-    let mut names = Vec::new();
-    let mut after: Option<Vec<u8>> = None;
-    loop {
-        let page =
-            rows.scan_values::<PeerRow>(PEERS, b"", after.as_deref(), Order::Ascending, PAGE)?;
-        let Some((last, _)) = page.last() else { return Ok(names) };
-        after = Some(last.clone());
-        for (_, row) in page {
-            let is_its = row.place.as_ref().is_some_and(|place| place.tenant.0 == tenant);
-            // An ended pairing's points may still be there, so it counts until it is forgotten.
-            if is_its {
-                names.push(row.asked().host_name.clone());
-            }
-        }
-    }
 }

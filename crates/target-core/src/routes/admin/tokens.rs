@@ -12,7 +12,8 @@ use offsite_proto::json::Json;
 use offsite_proto::text::{Text, Time};
 use offsite_transport::{Call, Reply};
 
-use super::{Operators, answer, require, show};
+use super::context::{Operators, answer, require};
+use super::show;
 use crate::accounts::tokens::{self, Wanted};
 use crate::accounts::users;
 use crate::authority::{Object, permits};

@@ -1,0 +1,69 @@
+//! What the source daemon answers about replication: a job for one agent, started by hand.
+
+use serde::{Deserialize, Serialize};
+
+use crate::endpoint::{Access, Action, Class, Listener, Method, Params, Row, Values};
+use crate::error::Refusal;
+use crate::text::Big;
+
+/// The source's call `S-agents-replicate`: starts a job and follows it, or with `wait=false` only
+/// starts it.
+pub const REPLICATE: Row = Row {
+    id: "S-agents-replicate",
+    method: Method::Post,
+    path: "/api/v1/agents/{agent}/replicate",
+    query: &["target", "wait"],
+    access: Access::AnyOf(&[Class::Token]),
+    action: Action::SourceOperator,
+    listener: Listener::Source,
+    request_bytes_max: 0,
+};
+
+/// Every call of this file.
+pub const ROWS: &[Row] = &[REPLICATE];
+
+/// The path and query of [`REPLICATE`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replicate {
+    /// The agent: name or id.
+    pub agent: String,
+    /// The target: `HOST:PORT` or id; the newest pairing where none is named.
+    pub target: Option<String>,
+    /// Whether the answer follows the job to its end. Whoever hangs up then stops it.
+    pub wait: bool,
+}
+
+impl Params for Replicate {
+    fn read(values: &Values) -> Result<Self, Refusal> {
+        Ok(Self {
+            agent: values.parse("agent")?,
+            target: values.parse_optional("target")?,
+            wait: values.flag("wait", Some(false))?,
+        })
+    }
+
+    fn write(&self, values: &mut Values) {
+        values.insert("agent", self.agent.clone());
+        if let Some(target) = &self.target {
+            values.insert("target", target.clone());
+        }
+        values.insert("wait", self.wait.to_string());
+    }
+}
+
+/// What came of a job.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Replicated {
+    /// Recovery points of which something was sent, all of it committed now.
+    pub points: u64,
+    /// Entries of lists that were offered.
+    pub records_offered: Big,
+    /// Records that were sent.
+    pub records_sent: Big,
+    /// Bytes of record streams to the target.
+    pub wire_bytes_out: Big,
+    /// Bytes of record streams from the target.
+    pub wire_bytes_in: Big,
+    /// How long it took.
+    pub seconds: f64,
+}

@@ -1,0 +1,77 @@
+//! Answers `proto::admin::replication`: a job for one agent, started by hand.
+
+use std::sync::Arc;
+
+use http::HeaderValue;
+use offsite_proto::admin::protection::{EVENTS_MEDIA, Event};
+use offsite_proto::admin::replication::{Replicate, Replicated};
+use offsite_proto::endpoint::{Body as _, Params};
+use offsite_proto::error::Refusal;
+use offsite_proto::json::Json;
+use offsite_proto::text::Big;
+use offsite_transport::{Outgoing, RawCall, RawReply, Reply};
+
+use super::protection::told_as_it_goes;
+use super::state::{Admin, Operator};
+use crate::agents;
+use crate::error::Trouble;
+use crate::pairing::off;
+use crate::progress::Progress;
+
+pub(super) async fn replicate(
+    admin: Arc<Admin>,
+    call: RawCall<Operator>,
+) -> Result<RawReply, Refusal> {
+    let Replicate { agent, target, wait } = Replicate::read(&call.values)?;
+    let agent = off(&admin.means, move |means| agents::find(&means.memory, &agent)).await?;
+    let (progress, uid) = (Arc::new(Progress::default()), call.principal.uid);
+    let (replicator, told) = (Arc::clone(&admin.replicator), Arc::clone(&progress));
+    let name = agent.name.clone();
+    let job = async move {
+        let done = replicator.run(agent, target, told).await;
+        match &done {
+            Ok(done) => tracing::info!(
+                agent = name,
+                points = done.points,
+                records = done.records_sent.0,
+                bytes = done.wire_bytes_out.0,
+                seconds = done.seconds,
+                uid,
+                "replicated"
+            ),
+            Err(trouble) => {
+                tracing::warn!(agent = name, cause = trouble.message, uid, "not replicated");
+            }
+        }
+        done
+    };
+    if wait {
+        let runtime = tokio::runtime::Handle::current();
+        return Ok(told_as_it_goes(&admin, &call, progress, move || runtime.block_on(job)));
+    }
+    let stop = admin.stop.clone();
+    drop(call.mutations.spawn(async move {
+        tokio::pin!(job);
+        let stopping = async {
+            stop.cancelled().await;
+            progress.cancel();
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            done = &mut job => drop::<Result<Replicated, Trouble>>(done),
+            () = stopping => {}
+        }
+    }));
+    let begun = Replicated {
+        points: 0,
+        records_offered: Big(0),
+        records_sent: Big(0),
+        wire_bytes_out: Big(0),
+        wire_bytes_in: Big(0),
+        seconds: 0.0,
+    };
+    let mut line = Json(Event::Done(begun)).encode();
+    line.push(b'\n');
+    let media = Some(HeaderValue::from_static(EVENTS_MEDIA));
+    Ok(RawReply { reply: Reply::new(Outgoing::whole(line)).status(202), media })
+}

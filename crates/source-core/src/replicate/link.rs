@@ -1,0 +1,136 @@
+//! The way to the target of a pairing: one connection, made when it is needed and kept while it
+//! lives.
+
+use offsite_exchange::pairing::source::Stage;
+use offsite_exchange::replication::Runs;
+use offsite_exchange::replication::source::Failure;
+use offsite_model::AgentId;
+use offsite_pki::Thumbprint;
+use offsite_pki::tls::{self, ClientIdentity, ClientTls, Trust};
+use offsite_proto::bitmap::Bitmap;
+use offsite_proto::error::{ErrorCode, Refusal};
+use offsite_proto::session::BitmapBody;
+use offsite_transport::{CallError, Connection, DialError, HostPort, Timeouts};
+use tokio::sync::Mutex;
+
+use crate::config::Settings;
+use crate::error::Trouble;
+use crate::install::spki;
+use crate::pairing::Means;
+
+/// The longest wait for an answer: row 47 may take half a minute to say that it is not done.
+const ANSWER_SECS: u64 = 90;
+
+/// A target and how it is reached.
+pub(crate) struct Link {
+    target: HostPort,
+    name: String,
+    own: Vec<u8>,
+    pin: Thumbprint,
+    tls: ClientTls,
+    timeouts: Timeouts,
+    open: Mutex<Option<Connection>>,
+}
+
+impl Link {
+    /// The link of the newest active pairing of an agent, or of that with this target. Blocks.
+    pub(crate) fn find(
+        means: &Means,
+        settings: &Settings,
+        agent: AgentId,
+        agent_name: &str,
+        target: Option<&str>,
+    ) -> Result<Self, Trouble> {
+        let none = || {
+            let message = match target {
+                Some(target) => format!("agent {agent_name} is not paired with {target}"),
+                None => format!("agent {agent_name} is not part of an active pairing"),
+            };
+            let hint = "see offsite-source pair status, or pair: offsite-source pair request URL \
+                --agent NAME";
+            Trouble::operator(ErrorCode::WrongState, message, hint)
+        };
+        let pairings = means.memory.pairings()?;
+        let found = pairings.into_iter().rev().find_map(|(_, row)| {
+            let core = row.target_core().map(|core| core.to_string());
+            let is_meant = target.is_none_or(|t| row.target == t || core.as_deref() == Some(t));
+            match row.machine.stage() {
+                Stage::Active(active) if is_meant && row.agents().contains(&agent) => {
+                    Some(active.link.clone())
+                }
+                _ => None,
+            }
+        });
+        let link = found.ok_or_else(none)?;
+        let (key, certificate) = means.keys.identity(&link.key)?;
+        let pin = spki(&link.target_key)?.thumbprint();
+        let tls = tls::client(ClientIdentity::Certified(&key, &certificate), Trust::Pin(pin))
+            .map_err(|error| Trouble::us(format!("cannot prepare a connection: {error}")))?;
+        let host = link.target.parse::<HostPort>();
+        let host = host.map_err(|error| Trouble::us(format!("the target's address: {error}")))?;
+        Ok(Self {
+            target: host,
+            name: link.target,
+            own: link.key.as_der().to_vec(),
+            pin,
+            tls,
+            timeouts: Timeouts {
+                connect: settings.connect_timeout.to_std(),
+                handshake: settings.connect_timeout.to_std(),
+                answer: std::time::Duration::from_secs(ANSWER_SECS),
+            },
+            open: Mutex::new(None),
+        })
+    }
+
+    /// The target, as the pairing names it.
+    pub(crate) fn target(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether both lead to the same target with the same keys.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.own == other.own && self.pin == other.pin && self.name == other.name
+    }
+
+    /// The open connection, or a new one.
+    pub(crate) async fn connection(&self) -> Result<Connection, Failure> {
+        // Held across the dial, so that all who need one share it.
+        let mut open = self.open.lock().await;
+        if let Some(connection) = open.as_ref().filter(|connection| !connection.is_closed()) {
+            return Ok(connection.clone());
+        }
+        let connection =
+            Connection::dial(&self.target, &self.tls, &self.timeouts).await.map_err(|error| {
+                tracing::info!(target = self.name, cause = %error, "the target cannot be reached");
+                match error {
+                    DialError::PinMismatch { .. } => Failure::Refused(Refusal::new(
+                        ErrorCode::TargetChanged,
+                        "the target shows another key than the one that was pinned",
+                    )),
+                    _ => Failure::Cut,
+                }
+            })?;
+        *open = Some(connection.clone());
+        Ok(connection)
+    }
+}
+
+/// A call that failed, in the machine's words.
+pub(crate) fn failure(error: CallError) -> Failure {
+    match error {
+        CallError::Refused(refusal, _) => Failure::Refused(refusal),
+        CallError::Transport { sentence, .. } => {
+            tracing::debug!(cause = sentence, "a call failed");
+            Failure::Cut
+        }
+    }
+}
+
+/// The positions that a bitmap says need not be sent; none where it cannot be read.
+pub(crate) fn runs_of(body: &BitmapBody) -> Option<Runs> {
+    let mut runs = Runs::new();
+    let bitmap = Bitmap::read(&body.0).ok()?;
+    bitmap.runs(|run| runs.insert(run)).ok()?;
+    Some(runs)
+}

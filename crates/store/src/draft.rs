@@ -1,0 +1,344 @@
+//! Drafts: what an open session was promised, kept through a crash (B-08, E-09).
+//!
+//! A draft is a row of the catalog that names the session, and a log of its own: the entries of
+//! the list that were offered, and the segments that must not go, with the length that is durable.
+//! Nothing is answered as held before [`Draft::promise`] has returned: it syncs what the answers
+//! rest on first, the log after it. Several windows share one.
+//!
+//! A dropped [`Draft`] stays on disk with its records, which can be found; [`Store::resume`] goes
+//! on with it and takes it over from whoever held it before. [`Store::end_draft`] lets it go.
+//!
+//! **Absent:** what the entries mean, ordinals that are wanted or owed: see `exchange`. A commit
+//! checks every reference again, whatever a draft says.
+
+mod log;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use offsite_model::{Digest, Key, SessionId, TenantId};
+use serde::{Deserialize, Serialize};
+
+use crate::catalog::{Order, Table, Transactions, TypedRows, TypedRowsMut, Value};
+use crate::error::StoreError;
+use crate::group::{CheckedGroup, Form};
+use crate::layout::Folder;
+use crate::manifest::{ImageWriter, ListEntry};
+use crate::rows::{STATE, STATE_KEY, StateRow};
+use crate::segment::RecordPlace;
+use crate::session::{PointSpec, Session};
+use crate::store::{Committed, Core, SCAN_ROWS, Store, lock};
+pub(crate) use log::Log;
+
+pub(crate) const DRAFTS: Table = Table::new("store.drafts");
+
+/// Most bytes that a session's opening may have.
+pub const OPENING_BYTES_MAX: usize = 64 << 10;
+
+/// The row of a draft.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct DraftRow {
+    pub(crate) tenant: [u8; 16],
+    pub(crate) log: u32,
+    pub(crate) opening: Vec<u8>,
+}
+
+impl Value for DraftRow {
+    const VERSION: u8 = 0;
+    const BYTES_MAX: usize = OPENING_BYTES_MAX + 64;
+}
+
+/// What the store knows of a draft while it is open itself.
+pub(crate) struct Kept {
+    pub(crate) tenant: TenantId,
+    pub(crate) log: u32,
+    /// Segments that its promises rest on: durable bytes, closed.
+    pub(crate) segments: BTreeMap<u32, (u64, bool)>,
+    /// Number of the session that holds it; 0 for none.
+    holder: u64,
+}
+
+impl Kept {
+    pub(crate) const fn new(tenant: TenantId, log: u32) -> Self {
+        Self { tenant, log, segments: BTreeMap::new(), holder: 0 }
+    }
+}
+
+/// A draft as it is listed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DraftSummary {
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// The session.
+    pub session: SessionId,
+    /// What the caller gave when it was opened.
+    pub opening: Vec<u8>,
+}
+
+/// A session whose promises are durable. Dropped, it stays on disk.
+pub struct Draft {
+    id: SessionId,
+    session: Session,
+    log: Log,
+    /// Segments that answers rest on and that are not in the log yet.
+    relied: BTreeSet<u32>,
+}
+
+impl Store {
+    /// Begins a session that survives a crash: durable when this returns. `opening` is the caller's
+    /// and returned by [`Store::drafts`]; at most [`OPENING_BYTES_MAX`] bytes.
+    ///
+    /// # Errors
+    /// [`StoreError::OutOfBounds`] also where there is such a session already, or the disk's.
+    pub fn draft(
+        &self,
+        tenant: TenantId,
+        session: SessionId,
+        opening: Vec<u8>,
+    ) -> Result<Draft, StoreError> {
+        if opening.len() > OPENING_BYTES_MAX {
+            return Err(StoreError::OutOfBounds("length of a session's opening".to_owned()));
+        }
+        let writer = self.session(tenant)?;
+        let number = self.core.number()?;
+        let log = Log::create(&self.core.place, number, self.core.id, tenant)?;
+        let row = DraftRow { tenant: tenant.to_bytes(), log: number, opening };
+        let is_new = self.core.change_drafts(|rows| {
+            let is_new = rows.value::<DraftRow>(DRAFTS, &session.to_bytes())?.is_none();
+            if is_new {
+                rows.put_value(DRAFTS, &session.to_bytes(), &row)?;
+            }
+            Ok(is_new)
+        })?;
+        if !is_new {
+            self.core.place.remove(&self.core.place.file(Folder::Drafts, number))?;
+            return Err(StoreError::OutOfBounds(format!("session {session} exists")));
+        }
+        let kept = Kept { holder: writer.number(), ..Kept::new(tenant, number) };
+        lock(&self.core.drafts).insert(session, kept);
+        Ok(Draft { id: session, session: writer, log, relied: BTreeSet::new() })
+    }
+
+    /// All drafts, of all tenants.
+    ///
+    /// # Errors
+    /// The catalog's.
+    pub fn drafts(&self) -> Result<Vec<DraftSummary>, StoreError> {
+        let mut drafts = Vec::new();
+        let mut after: Option<Vec<u8>> = None;
+        loop {
+            let rows = self.core.catalog.read::<_, StoreError>(|rows| {
+                let (after, order) = (after.as_deref(), Order::Ascending);
+                Ok(rows.scan_values::<DraftRow>(DRAFTS, b"", after, order, SCAN_ROWS)?)
+            })?;
+            let Some((last, _)) = rows.last() else { return Ok(drafts) };
+            after = Some(last.clone());
+            for (key, row) in rows {
+                let session = session_in(&key)?;
+                let tenant = TenantId::from_bytes(row.tenant);
+                drafts.push(DraftSummary { tenant, session, opening: row.opening });
+            }
+        }
+    }
+
+    /// Goes on with a draft, after a crash or in the place of another holder: what that one does
+    /// from now on is refused as [`StoreError::LeaseLost`].
+    ///
+    /// # Errors
+    /// [`StoreError::DraftUnknown`] also for another tenant's, or the disk's.
+    pub fn resume(&self, tenant: TenantId, session: SessionId) -> Result<Draft, StoreError> {
+        let writer = self.session(tenant)?;
+        let (number, segments) = {
+            let mut drafts = lock(&self.core.drafts);
+            let kept = drafts.get_mut(&session).filter(|kept| kept.tenant == tenant);
+            let kept = kept.ok_or(StoreError::DraftUnknown(session))?;
+            kept.holder = writer.number();
+            (kept.log, kept.segments.clone())
+        };
+        let mut log = Log::open(&self.core.place, number, self.core.id, tenant)?;
+        log.segments(segments)?;
+        log.sync()?;
+        Ok(Draft { id: session, session: writer, log, relied: BTreeSet::new() })
+    }
+
+    /// Lets a draft go: its promises, and what it stored unless a commit or another session needs
+    /// it. One that is gone already is fine.
+    ///
+    /// # Errors
+    /// [`StoreError::DraftUnknown`] for another tenant's, or the disk's.
+    pub fn end_draft(&self, tenant: TenantId, session: SessionId) -> Result<(), StoreError> {
+        let number = {
+            let drafts = lock(&self.core.drafts);
+            let Some(kept) = drafts.get(&session) else { return Ok(()) };
+            if kept.tenant != tenant {
+                return Err(StoreError::DraftUnknown(session));
+            }
+            kept.log
+        };
+        self.core.check_writable()?;
+        self.core.change_drafts(|rows| Ok(rows.remove(DRAFTS, &session.to_bytes())?))?;
+        lock(&self.core.drafts).remove(&session);
+        self.core.place.remove(&self.core.place.file(Folder::Drafts, number))?;
+        self.core.clear_orphans(tenant);
+        Ok(())
+    }
+}
+
+pub(crate) fn session_in(key: &[u8]) -> Result<SessionId, StoreError> {
+    let id = key.try_into().ok().map(SessionId::from_bytes);
+    id.ok_or_else(|| StoreError::Damaged("the key of a draft in the catalog".to_owned()))
+}
+
+impl Core {
+    fn change_drafts<T>(
+        &self,
+        change: impl FnOnce(&mut dyn crate::catalog::RowsMut) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        self.check_fence()?;
+        let changed = self.catalog.write::<_, StoreError>(|rows| {
+            let state = rows.value::<StateRow>(STATE, STATE_KEY)?;
+            state.filter(|state| state.fence == self.fence).ok_or(StoreError::Fenced)?;
+            change(rows)
+        });
+        if changed.is_err() {
+            self.poison();
+        }
+        changed
+    }
+
+    /// Segments that some draft rests on.
+    pub(crate) fn kept_segments(&self) -> BTreeSet<u32> {
+        let drafts = lock(&self.drafts);
+        drafts.values().flat_map(|kept| kept.segments.keys()).copied().collect()
+    }
+}
+
+impl Draft {
+    /// The session's id.
+    #[must_use]
+    pub const fn id(&self) -> SessionId {
+        self.id
+    }
+
+    fn check_held(&self) -> Result<(), StoreError> {
+        let drafts = lock(&self.session.core.drafts);
+        let is_held = drafts.get(&self.id).is_some_and(|kept| kept.holder == self.session.number());
+        if is_held { Ok(()) } else { Err(StoreError::LeaseLost) }
+    }
+
+    /// Where each of these records lies. What an answer rests on is made durable by the next
+    /// [`Draft::promise`], and before that nothing may be answered as held.
+    ///
+    /// # Errors
+    /// [`StoreError::LeaseLost`], or as [`Store::find`].
+    pub fn find_many(
+        &mut self,
+        form: Form,
+        keys: &[Key],
+    ) -> Result<Vec<Option<RecordPlace>>, StoreError> {
+        self.check_held()?;
+        let found = self.session.find_many(form, keys)?;
+        self.relied.extend(found.iter().flatten().map(|place| place.segment));
+        Ok(found)
+    }
+
+    /// Takes entries of the list, from this ordinal on, in order; durable after the next
+    /// [`Draft::promise`] or [`Draft::barrier`].
+    ///
+    /// # Errors
+    /// [`StoreError::LeaseLost`], [`StoreError::BadList`] when ordinals run backwards, or the
+    /// disk's.
+    pub fn list(&mut self, first_ordinal: u64, entries: &[ListEntry]) -> Result<(), StoreError> {
+        self.check_held()?;
+        self.log.entries(first_ordinal, entries)
+    }
+
+    /// The ordinal behind the last entry.
+    #[must_use]
+    pub const fn n_listed(&self) -> u64 {
+        self.log.n_listed()
+    }
+
+    /// Entries of the list with their ordinals, from this one on, at most so many; in order, and
+    /// fewer only at the end.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn listed(
+        &mut self,
+        first_ordinal: u64,
+        n_max: usize,
+    ) -> Result<Vec<(u64, ListEntry)>, StoreError> {
+        self.log.read(first_ordinal, n_max)
+    }
+
+    /// Appends a group; see [`Session::append`].
+    ///
+    /// # Errors
+    /// [`StoreError::LeaseLost`], or as there.
+    pub fn append(&mut self, group: &CheckedGroup) -> Result<(), StoreError> {
+        self.check_held()?;
+        self.session.append(group)
+    }
+
+    /// Makes durable what was listed and what the answers of [`Draft::find_many`] rest on: only
+    /// after this may they be given.
+    ///
+    /// # Errors
+    /// [`StoreError::LeaseLost`], or the disk's, which end the session.
+    pub fn promise(&mut self) -> Result<(), StoreError> {
+        let relied = std::mem::take(&mut self.relied);
+        self.keep(&relied.into_iter().collect::<Vec<_>>())
+    }
+
+    /// As [`Draft::promise`], with everything that was appended so far: it survives a crash from
+    /// now on, until the draft is ended.
+    ///
+    /// # Errors
+    /// As [`Draft::promise`].
+    pub fn barrier(&mut self) -> Result<(), StoreError> {
+        self.relied.extend(self.session.segments());
+        self.promise()
+    }
+
+    /// Segments first, then the log that names them.
+    fn keep(&mut self, segments: &[u32]) -> Result<(), StoreError> {
+        self.check_held()?;
+        let durable = self.session.sync(segments)?;
+        let synced =
+            self.log.segments(durable.iter().map(|(n, bytes, closed)| (*n, (*bytes, *closed))));
+        let synced = synced.and_then(|()| self.log.sync());
+        if synced.is_err() {
+            self.session.core.poison();
+        }
+        synced?;
+        let mut drafts = lock(&self.session.core.drafts);
+        // Taken over meanwhile: the log has them, the next resume does not need them.
+        let held = drafts.get_mut(&self.id);
+        let held = held.filter(|kept| kept.holder == self.session.number());
+        let kept = held.ok_or(StoreError::LeaseLost)?;
+        for (number, bytes, is_closed) in durable {
+            kept.segments.insert(number, (bytes, is_closed));
+        }
+        Ok(())
+    }
+
+    /// The session, for [`Session::image`] and what only reads.
+    #[must_use]
+    pub const fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// Commits; see [`Session::commit`]. Every reference is checked again. The draft stays until
+    /// [`Store::end_draft`].
+    ///
+    /// # Errors
+    /// [`StoreError::LeaseLost`], or as there.
+    pub fn commit(
+        &mut self,
+        spec: PointSpec,
+        images: Vec<(ImageWriter, Option<Digest>)>,
+    ) -> Result<Committed, StoreError> {
+        self.check_held()?;
+        self.session.commit(spec, images)
+    }
+}

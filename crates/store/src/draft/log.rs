@@ -1,0 +1,292 @@
+//! The log of a draft: frames that are only ever appended, each under its checksum.
+
+use std::io;
+use std::sync::Arc;
+
+use offsite_model::{File, Key, OpenMode, TenantId};
+use zerocopy::{FromBytes, IntoBytes};
+
+use crate::error::StoreError;
+use crate::format::{
+    DRAFT_MAGIC, DraftEntry, DraftFrame, DraftHead, DraftSegment, FILE_VERSION, crc,
+};
+use crate::layout::{Folder, Place};
+use crate::manifest::ListEntry;
+
+const HEAD_BYTES: usize = size_of::<DraftHead>();
+const FRAME_BYTES: usize = size_of::<DraftFrame>();
+const ENTRIES: u8 = 1;
+const SEGMENTS: u8 = 2;
+/// Entries of a frame; more of them make more frames.
+const FRAME_ENTRIES_MAX: usize = 8192;
+
+/// A segment that a draft keeps: number, durable bytes and whether it is closed.
+pub(crate) type KeptSegment = (u32, (u64, bool));
+
+/// A draft's log, open for appending.
+pub(crate) struct Log {
+    number: u32,
+    file: Arc<dyn File>,
+    end: u64,
+    n_listed: u64,
+    /// Where a frame begins that holds an ordinal, one for every few thousand entries.
+    marks: Vec<(u64, u64)>,
+    is_synced: bool,
+}
+
+struct Frame {
+    kind: u8,
+    first: u64,
+    payload: Vec<u8>,
+}
+
+impl Log {
+    /// Makes a log; it and its name are durable.
+    pub(super) fn create(
+        place: &Place,
+        number: u32,
+        store: [u8; 16],
+        tenant: TenantId,
+    ) -> Result<Self, StoreError> {
+        let doing = || StoreError::io(format!("make draft {number:08x}"));
+        let path = place.file(Folder::Drafts, number);
+        let file = place.files.open(&path, OpenMode::CreateNew).map_err(doing())?;
+        file.write_all_at(head(number, store, tenant).as_bytes(), 0).map_err(doing())?;
+        file.sync().map_err(doing())?;
+        place.sync(Folder::Drafts)?;
+        let end = HEAD_BYTES as u64;
+        Ok(Self { number, file, end, n_listed: 0, marks: Vec::new(), is_synced: true })
+    }
+
+    /// Opens a log, checks all of it, and cuts what was torn.
+    pub(super) fn open(
+        place: &Place,
+        number: u32,
+        store: [u8; 16],
+        tenant: TenantId,
+    ) -> Result<Self, StoreError> {
+        let doing = || StoreError::io(format!("read draft {number:08x}"));
+        let path = place.file(Folder::Drafts, number);
+        let file = place.files.open(&path, OpenMode::Write).map_err(doing())?;
+        if !has_head(&*file, number, store, tenant).map_err(doing())? {
+            return Err(StoreError::Damaged(format!("draft {number:08x}")));
+        }
+        let end = HEAD_BYTES as u64;
+        let mut log = Self { number, file, end, n_listed: 0, marks: Vec::new(), is_synced: true };
+        while let Some(frame) = read_frame(&*log.file, log.end, true).map_err(doing())? {
+            let n = (frame.payload.len() / size_of::<DraftEntry>()) as u64;
+            if frame.kind == ENTRIES {
+                log.mark(frame.first);
+                log.n_listed = frame.first.saturating_add(n);
+            }
+            log.end += (FRAME_BYTES + frame.payload.len()) as u64;
+        }
+        if log.file.bytes().map_err(doing())? > log.end {
+            log.file.set_bytes(log.end).map_err(doing())?;
+            log.is_synced = false;
+        }
+        Ok(log)
+    }
+
+    /// What an opening of the store needs of a log: the segments it keeps. None when it is not the
+    /// log of this draft. Entries are not read; who resumes checks them.
+    pub(crate) fn kept(
+        place: &Place,
+        number: u32,
+        store: [u8; 16],
+        tenant: TenantId,
+    ) -> io::Result<Option<Vec<KeptSegment>>> {
+        let file = match place.files.open(&place.file(Folder::Drafts, number), OpenMode::Read) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other?,
+        };
+        if !has_head(&*file, number, store, tenant)? {
+            return Ok(None);
+        }
+        let mut kept = Vec::new();
+        let mut at = HEAD_BYTES as u64;
+        while let Some(frame) = read_frame(&*file, at, false)? {
+            at += (FRAME_BYTES + frame.payload.len()) as u64;
+            if frame.kind == SEGMENTS {
+                let rows = <[DraftSegment]>::ref_from_bytes(&frame.payload).unwrap_or_default();
+                let rows = rows
+                    .iter()
+                    .map(|row| (row.number.get(), (row.bytes.get(), row.is_closed.get() == 1)));
+                kept.extend(rows);
+            }
+        }
+        Ok(Some(kept))
+    }
+
+    pub(super) const fn n_listed(&self) -> u64 {
+        self.n_listed
+    }
+
+    fn mark(&mut self, first: u64) {
+        let last = self.marks.last().map(|(first, _)| *first);
+        if last.is_none_or(|last| first >= last.saturating_add(FRAME_ENTRIES_MAX as u64)) {
+            self.marks.push((first, self.end));
+        }
+    }
+
+    /// Adds entries; ordinals only ever go up.
+    pub(super) fn entries(&mut self, first: u64, entries: &[ListEntry]) -> Result<(), StoreError> {
+        if first < self.n_listed {
+            return Err(StoreError::BadList(format!("entry {first} was listed already")));
+        }
+        let mut first = first;
+        for part in entries.chunks(FRAME_ENTRIES_MAX) {
+            let mut payload = Vec::with_capacity(size_of_val(part));
+            for entry in part {
+                let row = DraftEntry {
+                    offset: entry.offset.into(),
+                    length: entry.length.into(),
+                    key: *entry.key.as_bytes(),
+                };
+                payload.extend_from_slice(row.as_bytes());
+            }
+            self.mark(first);
+            self.append(ENTRIES, part.len(), first, &payload)?;
+            first = first.saturating_add(part.len() as u64);
+            self.n_listed = first;
+        }
+        Ok(())
+    }
+
+    /// Adds segments that are durable.
+    pub(super) fn segments(
+        &mut self,
+        segments: impl IntoIterator<Item = KeptSegment>,
+    ) -> Result<(), StoreError> {
+        let segments: Vec<KeptSegment> = segments.into_iter().collect();
+        for part in segments.chunks(FRAME_ENTRIES_MAX) {
+            let mut payload = Vec::new();
+            for &(number, (bytes, is_closed)) in part {
+                let row = DraftSegment {
+                    number: number.into(),
+                    is_closed: u32::from(is_closed).into(),
+                    bytes: bytes.into(),
+                };
+                payload.extend_from_slice(row.as_bytes());
+            }
+            self.append(SEGMENTS, part.len(), 0, &payload)?;
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, kind: u8, n: usize, first: u64, payload: &[u8]) -> Result<(), StoreError> {
+        let mut frame = DraftFrame {
+            kind,
+            zero: [0; 3],
+            n: (n as u32).into(),
+            first: first.into(),
+            payload_crc: crc(&[payload]).into(),
+            crc: 0.into(),
+        };
+        let (checked, _) = frame.as_bytes().split_at(FRAME_BYTES - 4);
+        frame.crc = crc(&[checked, &self.end.to_le_bytes()]).into();
+        let bytes = [frame.as_bytes(), payload].concat();
+        let doing = StoreError::io(format!("write draft {:08x}", self.number));
+        self.file.write_all_at(&bytes, self.end).map_err(doing)?;
+        self.end += bytes.len() as u64;
+        self.is_synced = false;
+        Ok(())
+    }
+
+    pub(super) fn sync(&mut self) -> Result<(), StoreError> {
+        if !self.is_synced {
+            self.file.sync().map_err(StoreError::io(format!("sync draft {:08x}", self.number)))?;
+            self.is_synced = true;
+        }
+        Ok(())
+    }
+
+    pub(super) fn read(
+        &self,
+        first: u64,
+        n_max: usize,
+    ) -> Result<Vec<(u64, ListEntry)>, StoreError> {
+        let doing = || StoreError::io(format!("read draft {:08x}", self.number));
+        let mark = self.marks.partition_point(|(begin, _)| *begin <= first);
+        let mut at =
+            mark.checked_sub(1).and_then(|mark| self.marks.get(mark)).or(self.marks.first());
+        let mut at = at.take().map_or(self.end, |(_, at)| *at);
+        let mut entries = Vec::new();
+        while entries.len() < n_max && at < self.end {
+            let frame = read_frame(&*self.file, at, true).map_err(doing())?;
+            let damaged = || StoreError::Damaged(format!("draft {:08x}", self.number));
+            let frame = frame.ok_or_else(damaged)?;
+            at += (FRAME_BYTES + frame.payload.len()) as u64;
+            if frame.kind != ENTRIES {
+                continue;
+            }
+            let rows = <[DraftEntry]>::ref_from_bytes(&frame.payload).unwrap_or_default();
+            let rows = (frame.first..).zip(rows).filter(|(ordinal, _)| *ordinal >= first);
+            let rows = rows.take(n_max - entries.len()).map(|(ordinal, row)| {
+                let key = Key::from_bytes(row.key);
+                (ordinal, ListEntry { offset: row.offset.get(), length: row.length.get(), key })
+            });
+            entries.extend(rows);
+        }
+        Ok(entries)
+    }
+}
+
+fn head(number: u32, store: [u8; 16], tenant: TenantId) -> DraftHead {
+    let mut head = DraftHead {
+        magic: DRAFT_MAGIC,
+        version: FILE_VERSION,
+        zero: [0; 3],
+        number: number.into(),
+        zeros: 0.into(),
+        store,
+        tenant: tenant.to_bytes(),
+        more_zeros: [0; 12],
+        crc: 0.into(),
+    };
+    let (checked, _) = head.as_bytes().split_at(HEAD_BYTES - 4);
+    head.crc = crc(&[checked]).into();
+    head
+}
+
+fn has_head(file: &dyn File, number: u32, store: [u8; 16], tenant: TenantId) -> io::Result<bool> {
+    let mut bytes = [0; HEAD_BYTES];
+    match file.read_exact_at(&mut bytes, 0) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        Err(error) => Err(error),
+        Ok(()) => Ok(bytes == head(number, store, tenant).as_bytes()),
+    }
+}
+
+/// The frame at an offset; none at the end and where the bytes are no frame. The entries of one
+/// are compared with their checksum only where that is asked for.
+fn read_frame(file: &dyn File, at: u64, is_checked: bool) -> io::Result<Option<Frame>> {
+    let room = file.bytes()?.saturating_sub(at);
+    if room < FRAME_BYTES as u64 {
+        return Ok(None);
+    }
+    let mut bytes = [0; FRAME_BYTES];
+    file.read_exact_at(&mut bytes, at)?;
+    let Ok(frame) = DraftFrame::ref_from_bytes(&bytes) else { return Ok(None) };
+    let (checked, _) = bytes.split_at(FRAME_BYTES - 4);
+    let row_bytes = match frame.kind {
+        ENTRIES => size_of::<DraftEntry>(),
+        SEGMENTS => size_of::<DraftSegment>(),
+        _ => return Ok(None),
+    };
+    let n = frame.n.get() as usize;
+    if crc(&[checked, &at.to_le_bytes()]) != frame.crc.get()
+        || n > FRAME_ENTRIES_MAX
+        || room < (FRAME_BYTES + n * row_bytes) as u64
+    {
+        return Ok(None);
+    }
+    let mut payload = vec![0; n * row_bytes];
+    if is_checked || frame.kind == SEGMENTS {
+        file.read_exact_at(&mut payload, at + FRAME_BYTES as u64)?;
+        if crc(&[&payload]) != frame.payload_crc.get() {
+            return Ok(None);
+        }
+    }
+    Ok(Some(Frame { kind: frame.kind, first: frame.first.get(), payload }))
+}

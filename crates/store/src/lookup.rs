@@ -1,0 +1,311 @@
+//! Looking keys up, one or a window of them: memory, then trails, then runs.
+//!
+//! A *trail* is what a committed segment says of itself, in the order in which it was written (its
+//! footer). Who looks up the records of a volume in order finds them in the order in which they
+//! were stored, so one page of a run leads to thousands of further answers without another. Where
+//! that is not so, the rest of the window is sorted and goes through the runs page by page.
+//!
+//! A filter says *missing* and nothing else; every *have* is an entry of memory, of a run's page or
+//! of a footer, each under its checksum (B-14).
+
+use std::sync::{Arc, PoisonError};
+
+use offsite_model::{Key, TenantId};
+
+use crate::error::StoreError;
+use crate::group::Form;
+use crate::index::IndexKey;
+use crate::index::run::{Run, RunError};
+use crate::segment::{Contents, RecordPlace, has_head};
+use crate::session::Session;
+use crate::store::{Core, Store, lock};
+
+/// Places that a look-up follows at once: a volume may be made of several older ones.
+const CURSORS_MAX: usize = 4;
+/// Trails that are read for nothing before a window is looked up by sorting.
+const WASTED_MAX: u32 = 2;
+/// Answers that make a trail worth reading.
+const WORTH: u32 = 64;
+/// Records of the trails that are kept in memory: 52 bytes each.
+const TRAIL_RECORDS_MAX: usize = 1 << 18;
+/// Keys that are looked up in memory under one holding of the lock.
+const LOCKED_KEYS_MAX: usize = 1024;
+
+/// The trails that were used last, the newest at the end.
+#[derive(Default)]
+pub(crate) struct Trails(Vec<Arc<Trail>>);
+
+/// The records of one segment in the order in which they lie.
+pub(crate) struct Trail {
+    segment: u32,
+    records: Vec<(Key, Form, RecordPlace)>,
+}
+
+impl Trails {
+    fn used(&mut self, segment: u32) -> Option<Arc<Trail>> {
+        let at = self.0.iter().position(|trail| trail.segment == segment)?;
+        let trail = self.0.remove(at);
+        self.0.push(Arc::clone(&trail));
+        Some(trail)
+    }
+
+    fn keep(&mut self, trail: Arc<Trail>) {
+        self.0.push(trail);
+        let mut n_records: usize = self.0.iter().map(|trail| trail.records.len()).sum();
+        while n_records > TRAIL_RECORDS_MAX && self.0.len() > 1 {
+            n_records -= self.0.remove(0).records.len();
+        }
+    }
+}
+
+/// Where a look-up stands on a trail: the record it expects next.
+struct Cursor {
+    trail: Arc<Trail>,
+    next: usize,
+    n_hits: u32,
+    /// Whether the trail was read for this window.
+    was_read: bool,
+}
+
+impl Cursor {
+    fn step(&mut self, key: &IndexKey) -> Option<RecordPlace> {
+        let (found, form, place) = self.trail.records.get(self.next)?;
+        if *found != key.0 || *form != key.1 {
+            return None;
+        }
+        self.next += 1;
+        self.n_hits += 1;
+        Some(*place)
+    }
+}
+
+impl Store {
+    /// Where each of these records of this tenant lies, as [`Store::find`] says it: one call for a
+    /// window, best in the order of the volume.
+    ///
+    /// # Errors
+    /// As [`Store::find`].
+    pub fn find_many(
+        &self,
+        tenant: TenantId,
+        form: Form,
+        keys: &[Key],
+    ) -> Result<Vec<Option<RecordPlace>>, StoreError> {
+        self.core.find_many(tenant, form, keys)
+    }
+}
+
+impl Session {
+    /// Where each of these records lies; see [`Store::find_many`].
+    ///
+    /// # Errors
+    /// As [`Store::find`].
+    pub fn find_many(
+        &self,
+        form: Form,
+        keys: &[Key],
+    ) -> Result<Vec<Option<RecordPlace>>, StoreError> {
+        self.core.find_many(self.tenant(), form, keys)
+    }
+}
+
+impl Core {
+    pub(crate) fn find(
+        &self,
+        tenant: TenantId,
+        form: Form,
+        key: &Key,
+    ) -> Result<Option<RecordPlace>, StoreError> {
+        let key = (*key, form);
+        // A dropped run leaves one fewer, so this ends.
+        loop {
+            let runs = {
+                let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+                let Some(tenant) = index.get(&tenant) else { return Ok(None) };
+                if let Some(place) = tenant.recent.get(&key) {
+                    return Ok(Some(*place));
+                }
+                Arc::clone(&tenant.runs)
+            };
+            match find_in_runs(&runs, &key) {
+                Ok(found) => return Ok(found),
+                Err((number, error)) => self.replace_run(tenant, number, error)?,
+            }
+        }
+    }
+
+    pub(crate) fn find_many(
+        &self,
+        tenant: TenantId,
+        form: Form,
+        keys: &[Key],
+    ) -> Result<Vec<Option<RecordPlace>>, StoreError> {
+        let mut found = vec![None; keys.len()];
+        loop {
+            let runs = self.find_in_memory(tenant, form, keys, &mut found);
+            let probed = self
+                .follow_trails(tenant, form, keys, &runs, &mut found)
+                .and_then(|first| find_sorted(&runs, form, keys, first, &mut found));
+            match probed {
+                Ok(()) => return Ok(found),
+                // A dropped run leaves one fewer, so this ends.
+                Err((number, error)) => self.replace_run(tenant, number, error)?,
+            }
+        }
+    }
+
+    fn replace_run(&self, tenant: TenantId, run: u32, error: RunError) -> Result<(), StoreError> {
+        match error {
+            RunError::Damaged => self.drop_run(tenant, run),
+            RunError::Io(error) => Err(StoreError::io(format!("read key run {run:08x}"))(error)),
+        }
+    }
+
+    /// Fills in what memory knows; the runs for the rest.
+    fn find_in_memory(
+        &self,
+        tenant: TenantId,
+        form: Form,
+        keys: &[Key],
+        found: &mut [Option<RecordPlace>],
+    ) -> Arc<Vec<Arc<Run>>> {
+        let runs = || {
+            let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+            index.get(&tenant).map(|index| Arc::clone(&index.runs)).unwrap_or_default()
+        };
+        let mut before = runs();
+        loop {
+            let chunks = keys.chunks(LOCKED_KEYS_MAX).zip(found.chunks_mut(LOCKED_KEYS_MAX));
+            for (keys, found) in chunks {
+                let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+                let Some(index) = index.get(&tenant) else { break };
+                if index.recent.is_empty() {
+                    break;
+                }
+                for (key, found) in keys.iter().zip(found).filter(|(_, found)| found.is_none()) {
+                    *found = index.recent.get(&(*key, form)).copied();
+                }
+            }
+            // What moved from memory into a run meanwhile is in the run; what moved from a run that
+            // was dropped into memory is found by asking again.
+            let after = runs();
+            if Arc::ptr_eq(&before, &after) || before.is_empty() {
+                return after;
+            }
+            before = after;
+        }
+    }
+
+    /// Answers keys in their order as long as trails lead from one to the next; the first key that
+    /// is left for [`find_sorted`].
+    fn follow_trails(
+        &self,
+        tenant: TenantId,
+        form: Form,
+        keys: &[Key],
+        runs: &[Arc<Run>],
+        found: &mut [Option<RecordPlace>],
+    ) -> Result<usize, (u32, RunError)> {
+        let mut cursors: Vec<Cursor> = Vec::with_capacity(CURSORS_MAX);
+        let mut n_wasted = 0;
+        for (n, (key, found)) in keys.iter().zip(found).enumerate() {
+            if found.is_some() {
+                continue;
+            }
+            let key = (*key, form);
+            *found = cursors.iter_mut().find_map(|cursor| cursor.step(&key));
+            if found.is_some() {
+                continue;
+            }
+            *found = find_in_runs(runs, &key)?;
+            let Some(place) = *found else { continue };
+            if let Some(at) = cursors.iter().position(|c| c.trail.segment == place.segment) {
+                // The volume goes on elsewhere in the same segment.
+                if let Some(cursor) = cursors.get_mut(at) {
+                    cursor.next = after(&cursor.trail, &place);
+                }
+                continue;
+            }
+            let Some((trail, was_read)) = self.trail(tenant, place.segment) else { continue };
+            if cursors.len() == CURSORS_MAX {
+                // The one that has not led anywhere for longest.
+                let dropped = cursors.remove(0);
+                n_wasted += u32::from(dropped.was_read && dropped.n_hits < WORTH);
+                if n_wasted > WASTED_MAX {
+                    return Ok(n + 1);
+                }
+            }
+            let next = after(&trail, &place);
+            cursors.push(Cursor { trail, next, n_hits: 0, was_read });
+        }
+        Ok(keys.len())
+    }
+
+    /// The trail of a committed segment and whether it had to be read; none where there is no good
+    /// footer, or no committed one.
+    fn trail(&self, tenant: TenantId, number: u32) -> Option<(Arc<Trail>, bool)> {
+        if let Some(trail) = lock(&self.trails).used(number) {
+            return Some((trail, false));
+        }
+        let segment = self.segment_of(tenant, number).ok()?;
+        if !segment.has_durable_footer() {
+            return None;
+        }
+        let file = segment.file(&self.place).ok()?;
+        // Nothing is lost where it cannot be read: the runs have the answers.
+        let Ok(true) = has_head(&*file, number, self.id, tenant) else { return None };
+        let Contents { records, .. } = segment.footer(&self.place).ok()??;
+        let trail = Arc::new(Trail { segment: number, records });
+        lock(&self.trails).keep(Arc::clone(&trail));
+        Some((trail, true))
+    }
+}
+
+/// The index of the record behind this one.
+fn after(trail: &Trail, place: &RecordPlace) -> usize {
+    let is_before = |other: &RecordPlace| (other.place, other.slot) <= (place.place, place.slot);
+    trail.records.partition_point(|(_, _, other)| is_before(other))
+}
+
+/// Looks a key up in runs, newest first. The caller has looked in memory already.
+///
+/// # Errors
+/// The number of the run that cannot be believed.
+fn find_in_runs(runs: &[Arc<Run>], key: &IndexKey) -> Result<Option<RecordPlace>, (u32, RunError)> {
+    for run in runs.iter().rev() {
+        match run.find(key) {
+            Ok(None) => {}
+            Ok(found) => return Ok(found),
+            Err(error) => return Err((run.number, error)),
+        }
+    }
+    Ok(None)
+}
+
+/// Looks the keys from `first` on up in the order of the runs, so that a page is read once.
+///
+/// # Errors
+/// The number of the run that cannot be believed.
+fn find_sorted(
+    runs: &[Arc<Run>],
+    form: Form,
+    keys: &[Key],
+    first: usize,
+    found: &mut [Option<RecordPlace>],
+) -> Result<(), (u32, RunError)> {
+    let rest = keys.iter().enumerate().skip(first);
+    let rest = rest.filter(|(n, _)| found.get(*n).is_some_and(Option::is_none));
+    let mut rest: Vec<(IndexKey, usize)> = rest.map(|(n, key)| ((*key, form), n)).collect();
+    if rest.is_empty() {
+        return Ok(());
+    }
+    rest.sort_unstable();
+    for run in runs.iter().rev() {
+        let mut probe = run.probe();
+        for (key, n) in &rest {
+            let Some(found) = found.get_mut(*n).filter(|found| found.is_none()) else { continue };
+            *found = probe.find(key).map_err(|error| (run.number, error))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,628 @@
+//! What sources replicate to this target: sessions, staged records, committed images.
+//!
+//! ```text
+//!  routes ─► Replicas::open ─► Live (machine, draft, store session) ─► store
+//!            rows 5 and 6 ─► streams ─► Live::step
+//! ```
+//!
+//! Every look is through an [`Owner`]: what is another's is not there.
+//!
+//! **Absent:** seed drives, orphans, healing, encrypted agents: sessions that ask for them are
+//! refused.
+
+mod draft;
+mod images;
+mod live;
+mod shown;
+mod streams;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use offsite_exchange::replication::target::{
+    CommitFault, Input, Known, Opening, ParentStanding, Rules, Session, Spec, StageFault, Standing,
+    decide,
+};
+use offsite_model::{Digest, SessionId};
+use offsite_proto::error::{ErrorCode, Refusal};
+use offsite_proto::limits::FRAME_BYTES_MAX;
+use offsite_proto::session::{HASH_ALGORITHM, InSession, OpenSession, SessionOpened};
+use offsite_proto::text::{Big, Text, Time};
+use offsite_store::catalog::{Catalog, Transactions, TypedRows};
+use offsite_store::group::Form;
+use offsite_store::{ImageSpec, ListEntry, PointSpec, Store, StoreError};
+use offsite_transport::Mutations;
+use tokio::sync::Semaphore;
+
+pub use images::{Held, ImageName, Owner};
+pub use live::Live;
+pub use shown::{Mirrors, PointShown};
+pub(crate) use streams::Stream;
+
+use self::draft::Draft;
+use self::images::{IMAGES, ImageRow, SESSIONS, SessionRow, announce, committed, unreadable};
+use self::live::{commit_fault, lock};
+use crate::World;
+use crate::failure::Failure;
+
+/// Sessions that are remembered, ended ones included.
+const SESSIONS_MAX: usize = 4_096;
+/// Sessions of one source that may be at work at once.
+const LIVE_PER_SOURCE_MAX: usize = 64;
+/// Sessions that may be at work at once.
+const LIVE_MAX: usize = 256;
+/// Bytes of groups in memory, over all sessions.
+const BUDGET_BYTES: usize = 64 << 20;
+/// The quota is looked at again after so many bytes.
+const QUOTA_CHECK_BYTES: u64 = 16 << 20;
+const DRAFTS: &str = "drafts";
+
+#[derive(Default)]
+struct Sessions {
+    by_id: BTreeMap<SessionId, Arc<Live>>,
+    by_image: BTreeMap<ImageName, SessionId>,
+    order: VecDeque<SessionId>,
+}
+
+/// A quota as it was last looked at.
+#[derive(Clone, Copy, Default)]
+struct Charge {
+    since_look: u64,
+    left: Option<u64>,
+    is_known: bool,
+}
+
+/// What sources replicate to this target.
+pub struct Replicas {
+    pub(crate) store: Store,
+    world: World,
+    catalog: Arc<dyn Catalog>,
+    drafts: PathBuf,
+    rules: Rules,
+    mutations: Mutations,
+    /// Threads for look-ups, decoding and appending.
+    pool: Arc<Semaphore>,
+    /// Bytes of groups that may be in memory.
+    budget: Arc<Semaphore>,
+    sessions: Mutex<Sessions>,
+    /// Held while an opening is judged and made.
+    opening: Mutex<()>,
+    charges: Mutex<BTreeMap<Owner, Charge>>,
+    quotas: Mutex<BTreeMap<Owner, u64>>,
+    pub(crate) mirrors: Mirrors,
+}
+
+/// What row 56 is answered: the session, and whether it is a new one.
+pub struct Opened {
+    /// The body.
+    pub answer: SessionOpened,
+    /// Whether the status is 201.
+    pub is_new: bool,
+}
+
+/// What is known of the caller's agent when a session is opened.
+#[derive(Clone, Copy, Debug)]
+pub struct Caller {
+    /// Whose images.
+    pub owner: Owner,
+    /// Whether the agent is an accepted one of his.
+    pub is_agent_known: bool,
+    /// What the acceptance allows him to store, in bytes.
+    pub quota_bytes: Option<u64>,
+}
+
+impl Replicas {
+    /// Over an open store; drafts lie in `DIRECTORY/drafts`.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn open(
+        store: Store,
+        world: World,
+        catalog: Arc<dyn Catalog>,
+        directory: &Path,
+        mutations: Mutations,
+        n_threads: usize,
+    ) -> io::Result<Arc<Self>> {
+        let drafts = directory.join(DRAFTS);
+        match world.files.create_dir(&drafts) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => world.files.sync_dir(directory)?,
+        }
+        let rules = Rules { credit_bytes: 8 << 20, ..Rules::default() };
+        Ok(Arc::new(Self {
+            store,
+            world,
+            catalog,
+            drafts,
+            rules,
+            mutations,
+            pool: Arc::new(Semaphore::new(n_threads.max(1))),
+            budget: Arc::new(Semaphore::new(BUDGET_BYTES)),
+            sessions: Mutex::default(),
+            opening: Mutex::new(()),
+            charges: Mutex::default(),
+            quotas: Mutex::default(),
+            mirrors: Mirrors::default(),
+        }))
+    }
+
+    /// Runs blocking work on the bounded pool; none where it panicked.
+    async fn pooled<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<T> {
+        let permit = Arc::clone(&self.pool).acquire_owned().await.ok()?;
+        let done = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            work()
+        });
+        done.await.inspect_err(|cause| tracing::error!(%cause, "blocking work failed")).ok()
+    }
+
+    /// Row 56. Blocks.
+    ///
+    /// # Errors
+    /// The refusal to answer.
+    pub fn open_session(
+        self: &Arc<Self>,
+        caller: Caller,
+        open: OpenSession,
+    ) -> Result<Opened, Refusal> {
+        let wish = Spec::check(open)?;
+        let later = |what| Err(Refusal::new(ErrorCode::NotImplemented, what));
+        if wish.is_heal() {
+            return later("healing sessions are not part of this build");
+        }
+        if wish.is_encrypted() {
+            return later("encrypted agents are not part of this build");
+        }
+        let open = wish.open();
+        let name = ImageName {
+            owner: caller.owner,
+            agent: open.agent_id.0,
+            volume: open.volume_driver_id.0,
+            epoch: open.epoch_number,
+        };
+        self.set_quota(&caller.owner, caller.quota_bytes);
+        let _alone = lock(&self.opening);
+        let row = if caller.is_agent_known { self.announced(&name)? } else { None };
+        let have = match &row {
+            Some(row) => self.committed(&name, row)?,
+            None => None,
+        };
+        let session = self.session_of(&name);
+        let draft = row.filter(|_| have.is_none()).and_then(|row| Spec::check(row).ok());
+        let draft = draft.filter(|_| self.world.files.metadata(&self.draft_path(&name)).is_ok());
+        let parent = match open.previous_epoch_number {
+            Some(epoch) if caller.is_agent_known => self.parent(&ImageName { epoch, ..name })?,
+            _ => ParentStanding::Absent,
+        };
+        if parent == ParentStanding::Absent && open.allow_orphan {
+            return later("images without their parent are not part of this build");
+        }
+        let opening = {
+            let machine = session.as_ref().map(|live| live.look(Clone::clone));
+            let standing = Standing {
+                is_agent_known: caller.is_agent_known,
+                is_paused: false,
+                has_space: self.quota_left(&caller.owner)?.is_none_or(|left| left > 0),
+                is_available: !self.store.is_poisoned(),
+                parent,
+                committed: have,
+                session: machine.as_ref(),
+                draft: draft.as_ref(),
+            };
+            decide(&wish, &standing)?
+        };
+        self.make(name, wish, opening, session)
+    }
+
+    fn make(
+        self: &Arc<Self>,
+        name: ImageName,
+        wish: Spec,
+        opening: Opening,
+        before: Option<Arc<Live>>,
+    ) -> Result<Opened, Refusal> {
+        let (at, job) = (self.world.clock.uptime(), wish.open().job_id.0);
+        let (live, is_new, is_resumed) = match (opening, before) {
+            (Opening::Live, Some(live)) => {
+                live.set_job(job);
+                live.step(self, Input::Reopened, None);
+                (live, false, true)
+            }
+            (Opening::Live, None) => return Err(internal()),
+            (Opening::Committed, _) => {
+                let id = SessionId::random(&*self.world.luck);
+                self.announce(&name, &wish, id)?;
+                let machine = Session::committed(id, wish, self.rules, at);
+                (Live::start(self, name, job, machine, None, None), false, true)
+            }
+            (Opening::FromDraft | Opening::Fresh, before) => {
+                self.check_room(&name.owner)?;
+                let id = SessionId::random(&*self.world.luck);
+                let taken = before.as_ref().and_then(|live| lock(&live.writer).take());
+                drop(before.and_then(|live| lock(&live.draft).take()));
+                let writer = match taken {
+                    Some(writer) => writer,
+                    None => {
+                        self.store.session(name.owner.tenant).map_err(|error| unreadable(&error))?
+                    }
+                };
+                let resumed = match opening {
+                    Opening::FromDraft => self.restore(&name, id, &wish),
+                    _ => None,
+                };
+                let is_resumed = resumed.is_some();
+                let (machine, draft) = match resumed {
+                    Some(resumed) => resumed,
+                    None => {
+                        let machine = Session::new(id, wish.clone(), self.rules, at);
+                        (machine, self.new_draft(&name, &wish)?)
+                    }
+                };
+                self.announce(&name, &wish, id)?;
+                let live = Live::start(self, name, job, machine, Some(writer), Some(draft));
+                (live, true, is_resumed)
+            }
+        };
+        self.remember(&live);
+        let now = self.world.clock.now();
+        let answer = live.look(|machine| {
+            let left = machine.expires_at().as_micros().saturating_sub(at.as_micros());
+            let left = i64::try_from(left).unwrap_or(i64::MAX);
+            let expires = now.as_micros().saturating_add(left);
+            SessionOpened {
+                session_id: Text(machine.id()),
+                expires_at: Time(offsite_model::Timestamp::from_micros(expires)),
+                hash_algorithm: HASH_ALGORITHM.to_owned(),
+                max_frame_bytes: FRAME_BYTES_MAX,
+                max_parallel_streams: self.rules.parallel_streams_max,
+                window_keys: self.rules.window_keys,
+                windows_in_flight: self.rules.windows_in_flight,
+                initial_credit: Big(machine.granted_bytes()),
+                resumed: is_resumed,
+                state: machine.state(),
+            }
+        });
+        Ok(Opened { answer, is_new })
+    }
+
+    /// A session that goes on from the draft; none where the draft is of no use.
+    fn restore(&self, name: &ImageName, id: SessionId, wish: &Spec) -> Option<(Session, Draft)> {
+        let at = self.world.clock.uptime();
+        let image = wish.open().image_id.0;
+        let draft = Draft::open(&*self.world.files, &self.draft_path(name), image).ok()?;
+        let mut machine = Session::new(id, wish.clone(), self.rules, at);
+        let restored = draft.each(|window| {
+            let known = window.iter().map(|entry| {
+                let is_held = entry.is_zeros()
+                    || self
+                        .store
+                        .find(name.owner.tenant, Form::Plain, &entry.key())
+                        .map_err(io::Error::other)?
+                        .is_some();
+                Ok(Known { entry: *entry, is_held })
+            });
+            let known = known.collect::<Result<Vec<_>, io::Error>>()?;
+            machine.restore(&known).map_err(io::Error::other)
+        });
+        match restored {
+            Ok(()) => Some((machine, draft)),
+            Err(cause) => {
+                tracing::warn!(%cause, "a draft cannot be gone on from and is begun anew");
+                None
+            }
+        }
+    }
+
+    fn new_draft(&self, name: &ImageName, wish: &Spec) -> Result<Draft, Refusal> {
+        let image = wish.open().image_id.0;
+        Draft::create(&*self.world.files, &self.draft_path(name), image).map_err(|cause| {
+            tracing::error!(%cause, "cannot make a draft");
+            let sentence = "the target cannot write to its disk now";
+            Refusal::new(ErrorCode::RepositoryUnavailable, sentence).after(30)
+        })
+    }
+
+    fn check_room(&self, owner: &Owner) -> Result<(), Refusal> {
+        let sessions = lock(&self.sessions);
+        let at_work = |live: &&Arc<Live>| live.look(|machine| machine.stage().is_live());
+        let n_all = sessions.by_id.values().filter(at_work).count();
+        let own = sessions.by_id.values().filter(|live| live.name.owner == *owner);
+        if n_all >= LIVE_MAX || own.filter(at_work).count() >= LIVE_PER_SOURCE_MAX {
+            return Err(Refusal::new(ErrorCode::Busy, "too many sessions are open").after(30));
+        }
+        Ok(())
+    }
+
+    fn remember(&self, live: &Arc<Live>) {
+        let mut sessions = lock(&self.sessions);
+        sessions.by_image.insert(live.name, live.id);
+        if sessions.by_id.insert(live.id, Arc::clone(live)).is_none() {
+            sessions.order.push_back(live.id);
+        }
+        // The oldest that has ended gives way; what it was asked for is found in the catalog.
+        let mut n_looked = 0;
+        while sessions.by_id.len() > SESSIONS_MAX && n_looked < SESSIONS_MAX {
+            n_looked += 1;
+            let Some(id) = sessions.order.pop_front() else { return };
+            let is_live = |live: &Arc<Live>| live.look(|machine| machine.stage().is_live());
+            if sessions.by_id.get(&id).is_some_and(is_live) {
+                sessions.order.push_back(id);
+            } else if let Some(ended) = sessions.by_id.remove(&id)
+                && sessions.by_image.get(&ended.name) == Some(&id)
+            {
+                sessions.by_image.remove(&ended.name);
+            }
+        }
+    }
+
+    fn session_of(&self, name: &ImageName) -> Option<Arc<Live>> {
+        let sessions = lock(&self.sessions);
+        sessions.by_id.get(sessions.by_image.get(name)?).cloned()
+    }
+
+    /// The session that a path names, if its three ids and the caller belong together. Blocks.
+    ///
+    /// # Errors
+    /// `session_unknown`, whatever does not fit.
+    pub fn session(
+        self: &Arc<Self>,
+        owner: &Owner,
+        path: &InSession,
+    ) -> Result<Arc<Live>, Refusal> {
+        let live = self.session_by_id(owner, path.session)?;
+        match live.name.agent == path.agent && live.job() == path.job {
+            true => Ok(live),
+            false => Err(session_unknown()),
+        }
+    }
+
+    /// The session of row 52's path. Blocks.
+    ///
+    /// # Errors
+    /// `session_unknown`, also for another's.
+    pub fn session_by_id(
+        self: &Arc<Self>,
+        owner: &Owner,
+        id: SessionId,
+    ) -> Result<Arc<Live>, Refusal> {
+        let known = lock(&self.sessions).by_id.get(&id).cloned();
+        if let Some(live) = known {
+            return Some(live).filter(|live| live.name.owner == *owner).ok_or_else(session_unknown);
+        }
+        // A commit is remembered across restarts; a session that was cut off is opened again.
+        let row = self
+            .catalog
+            .read(|rows| rows.value::<SessionRow>(SESSIONS, &id.to_bytes()))
+            .map_err(Failure::from)?;
+        let row = row.ok_or_else(session_unknown)?;
+        let name = row.name().filter(|name| name.owner == *owner).ok_or_else(session_unknown)?;
+        let open = self.announced(&name)?.ok_or_else(session_unknown)?;
+        self.committed(&name, &open)?.ok_or_else(session_unknown)?;
+        let spec = Spec::check(open).map_err(|_| session_unknown())?;
+        let at = self.world.clock.uptime();
+        let machine = Session::committed(id, spec, self.rules, at);
+        let live = Live::start(self, name, row.job(), machine, None, None);
+        lock(&self.sessions).by_id.insert(id, Arc::clone(&live));
+        lock(&self.sessions).order.push_back(id);
+        Ok(live)
+    }
+
+    /// Row 8: what of an image is held or durable, when its session is gone. Blocks.
+    ///
+    /// # Errors
+    /// `image_unknown`.
+    pub fn transferred(self: &Arc<Self>, name: &ImageName) -> Result<Vec<u8>, Refusal> {
+        let unknown = || Refusal::new(ErrorCode::ImageUnknown, "there is no such image");
+        if let Some(live) = self.session_of(name)
+            && live.look(|machine| machine.stage().leaves_draft())
+        {
+            return Ok(live.look(Session::bitmap));
+        }
+        let open = self.announced(name)?.ok_or_else(unknown)?;
+        if self.committed(name, &open)?.is_some() {
+            // It is here whole; there is nothing to resume.
+            return Err(unknown());
+        }
+        let wish = Spec::check(open).map_err(|_| unknown())?;
+        let id = SessionId::random(&*self.world.luck);
+        let (machine, _) = self.restore(name, id, &wish).ok_or_else(unknown)?;
+        Ok(machine.bitmap())
+    }
+
+    fn announce(&self, name: &ImageName, wish: &Spec, id: SessionId) -> Result<(), Refusal> {
+        let announced = self.catalog.write(|rows| announce(rows, name, wish.open(), id));
+        Ok(announced?)
+    }
+
+    fn announced(&self, name: &ImageName) -> Result<Option<OpenSession>, Refusal> {
+        let row = self.catalog.read(|rows| rows.value::<ImageRow>(IMAGES, &name.key()));
+        row.map_err(Failure::from)?.map(|row| row.open()).transpose()
+    }
+
+    fn committed(&self, name: &ImageName, open: &OpenSession) -> Result<Option<Digest>, Refusal> {
+        committed(&self.store, name.owner.tenant, open).map_err(|error| unreadable(&error))
+    }
+
+    fn parent(&self, name: &ImageName) -> Result<ParentStanding, Refusal> {
+        if let Some(open) = self.announced(name)?
+            && let Some(digest) = self.committed(name, &open)?
+        {
+            return Ok(ParentStanding::Committed(digest));
+        }
+        let live = self
+            .session_of(name)
+            .map(|live| live.look(|machine| (machine.stage().clone(), machine.spec().digest())));
+        use offsite_exchange::replication::target::Stage;
+        Ok(match live {
+            Some((Stage::Open | Stage::Transferring | Stage::Committing, digest)) => {
+                ParentStanding::Transferring(digest)
+            }
+            _ => ParentStanding::Absent,
+        })
+    }
+
+    /// Makes an image exist: its list from the draft, every reference checked, one commit. Blocks.
+    fn commit(&self, live: &Live) -> Result<(), CommitFault> {
+        let (name, spec) = (&live.name, live.look(|machine| machine.spec().clone()));
+        let open = spec.open();
+        let fault = |error: StoreError| {
+            tracing::warn!(session = %live.id, cause = %error, "cannot commit");
+            commit_fault(&error)
+        };
+        let token = spec.token().to_bytes();
+        if self.committed(name, open).map_err(|_| CommitFault::Unavailable)?.is_some() {
+            return Ok(());
+        }
+        let parent = match open.previous_epoch_number {
+            None => None,
+            Some(epoch) => {
+                let parent = ImageName { epoch, ..*name };
+                let row = self.announced(&parent).map_err(|_| CommitFault::Unavailable)?;
+                Some(row.ok_or(CommitFault::BaseMissing)?.recovery_point_id.0)
+            }
+        };
+        let image = ImageSpec {
+            image: open.image_id.0,
+            volume: open.volume_driver_id.0,
+            bytes: open.size_bytes.0,
+            record_bytes: open.record_size,
+            form: Form::Plain,
+        };
+        let point = PointSpec {
+            point: open.recovery_point_id.0,
+            agent: open.agent_id.0,
+            taken_at: open.utc_created_timestamp.0,
+            committed_at: self.world.clock.now(),
+            n_images: open.volume_image_count,
+            token,
+            note: Vec::new(),
+        };
+        let mut writer = lock(&live.writer);
+        let writer = writer.as_mut().ok_or(CommitFault::LeaseLost)?;
+        let draft = lock(&live.draft);
+        let draft = draft.as_ref().ok_or(CommitFault::Broken)?;
+        let parent_digest = open.parent_image_digest.map(|digest| digest.0);
+        let mut image = writer.image(image, parent, parent_digest).map_err(fault)?;
+        draft
+            .each(|window| {
+                window.iter().try_for_each(|entry| {
+                    let (offset, length, key) = (entry.offset(), entry.bytes(), entry.key());
+                    image.push(ListEntry { offset, length, key }).map_err(Pushed::Store)
+                })
+            })
+            .map_err(|pushed| match pushed {
+                Pushed::Store(error) => fault(error),
+                Pushed::Io(cause) => {
+                    tracing::error!(session = %live.id, %cause, "cannot read a draft");
+                    CommitFault::Broken
+                }
+            })?;
+        writer.commit(point, vec![(image, Some(spec.digest()))]).map_err(fault)?;
+        let point = open.recovery_point_id;
+        tracing::info!(session = %live.id, agent = %name.agent, %point, records = spec.n_entries(),
+            "image committed");
+        Ok(())
+    }
+
+    fn draft_path(&self, name: &ImageName) -> PathBuf {
+        self.drafts.join(format!("{}.draft", Digest::of(&name.key())))
+    }
+
+    fn forget_draft(&self, name: &ImageName) {
+        if let Err(cause) = self.world.files.remove(&self.draft_path(name))
+            && cause.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(%cause, "cannot remove a draft; it takes space and nothing else");
+        }
+    }
+
+    fn stage_fault(&self, session: SessionId, error: &StoreError) -> StageFault {
+        match error {
+            StoreError::KeyCollision(key) => {
+                tracing::error!(%session, %key, "another content under a stored key was refused");
+                StageFault::KeyCollision(*key)
+            }
+            StoreError::NoSpace => StageFault::NoSpace,
+            StoreError::Poisoned | StoreError::Fenced => StageFault::Unavailable,
+            error => {
+                tracing::error!(%session, cause = %error, "cannot store a group");
+                StageFault::Broken
+            }
+        }
+    }
+
+    /// Remembers what a source's acceptance allows.
+    pub(crate) fn set_quota(&self, owner: &Owner, quota_bytes: Option<u64>) {
+        let mut quotas = lock(&self.quotas);
+        match quota_bytes {
+            Some(bytes) => quotas.insert(*owner, bytes),
+            None => quotas.remove(owner),
+        };
+    }
+
+    /// What is left of a tenant's quota; none without one.
+    ///
+    /// # Errors
+    /// The catalog's.
+    pub fn quota_left(&self, owner: &Owner) -> Result<Option<u64>, Refusal> {
+        let row = self.catalog.read(|rows| crate::tenants::by_id(rows, owner.tenant))?;
+        let own = lock(&self.quotas).get(owner).copied();
+        let quota = row.and_then(|row| row.quota_bytes).into_iter().chain(own).min();
+        Ok(quota.map(|quota| quota.saturating_sub(self.store.bytes_stored(owner.tenant))))
+    }
+
+    /// Counts bytes against the quota, which is looked at again once in a while.
+    fn charge(&self, owner: &Owner, bytes: u64) -> Result<(), StageFault> {
+        let mut charge = lock(&self.charges).get(owner).copied().unwrap_or_default();
+        if !charge.is_known || charge.since_look >= QUOTA_CHECK_BYTES {
+            let left = self.quota_left(owner).map_err(|_| StageFault::Unavailable)?;
+            charge = Charge { since_look: 0, left, is_known: true };
+        }
+        if charge.left.is_some_and(|left| charge.since_look.saturating_add(bytes) > left) {
+            // Room may be made at any time; the next group asks anew.
+            lock(&self.charges).remove(owner);
+            return Err(StageFault::NoSpace);
+        }
+        charge.since_look = charge.since_look.saturating_add(bytes);
+        lock(&self.charges).insert(*owner, charge);
+        Ok(())
+    }
+
+    /// Lets time pass for sessions: barriers that are due, expiry.
+    pub fn tick(self: &Arc<Self>) {
+        let at = self.world.clock.uptime();
+        let all: Vec<Arc<Live>> = lock(&self.sessions).by_id.values().cloned().collect();
+        for live in all {
+            if live.look(Session::wake_at).is_some_and(|wake| wake <= at) {
+                live.step(self, Input::Tick, None);
+            }
+        }
+    }
+}
+
+/// Why the list of a draft could not be handed to the store.
+enum Pushed {
+    Store(StoreError),
+    Io(io::Error),
+}
+
+impl From<io::Error> for Pushed {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// The one answer for a session that is not there or not the caller's.
+fn session_unknown() -> Refusal {
+    Refusal::new(ErrorCode::SessionUnknown, "there is no such session")
+}
+
+fn internal() -> Refusal {
+    Refusal::new(ErrorCode::Internal, "the target failed; its log says more")
+}

@@ -1,0 +1,156 @@
+//! What is here, as the caller may see it: images, points, usage, mirrors of jobs.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use offsite_model::{AgentId, CoreId, ImageId, JobId, PointId, Timestamp, VolumeId};
+use offsite_proto::catalog::PointStatus;
+use offsite_proto::error::{ErrorCode, Refusal};
+use offsite_proto::jobs::{JobState, StartMirror, SyncMirror};
+use offsite_store::Point;
+use offsite_store::catalog::Transactions;
+
+use super::Replicas;
+use super::images::{Held, Owner, held, unreadable};
+use super::live::lock;
+
+/// Mirrors of one source.
+const MIRRORS_PER_SOURCE_MAX: usize = 256;
+
+/// A recovery point with what its images were announced as.
+#[derive(Clone, Debug)]
+pub struct PointShown {
+    /// Its id.
+    pub id: PointId,
+    /// Its agent.
+    pub agent: AgentId,
+    /// When it was taken.
+    pub taken_at: Timestamp,
+    /// When its last image was committed.
+    pub received_at: Timestamp,
+    /// Its images.
+    pub images: Vec<Held>,
+    /// How complete it is.
+    pub status: PointStatus,
+}
+
+impl PointShown {
+    /// Bytes of its volumes.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.images.iter().fold(0, |sum, image| image.open.size_bytes.0.saturating_add(sum))
+    }
+
+    /// Ids of its images.
+    #[must_use]
+    pub fn image_ids(&self) -> Vec<ImageId> {
+        self.images.iter().map(Held::image).collect()
+    }
+
+    /// The volume that an operator names: by its name, or by its id.
+    #[must_use]
+    pub fn volume(&self, name: &str) -> Option<VolumeId> {
+        let by_name = |image: &&Held| image.open.display_name.as_deref() == Some(name);
+        let found = self.images.iter().find(by_name);
+        let by_id = |image: &&Held| image.name.volume.to_string() == name;
+        found.or_else(|| self.images.iter().find(by_id)).map(|image| image.name.volume)
+    }
+}
+
+impl Replicas {
+    /// The committed images of an owner. Blocks.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn held(&self, owner: &Owner, agent: Option<AgentId>) -> Result<Vec<Held>, Refusal> {
+        self.catalog
+            .read(|rows| Ok::<_, crate::failure::Failure>(held(rows, &self.store, owner, agent)))
+            .map_err(Refusal::from)?
+    }
+
+    /// The recovery points of an owner that are whole and not deleted, newest first. Blocks.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn points(
+        &self,
+        owner: &Owner,
+        agent: Option<AgentId>,
+    ) -> Result<Vec<PointShown>, Refusal> {
+        let mut of_point: BTreeMap<PointId, Vec<Held>> = BTreeMap::new();
+        for image in self.held(owner, agent)? {
+            of_point.entry(image.point()).or_default().push(image);
+        }
+        let mut shown = Vec::new();
+        for point in self.store.points(owner.tenant).map_err(|error| unreadable(&error))? {
+            let Some(images) = of_point.remove(&point.point) else { continue };
+            if is_visible(&point) && images.len() == point.images.len() {
+                shown.push(PointShown {
+                    id: point.point,
+                    agent: point.agent,
+                    taken_at: point.taken_at,
+                    received_at: point.committed_at,
+                    images,
+                    status: PointStatus::Ok,
+                });
+            }
+        }
+        shown.sort_by_key(|point| (std::cmp::Reverse(point.taken_at), point.id));
+        Ok(shown)
+    }
+}
+
+fn is_visible(point: &Point) -> bool {
+    point.is_complete() && point.deleted_at.is_none()
+}
+
+/// A mirror of a source's job.
+#[derive(Clone, Debug)]
+struct Mirror {
+    agent: AgentId,
+    state: JobState,
+}
+
+/// Mirrors of jobs, in memory: a source whose mirror is gone starts it again.
+#[derive(Debug, Default)]
+pub struct Mirrors(Mutex<BTreeMap<(CoreId, JobId), Mirror>>);
+
+impl Mirrors {
+    /// Row 29; whether the mirror is new.
+    ///
+    /// # Errors
+    /// `busy` where the source has too many, `job_unknown` for a job of another agent.
+    pub fn start(&self, source: CoreId, asked: &StartMirror) -> Result<(bool, JobState), Refusal> {
+        let mut mirrors = lock(&self.0);
+        if let Some(mirror) = mirrors.get(&(source, asked.job_id.0)) {
+            return match mirror.agent == asked.agent_id.0 {
+                true => Ok((false, mirror.state)),
+                false => Err(job_unknown()),
+            };
+        }
+        mirrors.retain(|(of, _), mirror| {
+            *of != source || matches!(mirror.state, JobState::Queued | JobState::Running)
+        });
+        if mirrors.keys().filter(|(of, _)| *of == source).count() >= MIRRORS_PER_SOURCE_MAX {
+            return Err(Refusal::new(ErrorCode::Busy, "too many jobs have a mirror here").after(60));
+        }
+        let mirror = Mirror { agent: asked.agent_id.0, state: JobState::Running };
+        mirrors.insert((source, asked.job_id.0), mirror);
+        Ok((true, JobState::Running))
+    }
+
+    /// Row 30.
+    ///
+    /// # Errors
+    /// `job_unknown`.
+    pub fn sync(&self, source: CoreId, told: &SyncMirror) -> Result<JobState, Refusal> {
+        let mut mirrors = lock(&self.0);
+        let mirror = mirrors.get_mut(&(source, told.job_id.0)).ok_or_else(job_unknown)?;
+        mirror.state = told.state;
+        Ok(mirror.state)
+    }
+}
+
+fn job_unknown() -> Refusal {
+    Refusal::new(ErrorCode::JobUnknown, "there is no such job")
+}

@@ -1,0 +1,127 @@
+//! A machine's recovery points cross to the target and come back, whole or not at all, whatever is
+//! killed meanwhile.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use offsite_model::Luck as _;
+use offsite_testkit::SeededLuck;
+use offsite_tests::pairing::Pair;
+use offsite_tests::{Program, Scene, eventually};
+
+const MIB: usize = 1 << 20;
+
+/// Writes the volume of the agent `web`: bytes that do not compress, text that does, a hole.
+fn fill(scene: &Scene, luck: &SeededLuck, n_mib: usize) -> PathBuf {
+    let path = scene.path().join("web.img");
+    let mut bytes = vec![0; n_mib * MIB];
+    for (index, piece) in bytes.chunks_mut(MIB).enumerate() {
+        match index % 8 {
+            6 => piece.fill(b'a'),
+            7 => {}
+            _ => luck.fill(piece),
+        }
+    }
+    std::fs::write(&path, bytes).unwrap();
+    path
+}
+
+/// SHA-256 by a program that is not ours.
+#[track_caller]
+fn sha256(path: &Path) -> String {
+    let output = Command::new("sha256sum").arg(path).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8_lossy(&output.stdout).split(' ').next().unwrap().to_owned()
+}
+
+#[track_caller]
+fn restore(scene: &Scene, target: &Program, name: &str) -> PathBuf {
+    let to = scene.path().join(name);
+    target.json(&["restore", "web", "root", "--to", to.to_str().unwrap(), "--offline"]);
+    to
+}
+
+/// Starts a replication that is left to itself.
+fn begin(source: &Program) -> Child {
+    source
+        .command(&["replicate", "web", "--wait", "--json"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+/// Waits until the target has the draft of an image on its way.
+#[track_caller]
+fn until_on_its_way(target: &Program) {
+    let drafts = target.data().join("drafts");
+    eventually("an image is on its way", || {
+        let first = std::fs::read_dir(&drafts).ok()?.flatten().next()?;
+        (first.metadata().ok()?.len() > 1_000).then_some(())
+    });
+}
+
+#[test]
+fn a_machine_crosses_and_comes_back_the_same() {
+    let (scene, luck) = (Scene::new(), SeededLuck::from_env_or(1));
+    let pair = Pair::paired(&scene);
+    let volume = fill(&scene, &luck, 24);
+    pair.source.json(&["protect", "web"]);
+    let first = pair.source.json(&["replicate", "web", "--wait"]);
+    assert_eq!(first["points"], 1, "{first}");
+    // The next point sends what changed and nothing else.
+    let mut bytes = std::fs::read(&volume).unwrap();
+    luck.fill(&mut bytes[5 * MIB..5 * MIB + 100_000]);
+    bytes[9 * MIB..10 * MIB].fill(0);
+    std::fs::write(&volume, bytes).unwrap();
+    pair.source.json(&["protect", "web"]);
+    let second = pair.source.json(&["replicate", "web", "--wait"]);
+    assert_eq!(second["points"], 1, "{second}");
+    let offered = second["records_offered"].as_u64().unwrap();
+    assert!((1..=16).contains(&offered), "only changed positions are offered: {second}");
+    let again = pair.source.json(&["replicate", "web", "--wait"]);
+    assert_eq!(again["records_sent"], 0, "{again}");
+    pair.target_daemon.stop();
+    assert_eq!(sha256(&restore(&scene, &pair.target, "back.img")), sha256(&volume));
+}
+
+#[test]
+fn e_09_kill_9_of_the_source_in_the_middle_is_gone_on_from() {
+    let (scene, luck) = (Scene::new(), SeededLuck::from_env_or(2));
+    let Pair { target, target_daemon, source, source_daemon } = Pair::paired(&scene);
+    let volume = fill(&scene, &luck, 96);
+    source.json(&["protect", "web"]);
+    let mut cut = begin(&source);
+    until_on_its_way(&target);
+    source_daemon.kill_9();
+    cut.wait().unwrap();
+    let _source_daemon = source.serve();
+    source.json(&["replicate", "web", "--wait"]);
+    target_daemon.stop();
+    assert_eq!(sha256(&restore(&scene, &target, "back.img")), sha256(&volume));
+}
+
+#[test]
+fn e_09_kill_9_of_the_target_in_the_middle_is_gone_on_from() {
+    let (scene, luck) = (Scene::new(), SeededLuck::from_env_or(3));
+    let Pair { target, target_daemon, source, source_daemon } = Pair::paired(&scene);
+    // The port that was free stays the target's, so that the source finds it again.
+    let settings = target.data().join("offsite.toml");
+    let text = std::fs::read_to_string(&settings).unwrap();
+    let address = target.address("replication");
+    std::fs::write(&settings, text.replacen("127.0.0.1:0", &address, 1)).unwrap();
+    let volume = fill(&scene, &luck, 96);
+    source.json(&["protect", "web"]);
+    let mut going = begin(&source);
+    until_on_its_way(&target);
+    target_daemon.kill_9();
+    let target_daemon = target.serve();
+    // The job that was cut goes on by itself, or had ended before.
+    let ended = going.wait().unwrap();
+    assert!(ended.success(), "{ended}");
+    let again = source.json(&["replicate", "web", "--wait"]);
+    assert_eq!(again["records_sent"], 0, "everything had arrived: {again}");
+    target_daemon.stop();
+    source_daemon.stop();
+    assert_eq!(sha256(&restore(&scene, &target, "back.img")), sha256(&volume));
+}
