@@ -225,8 +225,13 @@ fn large(stage: &Stage, mib: usize) -> PathBuf {
 #[test]
 fn a_protect_whose_command_is_killed_is_as_if_it_had_never_come() {
     let stage = Stage::new();
-    let path = large(&stage, 96);
+    let path = large(&stage, 24);
     stage.add("web", &[("disk", &path)]);
+    // Everything is read and written, and the commit is held back until the daemon knows of the kill.
+    let go = stage.path("go");
+    let held = format!("while [ ! -e {} ]; do sleep 0.05; done", go.display());
+    let held = script(&stage, "held", &held);
+    stage.source.json(&["agents", "hooks", "web", "--after", &held]);
     let mut command = stage.source.command(&["protect", "web", "--json"]);
     let mut child = command.stdout(Stdio::null()).spawn().unwrap();
     let segments = stage.source.data().join("store/segments");
@@ -234,7 +239,11 @@ fn a_protect_whose_command_is_killed_is_as_if_it_had_never_come() {
     eventually("something is being written", || (n_segments() > 0).then_some(()));
     child.kill().unwrap();
     child.wait().unwrap();
-    eventually("what was written is removed", || (n_segments() == 0).then_some(()));
+    let said = |words: &str| stage.daemon.log().contains(words).then_some(());
+    eventually("the daemon notices", || said("the work is cancelled"));
+    fs::write(&go, b"").unwrap();
+    eventually("the work has ended", || said("no recovery point made"));
+    assert_eq!(n_segments(), 0, "what was written is removed");
     assert_eq!(stage.source.json(&["points", "list", "web"]), Value::Array(vec![]));
     stage.protect("web");
     stage.check_restored("web", "disk", &path);
@@ -243,9 +252,9 @@ fn a_protect_whose_command_is_killed_is_as_if_it_had_never_come() {
 #[test]
 fn d_19_a_volume_cut_while_it_is_read_is_an_error_and_no_point() {
     let stage = Stage::new();
-    stage.add("web", &[("disk", &large(&stage, 96))]);
+    stage.add("web", &[("disk", &large(&stage, 256))]);
     for bytes in [0, 5_000_001, (300 << 20) + 1] {
-        let path = large(&stage, 96);
+        let path = large(&stage, 256);
         let segments = stage.source.data().join("store/segments");
         let mut command = stage.source.command(&["protect", "web", "--json"]);
         let child = command.stdout(Stdio::piped()).spawn().unwrap();

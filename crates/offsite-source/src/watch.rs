@@ -26,8 +26,8 @@ pub(crate) async fn follow<T: DeserializeOwned>(
     tokio::select! {
         ended = work => ended,
         interrupted = shutdown::interrupted() => {
-            interrupted.map_err(|error| Failure::failed(format!("cannot listen for signals: \
-                {error}"), ""))?;
+            let deaf = |error| Failure::failed(format!("cannot listen for signals: {error}"), "");
+            interrupted.map_err(deaf)?;
             Err(interruption(interrupted_hint))
         }
     }

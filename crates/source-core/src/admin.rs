@@ -7,12 +7,12 @@
 
 mod protection;
 mod replication;
+mod state;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderMap;
-use offsite_model::{FileSystem, Span};
 use offsite_proto::admin::protection as protection_calls;
 use offsite_proto::admin::replication as replication_calls;
 use offsite_proto::admin::source::{
@@ -22,50 +22,22 @@ use offsite_proto::endpoint::{Listener, Row, Values};
 use offsite_proto::error::{ErrorCode, Refusal};
 use offsite_proto::json::Json;
 use offsite_proto::text::Text;
-use offsite_transport::{Call, Gate, Origin, Place, Reply, RouteError, Router, Routes};
+use offsite_transport::{Gate, Origin, Place, Reply, RouteError, Router, Routes};
 use tokio::sync::oneshot;
-use tokio_util::sync::CancellationToken;
 
+pub use self::state::{Admin, Operator};
+use self::state::{Answered, Asked, reply};
 use crate::agents;
 use crate::choose::choose;
 use crate::engine::Handle;
 use crate::error::Trouble;
 use crate::event::{Order, ReplyTo};
-use crate::pairing::{Means, off};
-use crate::protect::Protection;
-use crate::replicate::Replicator;
+use crate::pairing::off;
 
 /// How long a reader waits for a change before it is told that there was none.
 const CHANGE_WAIT: Duration = Duration::from_secs(20);
 /// How long an order's outcome is waited for; after that the present state is told.
 const ORDER_WAIT: Duration = Duration::from_secs(60);
-
-/// What the handlers share.
-pub struct Admin {
-    /// Memory, keys, clock: what the engine works with.
-    pub means: Arc<Means>,
-    /// Where volumes lie.
-    pub files: Arc<dyn FileSystem>,
-    /// What makes and reads recovery points.
-    pub protection: Arc<Protection>,
-    /// What sends recovery points to targets.
-    pub replicator: Arc<Replicator>,
-    /// The engine's door.
-    pub handle: Handle,
-    /// Version of the program.
-    pub version: &'static str,
-    /// When the daemon began to serve.
-    pub since: Span,
-    /// Cancelled when the daemon stops.
-    pub stop: CancellationToken,
-}
-
-/// The operator at the local socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Operator {
-    /// The user's number.
-    pub uid: u32,
-}
 
 /// Lets the owner of the daemon and root in.
 #[derive(Clone, Copy, Debug)]
@@ -126,13 +98,6 @@ pub fn router(admin: Arc<Admin>, owner: u32) -> Result<Arc<Router<Admin, Operato
         .raw(protection_calls::VERIFY.id, protection::verify)
         .raw(replication_calls::REPLICATE.id, replication::replicate)
         .finish(admin, OwnerOnly { owner }, luck)
-}
-
-type Answered<T> = Result<Reply<Json<T>>, Refusal>;
-type Asked<E> = Call<E, Operator>;
-
-fn reply<T>(value: T) -> Answered<T> {
-    Ok(Reply::new(Json(value)))
 }
 
 async fn read_status(admin: Arc<Admin>, _: Asked<calls::ReadStatus>) -> Answered<Status> {

@@ -119,8 +119,7 @@ fn run(
             ErrorCode::WrongState,
             format!("the hook {moment} protecting agent {} failed: {program} {why}", agent.name),
             format!(
-                "run it by hand as the daemon's user; see its settings with: offsite-source \
-                    agents hooks {}",
+                "run it by hand as the daemon's user; its settings: offsite-source agents hooks {}",
                 agent.name
             ),
         )

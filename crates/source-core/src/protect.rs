@@ -12,6 +12,7 @@ mod group;
 mod list;
 mod pipeline;
 mod reader;
+mod settings;
 mod workers;
 
 use std::collections::BTreeSet;
@@ -26,34 +27,14 @@ use offsite_store::group::Form;
 use offsite_store::{ImageSpec, PointSpec, Session, Store};
 use offsite_volume::Volume;
 
+pub use self::settings::Settings;
+use self::settings::Tally;
 use crate::causes::unreadable;
 use crate::error::Trouble;
 use crate::hooks::{self, Runner};
 use crate::memory::{AgentRow, HooksRow, VolumeRow};
 use crate::points::{self, Note};
 use crate::progress::Progress;
-
-/// How volumes are cut and packed. What a volume was first protected with, its chain keeps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Settings {
-    /// Bytes of a record: a power of two from 4 KiB to 1 MiB.
-    pub record_bytes: u32,
-    /// Bytes of a group before compression, at most 1 MiB.
-    pub group_bytes: u32,
-    /// The zstd level.
-    pub level: i32,
-    /// Threads that hash and compress.
-    pub n_workers: usize,
-}
-
-impl Settings {
-    /// The values the product is shipped with, for a machine of so many processors.
-    #[must_use]
-    pub fn shipped(n_processors: usize) -> Self {
-        let n_workers = n_processors.clamp(1, 8);
-        Self { record_bytes: 16 << 10, group_bytes: 256 << 10, level: 1, n_workers }
-    }
-}
 
 /// What protecting, restoring and verifying work with.
 pub struct Protection {
@@ -87,15 +68,6 @@ impl Drop for Claim<'_> {
     fn drop(&mut self) {
         self.protection.busy.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.agent);
     }
-}
-
-/// What was read and stored, over all volumes of a point.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Tally {
-    pub(crate) logical_bytes: u64,
-    pub(crate) read_bytes: u64,
-    pub(crate) new_bytes: u64,
-    pub(crate) stored_bytes: u64,
 }
 
 impl Protection {

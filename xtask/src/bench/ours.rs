@@ -8,9 +8,9 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
+use super::contender::Contender;
 use super::images::Machine;
 use super::step::{Cost, measure, piped, size_mib};
-use super::store::Contender;
 use crate::cargo::{cargo, root};
 
 pub(super) struct Ours {

@@ -7,9 +7,9 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
+use super::contender::Contender;
 use super::images::Machine;
 use super::step::{Cost, measure, piped, size_mib};
-use super::store::Contender;
 
 /// A program in this folder, or in the search path.
 pub(super) fn find(name: &str, folder: Option<&Path>) -> Option<PathBuf> {

@@ -1,29 +1,18 @@
 //! `cargo xtask bench store`: first protect, next versions, restore and size, ours against peers.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
+use super::contender::Contender;
 use super::images::{Machine, by_machine, small};
+use super::options::{Size, Store};
 use super::ours::Ours;
 use super::peers::{Bupstash, Rustic, find};
 use super::step::{Cost, is_same};
-use super::{Size, Store};
 use crate::cargo::root;
-
-/// A program that keeps images.
-pub(super) trait Contender {
-    /// What it is called.
-    fn name(&self) -> &'static str;
-    /// Keeps a version of a machine, the versions before it being kept already.
-    fn put(&mut self, machine: &Machine, version: usize) -> Result<Cost>;
-    /// Writes the newest kept version; the file it wrote.
-    fn get(&mut self, machine: &Machine, version: usize, to: &Path) -> Result<(Cost, PathBuf)>;
-    /// What everything takes on the disk.
-    fn repository_mib(&self) -> Result<u64>;
-}
 
 #[derive(Serialize)]
 struct Measured {

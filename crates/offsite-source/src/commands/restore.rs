@@ -41,8 +41,8 @@ pub(crate) async fn run(context: &Context, asked: Restore) -> Result<(), Failure
     let written = tokio::select! {
         written = receive(context, &asked, &to, &files) => written,
         interrupted = shutdown::interrupted() => {
-            interrupted.map_err(|error| Failure::failed(format!("cannot listen for signals: \
-                {error}"), ""))?;
+            let deaf = |error| Failure::failed(format!("cannot listen for signals: {error}"), "");
+            interrupted.map_err(deaf)?;
             Err(interruption("the file is not whole; start again"))
         }
     };

@@ -17,7 +17,9 @@ use crate::limits::JSON_BYTES_MAX;
 use crate::text::{Big, Text, Time};
 
 macro_rules! protection_rows {
-    ($($name:ident: $id:literal $method:ident $path:literal [$($query:literal),*], $bytes:expr;)*) => {
+    ($(
+        $name:ident: $id:literal $method:ident $path:literal [$($query:literal),*], $bytes:expr;
+    )*) => {
         $(
             #[doc = concat!("The source's call `", $id, "`: `", $path, "`.")]
             pub const $name: Row = Row {

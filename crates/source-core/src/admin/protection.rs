@@ -24,7 +24,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
-use super::{Admin, Answered, Asked, Operator, reply};
+use super::state::{Admin, Answered, Asked, Operator, reply};
 use crate::error::Trouble;
 use crate::pairing::off;
 use crate::progress::Progress;
@@ -64,8 +64,8 @@ pub(super) async fn delete_point(
         points::delete(&protection.store, protection.tenant, point, means.clock.now())
     });
     let deleted = deleted.await?;
-    tracing::info!(%point, agent = deleted.agent, uid = call.principal.uid, "recovery point \
-        deleted");
+    let uid = call.principal.uid;
+    tracing::info!(%point, agent = deleted.agent, uid, "recovery point deleted");
     reply(deleted)
 }
 
@@ -191,13 +191,13 @@ async fn told<T: Send + 'static>(
     loop {
         tokio::select! {
             ended = &mut working => {
-                return ended.unwrap_or_else(|error| Err(Trouble::us(format!("the work failed: \
-                    {error}"))));
+                return ended.unwrap_or_else(|error| Err(panicked(&error)));
             }
             () = stop.cancelled() => progress.cancel(),
             () = tokio::time::sleep(TELL_EVERY) => {
                 let shown = Event::<()>::Progress(pace.shown(progress, clock));
-                if sender.send(line(shown).into()).await.is_err() {
+                if sender.send(line(shown).into()).await.is_err() && progress.check().is_ok() {
+                    tracing::info!("whoever asked has hung up; the work is cancelled");
                     progress.cancel();
                 }
                 continue;
@@ -205,8 +205,13 @@ async fn told<T: Send + 'static>(
         }
         // Cancelled: nothing more to tell until the work has noticed.
         let ended = working.await;
-        return ended.unwrap_or_else(|error| Err(Trouble::us(format!("the work failed: {error}"))));
+        return ended.unwrap_or_else(|error| Err(panicked(&error)));
     }
+}
+
+/// Work that did not come to an end of its own.
+fn panicked(error: &tokio::task::JoinError) -> Trouble {
+    Trouble::us(format!("the work failed: {error}"))
 }
 
 /// How fast it goes.
@@ -249,8 +254,8 @@ pub(super) async fn read_content(
     let protection = Arc::clone(&admin.protection);
     let opened = off(&admin.means, move |means| {
         let content = restore::open(&protection, &means.memory, &agent, &volume, point.as_deref())?;
-        tracing::info!(agent, volume, point = %content.point, uid = call.principal.uid, "restore \
-            begins");
+        let (point, uid) = (content.point, call.principal.uid);
+        tracing::info!(agent, volume, %point, uid, "restore begins");
         Ok(content)
     });
     let content = opened.await?;

@@ -12,7 +12,7 @@ use offsite_proto::text::Big;
 use offsite_transport::{Outgoing, RawCall, RawReply, Reply};
 
 use super::protection::told_as_it_goes;
-use super::{Admin, Operator};
+use super::state::{Admin, Operator};
 use crate::agents;
 use crate::error::Trouble;
 use crate::pairing::off;

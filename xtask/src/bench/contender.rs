@@ -1,0 +1,20 @@
+//! What every measured program can do.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+
+use super::images::Machine;
+use super::step::Cost;
+
+/// A program that keeps images.
+pub(super) trait Contender {
+    /// What it is called.
+    fn name(&self) -> &'static str;
+    /// Keeps a version of a machine, the versions before it being kept already.
+    fn put(&mut self, machine: &Machine, version: usize) -> Result<Cost>;
+    /// Writes the newest kept version; the file it wrote.
+    fn get(&mut self, machine: &Machine, version: usize, to: &Path) -> Result<(Cost, PathBuf)>;
+    /// What everything takes on the disk.
+    fn repository_mib(&self) -> Result<u64>;
+}
