@@ -227,7 +227,7 @@ fn a_protect_whose_command_is_killed_is_as_if_it_had_never_come() {
     let stage = Stage::new();
     let path = large(&stage, 24);
     stage.add("web", &[("disk", &path)]);
-    // Everything is read and written, and the commit is held back until the daemon knows of the kill.
+    // All is read and written; the commit is held back until the daemon knows of the kill.
     let go = stage.path("go");
     let held = format!("while [ ! -e {} ]; do sleep 0.05; done", go.display());
     let held = script(&stage, "held", &held);

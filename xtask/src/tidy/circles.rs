@@ -13,9 +13,6 @@ use super::tree::Tree;
 
 /// Circles that are tolerated, as `crate: a → b → a`. This list is sorted and may only get shorter.
 const NAUGHTY: &[&str] = &[
-    "crates/source-core: admin → admin::protection → admin",
-    "crates/source-core: admin::replication → admin → admin::replication",
-    "crates/source-core: protect → protect::pipeline → protect",
     "crates/source-core: replicate → replicate::transfer → replicate",
     "crates/store: commit → store → commit",
     "crates/store: draft → store → draft",
@@ -27,9 +24,6 @@ const NAUGHTY: &[&str] = &[
     "crates/store: upkeep → store → recover → upkeep",
     "crates/target-core: replicas → replicas::live → replicas",
     "crates/target-core: target → replicas → target",
-    "xtask: bench → bench::store → bench",
-    "xtask: bench::ours → bench::store → bench::ours",
-    "xtask: bench::peers → bench::store → bench::peers",
 ];
 
 type Path = Vec<String>;

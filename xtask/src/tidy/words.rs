@@ -111,7 +111,6 @@ const WIDE: &[(&str, usize)] = &[
     ("crates/exchange/src/tests/rows.rs", 1),
     ("crates/offsite-source/src/settings.rs", 2),
     ("crates/offsite-target/src/settings.rs", 1),
-    ("crates/proto/src/admin/protection.rs", 1),
     ("crates/proto/src/admin/target.rs", 1),
     ("crates/proto/src/bitmap.rs", 1),
     ("crates/proto/src/endpoint.rs", 2),
