@@ -12,7 +12,7 @@ use offsite_daemon::{
 };
 use offsite_model::{Clock, FileSystem, Luck, Span};
 use offsite_pki::{Thumbprint, tls};
-use offsite_store::Store;
+use offsite_store::{Store, StoreError};
 use offsite_target_core::gate::ReplicationGate;
 use offsite_target_core::{Operators, Target, World, setup};
 use offsite_transport::{
@@ -111,17 +111,19 @@ async fn serve(data: DataDir, file: &File, world: World) -> anyhow::Result<Exit>
     Ok(Exit::Done)
 }
 
-/// Opens the store of recovery points. `init` leaves an empty directory for it; a store that has
-/// lost its root file is never replaced by an empty one, since its directory is not empty.
+/// Opens the store of recovery points, or makes it: `init` leaves an empty directory for it, and a
+/// death while it is made leaves one without a root file. A store that has lost its root file is
+/// never replaced by an empty one: making one refuses a directory that holds any data.
 fn open_store(files: &Arc<dyn FileSystem>, luck: &dyn Luck, path: &Path) -> anyhow::Result<Store> {
     let settings = offsite_store::Settings::default();
-    let is_empty = match files.list(path) {
-        Ok(names) => names.is_empty(),
-        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
-    };
-    let opened = match is_empty {
-        true => Store::create(Arc::clone(files), path, luck, settings),
-        false => Store::open(Arc::clone(files), path, settings),
+    let opened = match Store::open(Arc::clone(files), path, settings.clone()) {
+        Err(StoreError::NotAStore(shown)) => {
+            match Store::create(Arc::clone(files), path, luck, settings) {
+                Err(StoreError::NotEmpty { .. }) => Err(StoreError::NotAStore(shown)),
+                made => made,
+            }
+        }
+        opened => opened,
     };
     let store =
         opened.with_context(|| format!("cannot open the recovery points in {}", path.display()))?;
