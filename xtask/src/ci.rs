@@ -40,7 +40,7 @@ const STEPS: &[Step] = &[
     Step { name: "test", budget_secs: 1_200, run: run_tests },
     Step { name: "doc", budget_secs: 150, run: |_| doc() },
     Step { name: "examples", budget_secs: 180, run: |_| examples() },
-    Step { name: "deny", budget_secs: 60, run: |_| deny() },
+    Step { name: "deny", budget_secs: 30, run: |_| deny() },
 ];
 
 /// Runs every step, prints the ledger, and ends with the line that counts the tests.

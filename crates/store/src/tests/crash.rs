@@ -118,7 +118,7 @@ fn one_power_cut(base: &Disk, model: &Model, seed: u64) -> u32 {
 fn d_03_power_cuts_lose_nothing() {
     let (base, model) = prepared();
     let first = from_env("OFFSITE_SEED").unwrap_or(0);
-    let n_seeds = from_env("OFFSITE_SEEDS").unwrap_or(400);
+    let n_seeds = from_env("OFFSITE_SEEDS").unwrap_or(20_000);
     let mut n_acknowledged = 0;
     for seed in first..first + n_seeds {
         let life = std::panic::AssertUnwindSafe(|| one_power_cut(&base, &model, seed));
