@@ -1,8 +1,9 @@
 //! Bitmaps of blocks: rows 3, 8 and 52.
 //!
-//! ```text header, 40 bytes magic "OFBM" · version u8 · encoding u8 · zero u16 · blockSize u32 ·
-//! epochNumber u32
-//!                    · capacityBlocks u64 · flushedThrough u64 · payloadLength u32 · crc32c u32 of the payload
+//! ```text
+//! header, 40 bytes   magic "OFBM" · version u8 · encoding u8 · zero u16 · blockSize u32
+//!                    · epochNumber u32 · capacityBlocks u64 · flushedThrough u64
+//!                    · payloadLength u32 · crc32c u32 of the payload
 //! payload            encoding 0: plain bits, least significant first
 //!                    encoding 1: runs of ones, each start u64 · count u64, ascending and apart
 //!                    encoding 2: one zstd frame of the plain bits

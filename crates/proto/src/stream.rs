@@ -1,8 +1,11 @@
 //! Record streams: a preamble, frames, and an END without which the stream counts as cut.
 //!
-//! ```text preamble, 16 bytes magic "OFST" · kind u8 · version u8 · length of preamble u16 ·
-//! session, first 8 bytes frame channel u16 · opcode u16 · length u32 · payload · crc32c u32 over
-//! all before it ```
+//! ```text
+//! preamble, 16 bytes   magic "OFST" · kind u8 · version u8 · length of preamble u16
+//!                      · session, first 8 bytes
+//! frame                channel u16 · opcode u16 · length u32 · payload
+//!                      · crc32c u32 over all before it
+//! ```
 //!
 //! [`Decoder`] is pushed bytes as they arrive and gives whole frames; a frame's length is compared
 //! with the limit before any memory is taken for it. Payloads are slices of what was pushed, not

@@ -1,8 +1,8 @@
 //! Making a recovery point: all volumes of an agent are read, what is new is stored, and one commit
 //! makes it exist.
 //!
-//! [`pipeline`] takes one volume through reading, hashing and compressing on several threads;
-//! [`list`] compares it with the parent; [`run`] surrounds it with hooks and the commit. Until the
+//! `pipeline` takes one volume through reading, hashing and compressing on several threads;
+//! `list` compares it with the parent; `run` surrounds it with hooks and the commit. Until the
 //! commit nothing of an attempt can be seen, and dropping its session removes what it wrote.
 //!
 //! **Absent:** when to protect (the operator, later the schedule), replication.

@@ -1,7 +1,7 @@
 //! One agent's replication: performs what the machine of `exchange` asks for over calls and
 //! streams.
 //!
-//! [`Replicator::run`] drives a job; each image is a task of its own ([`transfer`]). The connection
+//! [`Replicator::run`] drives a job; each image is a task of its own (`transfer`). The connection
 //! of a pairing is kept open between jobs. Everything that may be cut may be begun again: the
 //! target says what it has.
 //!

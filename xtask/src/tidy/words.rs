@@ -112,7 +112,6 @@ const WIDE: &[(&str, usize)] = &[
     ("crates/offsite-source/src/settings.rs", 2),
     ("crates/offsite-target/src/settings.rs", 1),
     ("crates/proto/src/admin/target.rs", 1),
-    ("crates/proto/src/bitmap.rs", 1),
     ("crates/proto/src/endpoint.rs", 2),
     ("crates/proto/src/error.rs", 1),
     ("crates/proto/src/open_enum.rs", 1),

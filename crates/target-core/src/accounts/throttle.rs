@@ -58,7 +58,7 @@ impl Throttle {
     }
 
     /// Takes one try out of the budget before anything is judged; `None` when there is none left.
-    /// It comes back with [`Try::succeeded`]; a try that is dropped counts as failed.
+    /// It comes back with `Try::succeeded`; a try that is dropped counts as failed.
     #[must_use]
     pub fn begin(&self, who: &str, from: Network, now: Timestamp) -> Option<Try<'_>> {
         let key = (super::code::sha256(who.as_bytes()), from);
