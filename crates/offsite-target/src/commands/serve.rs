@@ -116,7 +116,7 @@ async fn serve(data: DataDir, file: &File, world: World) -> anyhow::Result<Exit>
 /// never replaced by an empty one: making one refuses a directory that holds any data.
 fn open_store(files: &Arc<dyn FileSystem>, luck: &dyn Luck, path: &Path) -> anyhow::Result<Store> {
     let settings = offsite_store::Settings::default();
-    let opened = match Store::open(Arc::clone(files), path, settings.clone()) {
+    let opened = match Store::open(Arc::clone(files), path, settings) {
         Err(StoreError::NotAStore(shown)) => {
             match Store::create(Arc::clone(files), path, luck, settings) {
                 Err(StoreError::NotEmpty { .. }) => Err(StoreError::NotAStore(shown)),
