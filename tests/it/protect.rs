@@ -475,3 +475,21 @@ fn d_20_a_block_device_is_protected_and_written() {
         stage.source.refused(&["restore", "vm", "disk", "--to", &small.0, "--overwrite"], 1);
     assert!(code == "too_small" && message.contains("1048576"), "{message}");
 }
+
+#[test]
+fn a_store_that_is_not_there_is_an_error_and_never_an_empty_one() {
+    let scene = Scene::new();
+    for program in [scene.source("source"), scene.target("target")] {
+        let (store, elsewhere) = (program.data().join("store"), program.data().join("unmounted"));
+        fs::rename(&store, &elsewhere).unwrap();
+        let said = program.refuses_to_serve();
+        assert!(said.contains("there is no store in"), "{said}");
+        assert!(!store.exists(), "nothing was made in its place");
+        fs::create_dir(&store).unwrap();
+        let said = program.refuses_to_serve();
+        assert!(said.contains("there is no store in"), "an empty mount point: {said}");
+        fs::remove_dir_all(&store).unwrap();
+        fs::rename(&elsewhere, &store).unwrap();
+        assert!(program.serve().stop().success());
+    }
+}

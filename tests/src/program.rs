@@ -144,6 +144,16 @@ impl Program {
         daemon.unwrap_or_else(|log| panic!("{} does not serve:\n{log}", self.data.display()))
     }
 
+    /// Starts a daemon that must not come to serve; returns what it said.
+    #[track_caller]
+    #[must_use]
+    pub fn refuses_to_serve(&self) -> String {
+        match self.start(Command::new(&self.binary)) {
+            Ok(_) => panic!("{} serves", self.data.display()),
+            Err(log) => log,
+        }
+    }
+
     /// Starts the daemon under a kill; `None` when the kill came before it served.
     #[must_use]
     pub fn serve_under(&self, kill: Kill) -> Option<Daemon> {

@@ -1,7 +1,6 @@
 //! The data directory of a source, opened: settings, memory and keys, in the order in which they
 //! may be trusted.
 
-use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -97,17 +96,10 @@ impl Home {
     }
 }
 
-/// Opens the store of recovery points. A data directory made before there was one gets an empty
-/// one; a store that has lost its root file is never replaced by an empty one, since its directory
-/// is not empty.
+/// Opens the store of recovery points. It is made by `init` and never here: a store that is not
+/// there is a disk that is not mounted, and an empty one in its place would hide that.
 fn open_store(files: &Arc<dyn FileSystem>, path: &Path) -> Result<Store, Failure> {
-    let settings = offsite_store::Settings::default();
-    let is_there =
-        !matches!(files.metadata(path), Err(error) if error.kind() == ErrorKind::NotFound);
-    let opened = match is_there {
-        true => Store::open(Arc::clone(files), path, settings),
-        false => Store::create(Arc::clone(files), path, &SystemLuck, settings),
-    };
+    let opened = Store::open(Arc::clone(files), path, offsite_store::Settings::default());
     let store = opened.map_err(|error| {
         let trouble = Trouble::from(error);
         Trouble {

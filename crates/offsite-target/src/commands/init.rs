@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use offsite_daemon::{DataDir, Secret, SystemClock, SystemFiles, SystemLuck, process};
 use offsite_model::{FileSystem, Luck};
+use offsite_store::Store;
 use offsite_target_core::World;
 use offsite_target_core::setup;
 use serde_json::json;
@@ -13,10 +14,8 @@ use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::identity;
 use crate::output::{facts, print};
-use crate::place::PROGRAM;
+use crate::place::{PROGRAM, STORE};
 use crate::settings::{self, Listen};
-
-const STORE: &str = "store";
 
 /// Runs it.
 pub(crate) fn run(context: &Context, told: &Init) -> Result<Exit, Failure> {
@@ -33,9 +32,14 @@ pub(crate) fn run(context: &Context, told: &Init) -> Result<Exit, Failure> {
     let made = identity::create(&files, &root, &told.name, &*world.clock, &*luck)
         .map_err(|error| Failure::failed(format!("{error:#}")))?;
     let store = root.join(STORE);
-    files
-        .create_dir(&store)
-        .map_err(|error| Failure::failed(format!("cannot make {}: {error}", store.display())))?;
+    // The store is part of what the set-up finishes: a death in between leaves no directory to
+    // serve from.
+    drop(
+        Store::create(Arc::clone(&files), &store, &*luck, offsite_store::Settings::default())
+            .map_err(|error| {
+                Failure::failed(format!("cannot make {}: {error}", store.display()))
+            })?,
+    );
     let first = setup::set_up(&root, &store, &world, process::owner())
         .map_err(|error| Failure::failed(format!("cannot make the catalog: {error}")))?;
     let listen = Listen { replication: told.listen, operator: told.operator };

@@ -12,7 +12,7 @@ use offsite_daemon::{
 };
 use offsite_model::{Clock, FileSystem, Luck, Span};
 use offsite_pki::{Thumbprint, tls};
-use offsite_store::{Store, StoreError};
+use offsite_store::Store;
 use offsite_target_core::gate::ReplicationGate;
 use offsite_target_core::{Operators, Target, World, setup};
 use offsite_transport::{
@@ -66,7 +66,7 @@ async fn serve(data: DataDir, file: &File, world: World) -> anyhow::Result<Exit>
     let fingerprint = keys.identity.certificate.thumbprint();
     let target = Target::open(data.path(), file.settings(), keys.identity, world)
         .context("cannot open the catalog")?;
-    let store = open_store(&target.world().files, &*luck, &data.path().join(STORE))?;
+    let store = open_store(&target.world().files, &data.path().join(STORE))?;
     let n_threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let files = Arc::clone(&target.world().files);
     target.keep_in(store, files, data.path(), n_threads).context("cannot use the store")?;
@@ -111,22 +111,11 @@ async fn serve(data: DataDir, file: &File, world: World) -> anyhow::Result<Exit>
     Ok(Exit::Done)
 }
 
-/// Opens the store of recovery points, or makes it: `init` leaves an empty directory for it, and a
-/// death while it is made leaves one without a root file. A store that has lost its root file is
-/// never replaced by an empty one: making one refuses a directory that holds any data.
-fn open_store(files: &Arc<dyn FileSystem>, luck: &dyn Luck, path: &Path) -> anyhow::Result<Store> {
-    let settings = offsite_store::Settings::default();
-    let opened = match Store::open(Arc::clone(files), path, settings) {
-        Err(StoreError::NotAStore(shown)) => {
-            match Store::create(Arc::clone(files), path, luck, settings) {
-                Err(StoreError::NotEmpty { .. }) => Err(StoreError::NotAStore(shown)),
-                made => made,
-            }
-        }
-        opened => opened,
-    };
-    let store =
-        opened.with_context(|| format!("cannot open the recovery points in {}", path.display()))?;
+/// Opens the store of recovery points. It is made by `init` and never here: a store that is not
+/// there is a disk that is not mounted, and an empty one in its place would hide that.
+fn open_store(files: &Arc<dyn FileSystem>, path: &Path) -> anyhow::Result<Store> {
+    let store = Store::open(Arc::clone(files), path, offsite_store::Settings::default())
+        .with_context(|| format!("cannot open the recovery points in {}", path.display()))?;
     for alarm in store.alarms() {
         tracing::error!(cause = ?alarm, "the store needs looking at");
     }
