@@ -16,3 +16,4 @@ mod protect;
 mod replicate;
 mod sim_seeds;
 mod strangers;
+mod wayback;

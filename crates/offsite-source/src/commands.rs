@@ -21,12 +21,12 @@ use crate::exit::{Exit, Failure};
 pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Failure> {
     let done = |()| Exit::Done;
     match command {
-        Command::Init { name } => init::run(context, &name).map(done),
+        Command::Init { name, lost } => init::run(context, &name, lost).map(done),
         Command::Serve => serve::run(context).await.map(done),
         Command::Status => status::run(context).await.map(done),
         Command::Doctor { url } => doctor::run(context, url.as_deref()).await,
-        Command::Agents(Agents::Add { name, volumes, encrypt }) => {
-            agents::add::run(context, name, &volumes, encrypt).await.map(done)
+        Command::Agents(Agents::Add { name, volumes, encrypt, lost }) => {
+            agents::add::run(context, name, &volumes, encrypt, lost).await.map(done)
         }
         Command::Agents(Agents::List) => agents::list::run(context).await.map(done),
         Command::Agents(Agents::Show { name }) => agents::show::run(context, name).await.map(done),

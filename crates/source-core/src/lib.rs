@@ -25,10 +25,12 @@ pub mod points;
 pub mod poll;
 pub mod progress;
 pub mod protect;
+mod readback;
 pub mod replicate;
 pub mod restore;
 pub mod verify;
 pub mod view;
+mod wayback;
 
 #[cfg(test)]
 mod tests;

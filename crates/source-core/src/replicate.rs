@@ -8,7 +8,7 @@
 //! **Absent:** what to send and in which order (the machine), schedules, several connections for
 //! one image.
 
-mod link;
+pub(crate) mod link;
 mod transfer;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -124,6 +124,12 @@ impl Replicator {
     pub fn new(means: Arc<Means>, protection: Arc<Protection>, settings: Settings) -> Self {
         let (links, busy) = (Mutex::default(), Mutex::default());
         Self { means, protection, settings, links, busy }
+    }
+
+    /// How targets are reached.
+    #[must_use]
+    pub(crate) const fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// Replicates an agent to a target, or to the newest it is paired with.

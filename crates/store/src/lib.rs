@@ -56,6 +56,7 @@ mod journal;
 mod layout;
 mod lookup;
 mod manifest;
+mod quarantine;
 mod recover;
 mod restore;
 mod rows;

@@ -30,6 +30,8 @@ mod door;
 mod drive;
 mod housekeeping;
 mod issue;
+mod outline;
+mod readback;
 mod routes;
 mod submit;
 mod target;

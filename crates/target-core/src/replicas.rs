@@ -150,7 +150,7 @@ impl Replicas {
     }
 
     /// Runs blocking work on the bounded pool; none where it panicked.
-    async fn pooled<T: Send + 'static>(
+    pub(crate) async fn pooled<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Option<T> {

@@ -4,6 +4,7 @@
 
 pub(crate) mod admin;
 mod catalog;
+mod heal;
 mod health;
 mod jobs;
 mod list_a;
@@ -69,6 +70,7 @@ impl Target {
             .on::<session_calls::StartEnd>(session::start_end)
             .on::<session_calls::AskCommitted>(session::poke)
             .on::<session_calls::End>(session::end)
+            .raw(rows::H2.id, heal::read_back)
             .finish(
                 Arc::clone(self),
                 ReplicationGate::new(Arc::clone(self)),

@@ -11,8 +11,9 @@ use crate::exit::Failure;
 use crate::home::Home;
 use crate::output::facts;
 
-pub(crate) fn run(context: &Context, name: &str) -> Result<(), Failure> {
-    let id = CoreId::random(&SystemLuck);
+pub(crate) fn run(context: &Context, name: &str, lost: Option<CoreId>) -> Result<(), Failure> {
+    // An id is a claim and no proof: what the lost source had is given by people at the target.
+    let id = lost.unwrap_or_else(|| CoreId::random(&SystemLuck));
     let identity = Identity::new(id, name.to_owned(), SystemClock.now());
     let key = fingerprint(&Home::make(&context.data, &identity)?);
     let document = json!({ "source_id": id.to_string(), "fingerprint": key });

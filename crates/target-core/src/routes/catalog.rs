@@ -214,6 +214,7 @@ fn image(held: &Held) -> VolumeImageSummary {
         rollup_granularity_cell: open.rollup_granularity_cell,
         utc_created_timestamp: open.utc_created_timestamp,
         volume_image_hash: open.volume_image_hash.unwrap_or_default(),
+        display_name: open.display_name.clone(),
     }
 }
 

@@ -192,6 +192,7 @@ fn source(state: &Operators, row: &PeerRow) -> Result<Source, Refusal> {
         state: agent_state(acceptance, agent.id).to_owned(),
     });
     Ok(Source {
+        core_id: Text(row.asked().core_id),
         source_id: Text(place.subject.0),
         name: row.asked().host_name.clone(),
         tenant: state.read(|rows| tenant_name(rows, place.tenant.0))?,
