@@ -59,7 +59,7 @@ const TABLE: &[Line] = &[
         "anyhow", "postcard", "proptest", "rcgen", "rustix", "rustls", "serde_json", "tempfile", "tokio",
         "tokio-rustls", "x509-parser",
     ]),
-    line("xtask", 5, &["anyhow", "clap", "serde", "serde_json", "toml"]),
+    line("xtask", 5, &["anyhow", "clap", "indicatif", "serde", "serde_json", "toml"]),
 ];
 
 const PROGRAM: &[&str] = &[
