@@ -51,7 +51,7 @@ const TABLE: &[Line] = &[
         "http", "jiff", "serde", "thiserror", "tokio", "tokio-util", "tracing", "zeroize",
     ]),
     line("offsite-target-core", 4, &[
-        "argon2", "aws-lc-rs", "http", "serde", "thiserror", "tokio", "tokio-util", "tower", "tracing",
+        "argon2", "aws-lc-rs", "http", "serde", "thiserror", "tokio", "tokio-util", "tracing",
         "unicode-normalization", "zeroize",
     ]),
     line("offsite-source", 5, PROGRAM),
