@@ -9,6 +9,7 @@
 )]
 
 mod foreign_client;
+mod hostile;
 mod kills;
 mod matrix;
 mod pairing;
@@ -16,3 +17,4 @@ mod protect;
 mod replicate;
 mod sim_seeds;
 mod strangers;
+mod terminal;
