@@ -9,6 +9,7 @@
 )]
 
 mod foreign_client;
+mod hostile;
 mod kills;
 mod matrix;
 mod pairing;
@@ -16,4 +17,5 @@ mod protect;
 mod replicate;
 mod sim_seeds;
 mod strangers;
+mod terminal;
 mod wayback;

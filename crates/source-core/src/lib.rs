@@ -14,6 +14,7 @@ pub mod doctor;
 pub mod engine;
 pub mod error;
 pub mod event;
+mod heal;
 pub mod hooks;
 pub mod install;
 pub mod line;

@@ -40,6 +40,7 @@ use tokio::task::JoinSet;
 use self::link::{Link, failure, runs_of};
 use crate::config::Settings;
 use crate::error::Trouble;
+use crate::heal::{Healed, Healer};
 use crate::memory::AgentRow;
 use crate::origin::{self, Outbound};
 use crate::pairing::{Means, off};
@@ -179,6 +180,16 @@ impl Replicator {
         if let Err(cause) = told {
             tracing::debug!(?cause, "the mirror of a job was not told of its end");
         }
+        let healer = Healer {
+            means: Arc::clone(&self.means),
+            protection: Arc::clone(&self.protection),
+            link: Arc::clone(&shared.link),
+            job: shared.job,
+        };
+        let healed = match outcome {
+            JobOutcome::Succeeded | JobOutcome::Partly(_) => healer.heal(id, &images).await,
+            JobOutcome::NotStarted(_) | JobOutcome::Stopped(_) => Healed::default(),
+        };
         let micros = self.means.clock.uptime().as_micros().saturating_sub(began.as_micros());
         check(&agent, &outcome)?;
         let points: BTreeSet<_> = plan
@@ -194,6 +205,8 @@ impl Replicator {
             wire_bytes_out: Big(shared.wire_out.load(Ordering::Relaxed)),
             wire_bytes_in: Big(shared.wire_in.load(Ordering::Relaxed)),
             seconds: micros as f64 / 1e6,
+            records_healed: Big(healed.there),
+            records_regained: Big(healed.here),
         })
     }
 

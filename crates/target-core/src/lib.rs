@@ -26,6 +26,7 @@ pub mod tenants;
 
 mod accept;
 mod adopt;
+mod damage;
 mod door;
 mod drive;
 mod housekeeping;

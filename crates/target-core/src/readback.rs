@@ -347,8 +347,18 @@ fn broken(cause: &StoreError, ordinals: &[u64]) -> Refusal {
             damaged(ordinals)
         }
         StoreError::Group(_) | StoreError::UnknownRecord { .. } => damaged(ordinals),
-        cause => {
-            tracing::error!(%cause, "the store cannot be read");
+        cause => unreadable(cause),
+    }
+}
+
+/// The store cannot be read: the caller learns no more than that.
+pub(crate) fn unreadable(cause: &StoreError) -> Refusal {
+    tracing::error!(%cause, "the store cannot be read back");
+    match cause {
+        StoreError::Damaged(_) => {
+            Refusal::new(ErrorCode::HashMismatch, "the list that was asked for is damaged here")
+        }
+        _ => {
             let sentence = "the target cannot use its repository now";
             Refusal::new(ErrorCode::RepositoryUnavailable, sentence).after(30)
         }

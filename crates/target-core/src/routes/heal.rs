@@ -7,27 +7,44 @@ use http::header::{CONTENT_TYPE, HeaderName};
 use offsite_proto::endpoint::{Action, Body as _, Params as _};
 use offsite_proto::error::{ErrorCode, Refusal};
 use offsite_proto::heal::{
-    LIST_COUNT_HEADER, LIST_DIGEST_HEADER, OfPoint, RECORD_BYTES_HEADER, ReadRecords,
-    VOLUME_BYTES_HEADER, WhichList,
+    DamagedRecord, LIST_COUNT_HEADER, LIST_DIGEST_HEADER, ListDamaged, OfPoint,
+    RECORD_BYTES_HEADER, ReadRecords, VOLUME_BYTES_HEADER, WhichList,
 };
 use offsite_proto::json::Json;
+use offsite_proto::page::Page;
 use offsite_proto::stream::StreamKind;
-use offsite_store::StoreError;
 use offsite_store::catalog::Transactions;
-use offsite_transport::{BodySender, Outgoing, RawCall, RawReply, Reply};
+use offsite_transport::{BodySender, Call, Outgoing, RawCall, RawReply, Reply};
 
+use super::catalog::page;
 use super::replication::{Known, NO_AGENT};
 use crate::Target;
 use crate::audit::Event;
 use crate::authority::{Object, permits};
+use crate::damage;
 use crate::failure::Failure;
 use crate::outline::ListName;
 use crate::principal::Principal;
-use crate::readback::{Answer, Reading, check_ranges};
+use crate::readback::{Answer, Reading, check_ranges, unreadable};
 use crate::replicas::Replicas;
 use crate::target::off_runtime;
 
 const NO_POINT: &str = "there is no such recovery point, or it has no such volume";
+
+/// H1.
+pub(super) async fn damaged(
+    target: Arc<Target>,
+    call: Call<ListDamaged, Principal>,
+) -> Result<Reply<Json<Page<DamagedRecord>>>, Refusal> {
+    let (principal, of) = (call.principal, call.params);
+    let listed = off_runtime(move || {
+        let known = Known::of(&target, &principal)?;
+        known.agent(of.of.agent)?;
+        let all = damage::damaged(&known.replicas, &known.owner, of.of.agent, target.now())?;
+        page(all, &of)
+    });
+    Ok(Reply::new(Json(listed.await?)))
+}
 
 /// H2.
 pub(super) async fn read_back(
@@ -142,17 +159,4 @@ fn open(
     recorded?;
     let keys_only = asked.keys_only;
     Ok((known.replicas, Reading { store, name, form, outline, ranges, keys_only }))
-}
-
-fn unreadable(cause: &StoreError) -> Refusal {
-    tracing::error!(%cause, "a list cannot be read back");
-    match cause {
-        StoreError::Damaged(_) => {
-            Refusal::new(ErrorCode::HashMismatch, "the list that was asked for is damaged here")
-        }
-        _ => {
-            let sentence = "the target cannot use its repository now";
-            Refusal::new(ErrorCode::RepositoryUnavailable, sentence).after(30)
-        }
-    }
 }

@@ -6,10 +6,10 @@ use offsite_model::AgentId;
 use offsite_proto::admin::source::{AddAgent, CreateAgent, VolumeSpec};
 use offsite_proto::json::Json;
 use offsite_proto::text::Text;
+use offsite_terminal::{Exit, Failure};
 
 use super::text;
 use crate::context::Context;
-use crate::exit::{Exit, Failure};
 use crate::place::absolute;
 
 pub(crate) async fn run(
@@ -18,7 +18,7 @@ pub(crate) async fn run(
     volumes: &[String],
     encrypt: bool,
     lost: Option<AgentId>,
-) -> Result<(), Failure> {
+) -> Result<Exit, Failure> {
     if encrypt {
         return Err(Failure::new(
             Exit::Failed,
@@ -30,7 +30,7 @@ pub(crate) async fn run(
     let volumes = volumes.iter().map(|text| volume(text)).collect::<Result<_, _>>()?;
     let order = Json(AddAgent { name, volumes, agent_id: lost.map(Text) });
     let Json(agent) = context.ask::<CreateAgent>(&(), &order).await?;
-    context.out.result(&agent, || text(&agent))
+    context.out.result(&agent, text)
 }
 
 /// Reads `LABEL=PATH`; a relative path counts from here, not from where the daemon runs.
