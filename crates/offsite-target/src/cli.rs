@@ -85,8 +85,19 @@ pub(crate) enum Command {
     /// Agree to what another person began
     #[command(subcommand)]
     Approvals(Approvals),
+    /// See recovery points
+    #[command(subcommand)]
+    Points(Points),
     /// Write a volume of a recovery point to a file
     Restore(Restore),
+    /// Read everything that is kept and name what is damaged
+    Verify {
+        /// Name only what hurts this agent's points; everything is read in any case
+        agent: Option<String>,
+        /// Read the store without a daemon
+        #[arg(long, conflicts_with = "agent")]
+        offline: bool,
+    },
     /// What a later release does
     #[command(flatten)]
     Later(Later),
@@ -119,7 +130,7 @@ pub(crate) struct Restore {
     /// The recovery point: its id, or latest
     #[arg(long, value_name = "POINT", default_value = "latest")]
     pub(crate) point: String,
-    /// Read the store without a daemon (the only way in this build)
+    /// Read the store without a daemon
     #[arg(long)]
     pub(crate) offline: bool,
 }
@@ -248,6 +259,31 @@ pub(crate) enum Agents {
     Delete {
         /// The agent
         agent: String,
+    },
+}
+
+/// Verbs about recovery points.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Points {
+    /// List the recovery points of an agent, oldest first
+    List {
+        /// The agent: its id, SOURCE/NAME, or its name where only one has it
+        agent: String,
+    },
+    /// Show one recovery point
+    Show {
+        /// Its id
+        point: String,
+    },
+    /// Delete a recovery point (not built yet)
+    Delete {
+        /// Its id
+        point: String,
+    },
+    /// Take a deletion back (not built yet)
+    Undelete {
+        /// Its id
+        point: String,
     },
 }
 
@@ -417,16 +453,10 @@ pub(crate) enum Approvals {
 pub(crate) enum Later {
     /// Not built yet
     #[command(hide = true)]
-    Points(Rest),
-    /// Not built yet
-    #[command(hide = true)]
     Retention(Rest),
     /// Not built yet
     #[command(hide = true)]
     Nbd(Rest),
-    /// Not built yet
-    #[command(hide = true)]
-    Verify(Rest),
     /// Not built yet
     #[command(hide = true)]
     Gc(Rest),
@@ -442,10 +472,8 @@ impl Later {
     /// The word.
     pub(crate) const fn word(&self) -> &'static str {
         match self {
-            Self::Points(_) => "points",
             Self::Retention(_) => "retention",
             Self::Nbd(_) => "nbd",
-            Self::Verify(_) => "verify",
             Self::Gc(_) => "gc",
             Self::Rebuild(_) => "rebuild",
             Self::Seed(_) => "seed",

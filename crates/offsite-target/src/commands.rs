@@ -6,6 +6,7 @@ mod audit;
 mod enrolment;
 mod init;
 mod pairing;
+mod points;
 mod requests;
 mod restore;
 mod serve;
@@ -15,6 +16,7 @@ mod storage;
 mod tenants;
 mod tokens;
 mod users;
+mod verify;
 use offsite_terminal::{Exit, Failure};
 
 use crate::cli::Command;
@@ -40,6 +42,8 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Fai
         Command::Enrolment(verb) => enrolment::run(context, verb).await,
         Command::Pairing(verb) => pairing::run(context, verb).await,
         Command::Approvals(verb) => approvals::run(context, verb).await,
+        Command::Points(verb) => points::run(context, verb).await,
+        Command::Verify { agent, offline } => verify::run(context, agent, offline).await,
         Command::Restore(asked) => restore::run(context, asked).await,
         Command::Later(later) => Err(not_built(later.word())),
     }

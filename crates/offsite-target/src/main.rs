@@ -10,6 +10,7 @@ mod exit;
 mod identity;
 mod place;
 mod settings;
+mod watch;
 
 use std::process::ExitCode;
 

@@ -23,6 +23,7 @@ pub mod rows;
 pub mod setup;
 pub mod storage_list;
 pub mod tenants;
+pub mod verify;
 
 mod accept;
 mod adopt;

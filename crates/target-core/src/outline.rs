@@ -14,7 +14,7 @@ use offsite_store::{ListEntry, Store, StoreError};
 /// Entries from one mark to the next: what a look for an ordinal walks at most.
 const MARK_EVERY: u64 = 1 << 16;
 /// Outlines that are kept.
-const OUTLINES_MAX: usize = 64;
+const OUTLINES_MAX: usize = 1_024;
 
 /// Which list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
