@@ -1,6 +1,7 @@
 //! Protecting and restoring on a simulated disk: every byte comes back, and the list is the one
 //! that was read.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -242,7 +243,14 @@ fn d_20_every_version_of_every_volume_comes_back() {
                 assert!(back == *volume, "seed {seed}, point {point}, volume {label}");
             }
         }
-        assert!(protection.store.verify(&mut |_, _| {}).unwrap().damage.is_empty());
+        assert!(
+            protection
+                .store
+                .verify(&mut |_, _| ControlFlow::Continue(()))
+                .unwrap()
+                .damage
+                .is_empty()
+        );
     }
 }
 
