@@ -11,6 +11,7 @@
 mod foreign_client;
 mod kills;
 mod matrix;
+mod offline;
 mod pairing;
 mod protect;
 mod replicate;

@@ -332,3 +332,16 @@ fn a_deleted_point_is_neither_listed_nor_built_upon() {
     make(&protection, &agent).unwrap();
     assert_eq!(read_back(&protection, "a", None).unwrap(), b"three");
 }
+
+#[test]
+fn verify_ends_when_the_work_is_cancelled() {
+    let disk = Disk::new(1);
+    let protection = protection(&disk);
+    write(&disk, "/a", &content(&SeededLuck::new(1), 50 * RECORD));
+    make(&protection, &agent(&["/a"])).unwrap();
+    let progress = Progress::default();
+    assert_eq!(crate::verify::verify(&protection, &progress).unwrap().damaged, 0);
+    progress.cancel();
+    let trouble = crate::verify::verify(&protection, &progress).unwrap_err();
+    assert_eq!(trouble.message, "interrupted before it was done");
+}
