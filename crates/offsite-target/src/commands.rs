@@ -5,6 +5,7 @@ mod approvals;
 mod audit;
 mod enrolment;
 mod init;
+mod offline;
 mod pairing;
 mod requests;
 mod restore;
@@ -15,6 +16,8 @@ mod storage;
 mod tenants;
 mod tokens;
 mod users;
+mod verify;
+
 use offsite_terminal::{Exit, Failure};
 
 use crate::cli::Command;
@@ -41,6 +44,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Fai
         Command::Pairing(verb) => pairing::run(context, verb).await,
         Command::Approvals(verb) => approvals::run(context, verb).await,
         Command::Restore(asked) => restore::run(context, asked).await,
+        Command::Verify(asked) => verify::run(context, asked).await,
         Command::Later(later) => Err(not_built(later.word())),
     }
 }
