@@ -90,14 +90,8 @@ pub(crate) enum Command {
     Points(Points),
     /// Write a volume of a recovery point to a file
     Restore(Restore),
-    /// Read everything that is kept and name what is damaged
-    Verify {
-        /// Name only what hurts this agent's points; everything is read in any case
-        agent: Option<String>,
-        /// Read the store without a daemon
-        #[arg(long, conflicts_with = "agent")]
-        offline: bool,
-    },
+    /// Read everything that is stored and name what is damaged
+    Verify(Verify),
     /// What a later release does
     #[command(flatten)]
     Later(Later),
@@ -132,6 +126,16 @@ pub(crate) struct Restore {
     pub(crate) point: String,
     /// Read the store without a daemon
     #[arg(long)]
+    pub(crate) offline: bool,
+}
+
+/// What to verify, and how.
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    /// Name only what hurts this agent's points; everything is read in any case
+    pub(crate) agent: Option<String>,
+    /// Read the store without a daemon; what is found is not put aside for healing
+    #[arg(long, conflicts_with = "agent")]
     pub(crate) offline: bool,
 }
 

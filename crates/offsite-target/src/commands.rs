@@ -5,6 +5,7 @@ mod approvals;
 mod audit;
 mod enrolment;
 mod init;
+mod offline;
 mod pairing;
 mod points;
 mod requests;
@@ -17,6 +18,7 @@ mod tenants;
 mod tokens;
 mod users;
 mod verify;
+
 use offsite_terminal::{Exit, Failure};
 
 use crate::cli::Command;
@@ -43,8 +45,8 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Fai
         Command::Pairing(verb) => pairing::run(context, verb).await,
         Command::Approvals(verb) => approvals::run(context, verb).await,
         Command::Points(verb) => points::run(context, verb).await,
-        Command::Verify { agent, offline } => verify::run(context, agent, offline).await,
         Command::Restore(asked) => restore::run(context, asked).await,
+        Command::Verify(asked) => verify::run(context, asked).await,
         Command::Later(later) => Err(not_built(later.word())),
     }
 }

@@ -153,6 +153,44 @@ pub fn images(
     Ok(outbound)
 }
 
+/// Announces images anew whose parents are neither here nor at the target, so that they can be sent
+/// all the same: each against the newest image before it that is here, or as a base image. The
+/// target has none of them under its epoch, so nothing there contradicts. Blocks.
+///
+/// # Errors
+/// Damage; the disk's.
+pub fn announce_anew(
+    store: &Store,
+    tenant: TenantId,
+    memory: &Memory,
+    agent: AgentId,
+    stranded: &[ImageId],
+) -> Result<(), Trouble> {
+    let mut newest: BTreeMap<VolumeId, (PointId, ImageId, AnnouncedRow)> = BTreeMap::new();
+    let kept = points::all(store, tenant, agent)?;
+    for kept in
+        kept.iter().filter(|kept| kept.point.is_complete() && kept.point.deleted_at.is_none())
+    {
+        for summary in &kept.point.images {
+            let row = match announced(memory, summary.image)? {
+                Some(row) if !stranded.contains(&summary.image) => row,
+                _ => {
+                    let before = newest.get(&summary.volume);
+                    let parent = before.map(|(point, image, row)| ParentRow {
+                        point: point.to_bytes(),
+                        image: image.to_bytes(),
+                        epoch: row.epoch,
+                        digest: row.digest,
+                    });
+                    announce(store, tenant, memory, kept, summary.volume, parent)?
+                }
+            };
+            newest.insert(summary.volume, (kept.point.point, summary.image, row));
+        }
+    }
+    Ok(())
+}
+
 /// The same for the same image for ever, so that asking to commit again is a repeat.
 fn token(image: ImageId, digest: &Digest) -> CommitToken {
     let bytes = [&b"offsite commit"[..], &image.to_bytes(), digest.as_bytes()].concat();

@@ -4,12 +4,14 @@
 //! Verify changes nothing but the cache: a damaged key run is dropped and made again.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 use std::sync::{Arc, PoisonError};
 
 use offsite_model::{Key, PointId, TenantId};
 
 use crate::catalog::{CatalogError, Order, Transactions, TypedRows};
 use crate::error::StoreError;
+use crate::format::PLACE_BYTES;
 use crate::group::Form;
 use crate::index::run::RunError;
 use crate::manifest::{Image, PAGE_POSITIONS, length_at};
@@ -44,6 +46,8 @@ pub struct VerifyReport {
     pub damage: Vec<Damage>,
 }
 
+/// Told the bytes read so far; an error ends the walk.
+type GoOn<'a> = &'a mut dyn FnMut(u64) -> Result<(), StoreError>;
 /// What a page consists of, by digests: shared pages are walked once.
 type PageId = ([u8; 32], [u8; 32]);
 
@@ -61,12 +65,16 @@ struct Walk {
 }
 
 impl Store {
-    /// Reads the whole store. `progress` is told the bytes of segments read so far and in all.
+    /// Reads the whole store. `progress` is told the bytes of segments read so far and in all, once
+    /// a group and once a page, and says whether to go on.
     ///
     /// # Errors
-    /// Only what keeps verify from going on: the catalog's errors. What is damaged is in the
-    /// report.
-    pub fn verify(&self, progress: &mut dyn FnMut(u64, u64)) -> Result<VerifyReport, StoreError> {
+    /// [`StoreError::Interrupted`] when `progress` said so, or what keeps verify from going on: the
+    /// catalog's errors. What is damaged is in the report.
+    pub fn verify(
+        &self,
+        progress: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
+    ) -> Result<VerifyReport, StoreError> {
         let mut walk = Walk::default();
         let segments: Vec<Arc<Segment>> = {
             let all = self.core.segments.read().unwrap_or_else(PoisonError::into_inner);
@@ -74,15 +82,18 @@ impl Store {
             all.map(Arc::clone).collect()
         };
         let bytes_in_all = segments.iter().map(|segment| segment.bytes_committed()).sum();
+        let mut go_on = |bytes| match progress(bytes, bytes_in_all) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(StoreError::Interrupted),
+        };
         for segment in segments {
-            self.verify_segment(&segment, &mut walk);
-            progress(walk.report.bytes, bytes_in_all);
+            self.verify_segment(&segment, &mut walk, &mut go_on)?;
         }
         for (tenant, groups) in &walk.well {
             self.core.let_out(*tenant, groups)?;
         }
         self.verify_runs(&mut walk)?;
-        self.verify_points(&mut walk)?;
+        self.verify_points(&mut walk, &mut go_on)?;
         self.verify_journal(&mut walk);
         for (tenant, groups) in &walk.bad {
             self.core.put_aside(*tenant, groups);
@@ -95,14 +106,20 @@ impl Store {
     }
 
     /// What was put aside earlier is named again only with the points that it still hurts.
-    fn verify_segment(&self, segment: &Segment, walk: &mut Walk) {
+    fn verify_segment(
+        &self,
+        segment: &Segment,
+        walk: &mut Walk,
+        go_on: GoOn<'_>,
+    ) -> Result<(), StoreError> {
         let aside = self.core.aside(segment.tenant);
         let is_known = aside.has_segment(segment.number);
         let mut wrong = Vec::new();
-        self.read_segment(segment, walk, &aside, &mut wrong);
+        self.read_segment(segment, walk, &aside, &mut wrong, go_on)?;
         for what in wrong.into_iter().filter(|_| !is_known) {
             walk.damage.entry(what).or_default();
         }
+        Ok(())
     }
 
     fn read_segment(
@@ -111,15 +128,17 @@ impl Store {
         walk: &mut Walk,
         aside: &Aside,
         wrong: &mut Vec<String>,
-    ) {
+        go_on: GoOn<'_>,
+    ) -> Result<(), StoreError> {
         let name = format!("segment {:08x}", segment.number);
         let bytes = segment.bytes_committed();
+        let bytes_before = walk.report.bytes;
         walk.report.n_segments += 1;
         walk.report.bytes += bytes;
         let place = &self.core.place;
         let Ok(file) = segment.file(place) else {
             wrong.push(format!("{name}: missing"));
-            return;
+            return Ok(());
         };
         let has_head = has_head(&*file, segment.number, self.core.id, segment.tenant);
         if !has_head.unwrap_or(false) {
@@ -136,7 +155,7 @@ impl Store {
             Ok(contents) => contents,
             Err(error) => {
                 wrong.push(format!("{name}: {error}"));
-                return;
+                return Ok(());
             }
         };
         if !contents.is_whole {
@@ -144,6 +163,7 @@ impl Store {
         }
         for at in contents.groups {
             walk.report.n_groups += 1;
+            go_on(bytes_before + u64::from(at) * PLACE_BYTES)?;
             match segment.read_group(place, at) {
                 Ok(group) => {
                     walk.report.n_records += group.table().len() as u64;
@@ -159,6 +179,7 @@ impl Store {
                 }
             }
         }
+        go_on(walk.report.bytes)
     }
 
     /// Reads every page of every run; one that is damaged is made again by the next look-up.
@@ -180,7 +201,7 @@ impl Store {
         Ok(())
     }
 
-    fn verify_points(&self, walk: &mut Walk) -> Result<(), StoreError> {
+    fn verify_points(&self, walk: &mut Walk, go_on: GoOn<'_>) -> Result<(), StoreError> {
         let mut after: Option<Vec<u8>> = None;
         loop {
             let rows = self.core.catalog.read::<_, CatalogError>(|rows| {
@@ -195,7 +216,7 @@ impl Store {
                 let Some(tenant) = tenant else { continue };
                 walk.report.n_points += 1;
                 for image in row.images {
-                    for what in self.verify_image(tenant, image, walk) {
+                    for what in self.verify_image(tenant, image, walk, go_on)? {
                         walk.damage.entry(what).or_default().insert((tenant, point));
                     }
                 }
@@ -204,10 +225,16 @@ impl Store {
     }
 
     /// What is wrong with an image, in words.
-    fn verify_image(&self, tenant: TenantId, row: ImageRow, walk: &mut Walk) -> Vec<String> {
+    fn verify_image(
+        &self,
+        tenant: TenantId,
+        row: ImageRow,
+        walk: &mut Walk,
+        go_on: GoOn<'_>,
+    ) -> Result<Vec<String>, StoreError> {
         let image = match Image::open(&self.core.place, row) {
             Ok(image) => image,
-            Err(error) => return vec![error.to_string()],
+            Err(error) => return Ok(vec![error.to_string()]),
         };
         let mut wrong = Vec::new();
         if !image.has_good_tail().unwrap_or(false) {
@@ -216,6 +243,7 @@ impl Store {
             walk.damage.entry(what).or_default();
         }
         for page in 0..image.n_pages() {
+            go_on(walk.report.bytes)?;
             let [full, patch] = image.refs(page);
             let id = (tenant, image.form(), (full.digest, patch.digest));
             if let Some(known) = walk.pages.get(&id) {
@@ -226,7 +254,7 @@ impl Store {
             wrong.extend(found.iter().cloned());
             walk.pages.insert(id, found);
         }
-        wrong
+        Ok(wrong)
     }
 
     fn verify_page(
@@ -295,5 +323,5 @@ impl Store {
 }
 
 fn group_name((segment, place): GroupAt) -> String {
-    format!("segment {segment:08x}, group at {}", u64::from(place) * crate::format::PLACE_BYTES)
+    format!("segment {segment:08x}, group at {}", u64::from(place) * PLACE_BYTES)
 }

@@ -1,14 +1,15 @@
 //! `restore`: a volume of a recovery point, written to a file.
 //!
 //! The daemon reads and checks, this command writes, with the rights of whoever called it. With
-//! `--offline` this command opens the store itself, which only goes while no daemon has it. What is
+//! `--offline` this command reads the store itself, without writing to the data directory, which
+//! only goes while no daemon has it. What is
 //! written is hashed as it is written; a file that was made here is removed again when the
 //! restore does not come to its end.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use offsite_daemon::{DataDir, SystemClock, SystemFiles, SystemLuck, shutdown};
+use offsite_daemon::{SystemClock, SystemFiles, SystemLuck, shutdown};
 use offsite_model::{BytesDigest, Clock, FileSystem};
 use offsite_proto::admin::content::{self as frames, Reader};
 use offsite_proto::admin::target::{CONTENT, OfContent};
@@ -21,10 +22,11 @@ use offsite_volume::{Destination, Overwrite, VolumeError};
 use serde_json::json;
 use tokio::sync::mpsc;
 
+use super::offline::{self, Stop};
 use crate::cli::Restore;
 use crate::context::{Context, ended_early};
 use crate::exit::refused;
-use crate::place::{PROGRAM, STORE};
+use crate::place::STORE;
 
 /// Pieces that were received and are not written yet.
 const PIECES_AHEAD: usize = 32;
@@ -40,8 +42,7 @@ pub(crate) async fn run(context: &Context, asked: Restore) -> Result<Exit, Failu
     bar.say("restoring");
     let written = if asked.offline {
         let (data, named) = (context.data.clone(), asked);
-        let done = tokio::task::spawn_blocking(move || alone(&data, &named, &to, &bar)).await;
-        done.map_err(|error| Failure::failed(format!("the restore failed: {error}")))?
+        offline::work(move |stop| alone(&data, &named, &to, &bar, stop)).await
     } else {
         receive(context, &asked, to, bar).await
     };
@@ -58,20 +59,26 @@ pub(crate) async fn run(context: &Context, asked: Restore) -> Result<Exit, Failu
 }
 
 /// Reads the store without a daemon; bytes and digest of what was written.
-fn alone(data: &Path, asked: &Restore, to: &Path, bar: &Bar) -> Result<(u64, String), Failure> {
-    let files: Arc<dyn FileSystem> = Arc::new(SystemFiles);
-    // Taken as the daemon takes it: one of the two has the directory.
-    let _alone = DataDir::open(Arc::clone(&files), data, PROGRAM)
-        .map_err(|error| Failure::new(Exit::Failed, "data_directory", error.to_string(), ""))?;
+fn alone(
+    data: &Path,
+    asked: &Restore,
+    to: &Path,
+    bar: &Bar,
+    stop: &Stop,
+) -> Result<(u64, String), Failure> {
+    let directory = offline::take(data)?;
     let world = World {
         clock: Arc::new(SystemClock),
         luck: Arc::new(SystemLuck),
-        files: Arc::clone(&files),
+        files: Arc::clone(directory.files()),
     };
     let named = Named { agent: &asked.agent, volume: &asked.volume, point: &asked.point };
     let content = open_offline(data, &data.join(STORE), &world, &named).map_err(refused)?;
-    let mut writer = Writer::open(&*files, to, content.bytes(), bar)?;
+    let mut writer = Writer::open(&SystemFiles, to, content.bytes(), bar)?;
     let read = content.read(&mut |part| {
+        if stop.is_wished() {
+            return Err(Refusal::new(ErrorCode::WrongState, "interrupted before it was done"));
+        }
         let written = match part {
             Part::Bytes(bytes) => writer.bytes(bytes),
             Part::Zeros(n) => writer.zeros(n),

@@ -1,44 +1,47 @@
 //! `verify`: reads everything; ends with the exit code for damage where there is some.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
-use offsite_daemon::{DataDir, SystemFiles};
-use offsite_model::FileSystem;
+use offsite_daemon::SystemFiles;
 use offsite_proto::admin::protection::Verified;
 use offsite_proto::admin::target::{OfVerify, VERIFY};
-use offsite_target_core::verify::verify_offline;
+use offsite_store::{Settings, Store, StoreError};
+use offsite_target_core::content::refusal;
+use offsite_target_core::verify::told;
 use offsite_terminal::{Bar, Exit, Failure, size, visible};
 
+use super::offline::{self, Stop};
+use crate::cli::Verify;
 use crate::context::Context;
 use crate::exit::refused;
-use crate::place::{PROGRAM, STORE};
+use crate::place::STORE;
 use crate::watch::follow;
 
 /// Runs it.
-pub(crate) async fn run(
-    context: &Context,
-    agent: Option<String>,
-    offline: bool,
-) -> Result<Exit, Failure> {
-    let verified: Verified = if offline {
+pub(crate) async fn run(context: &Context, asked: Verify) -> Result<Exit, Failure> {
+    let verified: Verified = if asked.offline {
         let (data, bar) = (context.data.clone(), context.out.bar(0));
         bar.say("verifying");
-        let read = tokio::task::spawn_blocking(move || alone(&data, &bar)).await;
-        read.map_err(|error| Failure::failed(format!("verify failed: {error}")))??
+        offline::work(move |stop| alone(&data, &bar, stop)).await?
     } else {
-        follow(context, &VERIFY, &OfVerify { agent }).await?
+        follow(context, &VERIFY, &OfVerify { agent: asked.agent }).await?
     };
     context.out.result(&verified, text)?;
     Ok(if verified.damaged == 0 { Exit::Done } else { Exit::Damaged })
 }
 
-fn alone(data: &Path, bar: &Bar) -> Result<Verified, Failure> {
-    let files: Arc<dyn FileSystem> = Arc::new(SystemFiles);
-    // Taken as the daemon takes it: one of the two has the directory.
-    let _alone = DataDir::open(Arc::clone(&files), data, PROGRAM)
-        .map_err(|error| Failure::new(Exit::Failed, "data_directory", error.to_string(), ""))?;
-    verify_offline(files, &data.join(STORE), &mut |read, all| bar.at(read, all)).map_err(refused)
+fn alone(data: &Path, bar: &Bar, stop: &Stop) -> Result<Verified, Failure> {
+    let _directory = offline::take(data)?;
+    let failed = |error: StoreError| -> Failure { refused(refusal(&error)) };
+    let (files, settings) = (Arc::new(SystemFiles), Settings::default());
+    let store = Store::open_read_only(files, &data.join(STORE), settings).map_err(failed)?;
+    let report = store.verify(&mut |read, all| {
+        bar.at(read, all);
+        if stop.is_wished() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    Ok(told(&report.map_err(failed)?))
 }
 
 fn text(verified: &Verified) -> String {

@@ -2,6 +2,7 @@
 //! served, nothing panics.
 
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use offsite_model::Luck;
@@ -91,7 +92,7 @@ fn spoil_and_look(base: &Disk, model: &Model, folder: &str, seed: u64) -> Option
     // Refusing to open with an error is finding it, too.
     let Ok(store) = open(&disk) else { return Some(Vec::new()) };
     let failing = failing_points(&store, model);
-    let report = store.verify(&mut |_, _| {}).unwrap();
+    let report = store.verify(&mut |_, _| ControlFlow::Continue(())).unwrap();
     let is_found = !report.damage.is_empty() || !store.alarms().is_empty();
     // The journal's last entry is in the catalog, too: a torn tail is mended without a word.
     let journal = |disk: &Disk| disk.files().read(Path::new("/store/journal"), 1 << 20).unwrap();
@@ -192,7 +193,7 @@ fn d_06_bytes_that_agree_with_their_own_checksums_are_still_compared_with_their_
     assert!(n_spoiled > 0);
     let store = open(&disk).unwrap();
     assert!(!failing_points(&store, &model).is_empty());
-    assert!(!store.verify(&mut |_, _| {}).unwrap().damage.is_empty());
+    assert!(!store.verify(&mut |_, _| ControlFlow::Continue(())).unwrap().damage.is_empty());
 }
 
 #[test]
@@ -205,7 +206,7 @@ fn d_06_missing_files_are_named() {
         let store = open(&disk).unwrap();
         let failing = failing_points(&store, &model);
         assert!(failing.contains(&1), "{failing:?}");
-        assert!(!store.verify(&mut |_, _| {}).unwrap().damage.is_empty());
+        assert!(!store.verify(&mut |_, _| ControlFlow::Continue(())).unwrap().damage.is_empty());
     }
     let disk = base.fork(1);
     disk.files().remove(Path::new("/store/journal")).unwrap();
@@ -231,7 +232,7 @@ fn a_catalog_that_lost_its_last_commits_gets_them_back_from_the_journal() {
         model.insert(number, expected);
     }
     check(&store, &model, None);
-    assert_eq!(store.verify(&mut |_, _| {}).unwrap().damage, []);
+    assert_eq!(store.verify(&mut |_, _| ControlFlow::Continue(())).unwrap().damage, []);
     // And the chain goes on.
     protect(&store, 1, 72, &volumes, None).unwrap();
     drop(store);
@@ -292,7 +293,7 @@ fn b_07_what_is_damaged_is_missing_until_a_good_copy_comes() {
             before = Some((number, std::mem::replace(&mut volumes, next)));
         }
         let n_groups = damage_every_group(&disk, &store);
-        let report = store.verify(&mut |_, _| {}).unwrap();
+        let report = store.verify(&mut |_, _| ControlFlow::Continue(())).unwrap();
         assert_eq!(report.damage.len(), n_groups, "seed {seed}: {:?}", report.damage);
         assert!(store.has_damage(tenant(1)) && !store.has_damage(tenant(2)), "seed {seed}");
         let missing = |store: &Store, number: u64| {
@@ -328,7 +329,11 @@ fn b_07_what_is_damaged_is_missing_until_a_good_copy_comes() {
         let store = open(&disk).unwrap();
         assert!((1..=3).all(|number| missing(&store, number).is_empty()), "seed {seed}");
         check(&store, &model, None);
-        assert_eq!(store.verify(&mut |_, _| {}).unwrap().damage, [], "seed {seed}");
+        assert_eq!(
+            store.verify(&mut |_, _| ControlFlow::Continue(())).unwrap().damage,
+            [],
+            "seed {seed}"
+        );
         // Runs that were written and merged since must not lead to the damaged copy.
         for number in 4..=9 {
             let volumes = Volumes::from([(1, fresh_volume(&dice, 9))]);
