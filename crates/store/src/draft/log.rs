@@ -8,7 +8,7 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use crate::error::StoreError;
 use crate::format::{
-    DRAFT_MAGIC, DraftEntry, DraftFrame, DraftHead, DraftSegment, FILE_VERSION, crc,
+    DRAFT_MAGIC, DraftEntry, DraftFrame, DraftHead, DraftSegment, FILE_VERSION, check_version, crc,
 };
 use crate::layout::{Folder, Place};
 use crate::manifest::ListEntry;
@@ -254,7 +254,14 @@ fn has_head(file: &dyn File, number: u32, store: [u8; 16], tenant: TenantId) -> 
     match file.read_exact_at(&mut bytes, 0) {
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
         Err(error) => Err(error),
-        Ok(()) => Ok(bytes == head(number, store, tenant).as_bytes()),
+        Ok(()) => {
+            let Ok(found) = DraftHead::ref_from_bytes(&bytes) else { return Ok(false) };
+            let (checked, _) = bytes.split_at(HEAD_BYTES - 4);
+            if found.magic == DRAFT_MAGIC && found.crc.get() == crc(&[checked]) {
+                check_version("the log of a session", found.version)?;
+            }
+            Ok(bytes == head(number, store, tenant).as_bytes())
+        }
     }
 }
 
