@@ -108,7 +108,7 @@ fn d_18_reserved_bytes_that_are_not_zero_are_refused() {
         ("segment", &[5, 7, 12, 48, 59, 70, 71, 64 + 48, 64 + 59]),
         ("key_run", &[5, 12, 72, 4091]),
         ("journal", &[5, 64, 75]),
-        ("draft", &[5, 12, 48]),
+        ("draft", &[5, 12, 48, 65, 67]),
         ("page_full", &[6, 7]),
         ("page_patch", &[6]),
     ];

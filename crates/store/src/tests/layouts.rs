@@ -145,6 +145,13 @@ fn seal_group(bytes: &mut [u8]) {
     bytes[124..128].copy_from_slice(&sum);
 }
 
+/// The head of a session's log, and the head of its first frame.
+fn seal_draft(bytes: &mut [u8]) {
+    seal(bytes, 60);
+    let sum = crc(&[&bytes[64..84], &64_u64.to_le_bytes()]).to_le_bytes();
+    bytes[84..88].copy_from_slice(&sum);
+}
+
 fn seal_entry(bytes: &mut [u8]) {
     let n = u32::from_le_bytes(bytes[80..84].try_into().unwrap()) as usize;
     let sum = crc(&[&bytes[88..88 + n]]).to_le_bytes();
@@ -301,7 +308,7 @@ fn draft_layout(disk: &Disk, id: [u8; 16]) -> Layout {
         let is_all = kept.len() == 1 && draft.listed(0, 9)?.len() == 2;
         if is_all { Ok(()) } else { Err(refused("the log of a session")) }
     };
-    let versions = vec![VersionAt { offset: 4, reseal: |bytes| seal(bytes, 60) }];
+    let versions = vec![VersionAt { offset: 4, reseal: seal_draft }];
     Layout {
         name: "draft".to_owned(),
         sample,
