@@ -9,6 +9,7 @@
 )]
 
 mod foreign_client;
+mod hostile;
 mod kills;
 mod matrix;
 mod offline;
@@ -17,3 +18,4 @@ mod protect;
 mod replicate;
 mod sim_seeds;
 mod strangers;
+mod terminal;

@@ -18,9 +18,11 @@ mod tokens;
 mod users;
 mod verify;
 
+use offsite_terminal::{Exit, Failure};
+
 use crate::cli::Command;
 use crate::context::Context;
-use crate::exit::{Exit, Failure};
+use crate::exit::not_built;
 
 /// Does what the command line says.
 pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Failure> {
@@ -43,6 +45,6 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Fai
         Command::Approvals(verb) => approvals::run(context, verb).await,
         Command::Restore(asked) => restore::run(context, asked).await,
         Command::Verify(asked) => verify::run(context, asked).await,
-        Command::Later(later) => Err(Failure::not_built(later.word())),
+        Command::Later(later) => Err(not_built(later.word())),
     }
 }

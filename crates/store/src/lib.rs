@@ -25,9 +25,9 @@
 //! one, holding no lock, so windows are read ahead on several threads within the memory the caller
 //! allows. [`Store::group_as_stored`] is a group as it lies, for sending.
 //!
-//! **Reading only.** [`Store::open_read_only`] opens a store without writing a byte, after a crash as
-//! well: what recovery changes stays in memory ([`Overlay`]). It shares the lock with other readers
-//! and is refused while a writer has it.
+//! **Reading only.** [`Store::open_read_only`] opens a store without writing a byte, after a crash
+//! as well: what recovery changes stays in memory ([`Overlay`]). It shares the lock with other
+//! readers and is refused while a writer has it.
 //!
 //! **Who may do what beside whom.** All operations may run at once from any thread; what each pair
 //! sees of the other:

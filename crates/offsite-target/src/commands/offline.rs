@@ -12,8 +12,8 @@ use offsite_daemon::{DataDir, SystemFiles};
 use offsite_model::FileSystem;
 use offsite_store::Overlay;
 
-use crate::exit::{Exit, Failure};
 use crate::place::PROGRAM;
+use offsite_terminal::{Exit, Failure};
 
 /// Takes a data directory for reading; its files, on which every change stays in memory.
 pub(super) fn take(data: &Path) -> Result<DataDir, Failure> {

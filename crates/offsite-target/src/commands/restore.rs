@@ -13,14 +13,14 @@ use offsite_model::{BytesDigest, Clock, FileSystem};
 use offsite_proto::error::{ErrorCode, Refusal};
 use offsite_target_core::World;
 use offsite_target_core::content::{Content, Named, Part, open_offline};
+use offsite_terminal::{Exit, Failure, facts, size};
 use offsite_volume::{Destination, Overwrite};
 use serde_json::json;
 
 use super::offline::{self, Stop};
 use crate::cli::Restore;
 use crate::context::Context;
-use crate::exit::{Exit, Failure};
-use crate::output::{facts, size};
+use crate::exit::{not_built, refused};
 use crate::place::STORE;
 
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
@@ -28,7 +28,7 @@ static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 /// Runs it.
 pub(crate) async fn run(context: &Context, asked: Restore) -> Result<Exit, Failure> {
     if !asked.offline {
-        return Err(Failure::not_built("restore without --offline"));
+        return Err(not_built("restore without --offline"));
     }
     let data = context.data.clone();
     let document = offline::work(move |stop| restore(&data, &asked, stop)).await?;
@@ -53,7 +53,7 @@ fn restore(data: &Path, asked: &Restore, stop: &Stop) -> Result<serde_json::Valu
         files: Arc::clone(directory.files()),
     };
     let named = Named { agent: &asked.agent, volume: &asked.volume, point: &asked.point };
-    let content = open_offline(data, &data.join(STORE), &world, &named)?;
+    let content = open_offline(data, &data.join(STORE), &world, &named).map_err(refused)?;
     let wrong = |error: offsite_volume::VolumeError| Failure::failed(error.to_string());
     let destination =
         Destination::open(&*files, &to, content.bytes(), Overwrite::Never).map_err(wrong)?;
@@ -62,7 +62,7 @@ fn restore(data: &Path, asked: &Restore, stop: &Stop) -> Result<serde_json::Valu
         Err(refusal) => {
             // Half a volume looks like a whole one.
             files.remove(&to).ok();
-            return Err(refusal.into());
+            return Err(refused(refusal));
         }
     };
     destination.sync().map_err(wrong)?;

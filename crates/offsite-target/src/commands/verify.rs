@@ -13,9 +13,9 @@ use serde_json::json;
 use super::offline::{self, Stop};
 use crate::cli::Verify;
 use crate::context::Context;
-use crate::exit::{Exit, Failure};
-use crate::output::{size, visible};
+use crate::exit::{not_built, refused};
 use crate::place::STORE;
+use offsite_terminal::{Exit, Failure, size, visible};
 
 /// Damaged parts that are named; more than these are counted.
 const PARTS_MAX: usize = 1_000;
@@ -23,10 +23,10 @@ const PARTS_MAX: usize = 1_000;
 /// Runs it.
 pub(crate) async fn run(context: &Context, asked: Verify) -> Result<Exit, Failure> {
     if !asked.offline {
-        return Err(Failure::not_built("verify without --offline"));
+        return Err(not_built("verify without --offline"));
     }
     if asked.agent.is_some() {
-        return Err(Failure::not_built("verify AGENT"));
+        return Err(not_built("verify AGENT"));
     }
     let data = context.data.clone();
     let report = offline::work(move |stop| verify(&data, stop)).await?;
@@ -38,7 +38,7 @@ fn verify(data: &Path, stop: &Stop) -> Result<VerifyReport, Failure> {
     let _directory = offline::take(data)?;
     let files = Arc::new(SystemFiles);
     let settings = offsite_store::Settings::default();
-    let failed = |error: StoreError| -> Failure { refusal(&error).into() };
+    let failed = |error: StoreError| -> Failure { refused(refusal(&error)) };
     let store = Store::open_read_only(files, &data.join(STORE), settings).map_err(failed)?;
     let verified = store.verify(&mut |_, _| match stop.is_wished() {
         true => ControlFlow::Break(()),
