@@ -17,4 +17,5 @@ mod protect;
 mod replicate;
 mod sim_seeds;
 mod strangers;
+mod swap;
 mod terminal;
