@@ -8,6 +8,7 @@
     reason = "tests: a panic here is how they fail, and files are their fixtures"
 )]
 
+mod approvals;
 mod foreign_client;
 mod hostile;
 mod kills;

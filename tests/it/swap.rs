@@ -1,11 +1,11 @@
 //! A-05 between real programs: another target, with a key of its own, answers at the address of the
 //! one that was asked. The wire between them is laid anew at a chosen step.
 //!
-//! A source makes a connection for every step: a poll (P1) that learns of the decision, a comparison
-//! of the clocks (45), the download of the certificates (P2 and P3), and the first call that shows
-//! the issued one (45 again). So the number of connections that reach the true target after its
-//! operator has accepted says which step meets the other one, whatever the pace. Before a poll:
-//! `pairing`. At every step, against a target in the same process: `source-core`.
+//! A source makes a connection for every step: a poll (P1) that learns of the decision, a
+//! comparison of the clocks (45), the download of the certificates (P2 and P3), and the first call
+//! that shows the issued one (45 again). So the number of connections that reach the true target
+//! after its operator has accepted says which step meets the other one, whatever the pace. Before a
+//! poll: `pairing`. At every step, against a target in the same process: `source-core`.
 
 use offsite_tests::pairing::{add_agent, id_of, pending};
 use offsite_tests::{Relay, Scene, eventually};
