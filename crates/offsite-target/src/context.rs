@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use http::{HeaderMap, HeaderValue};
+use offsite_daemon::Secret;
 use offsite_proto::endpoint::Endpoint;
 use offsite_terminal::{Exit, Failure, Output};
 use offsite_transport::{CallError, LocalClient, LocalError};
@@ -14,12 +16,14 @@ use crate::place::SOCKET;
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 
 /// What every command is given.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Context {
     /// The data directory.
     pub(crate) data: PathBuf,
     /// Where results go.
     pub(crate) out: Output,
+    /// The token of the account that acts; none = whoever the kernel says.
+    pub(crate) token: Option<Secret<String>>,
 }
 
 impl Context {
@@ -32,7 +36,7 @@ impl Context {
         let client = LocalClient::open(&self.data.join(SOCKET), ANSWER_WITHIN)
             .await
             .map_err(|error| self.unreached(&error))?;
-        match client.call::<E>(params, body).await {
+        match client.call_with::<E>(params, body, self.credential()?).await {
             Ok(answer) => Ok(answer.body),
             Err(CallError::Refused(refusal, _)) => Err(refused(refusal)),
             Err(error @ CallError::Transport { .. }) => Err(Failure::new(
@@ -42,6 +46,19 @@ impl Context {
                 "its log says more; the same command may be given again",
             )),
         }
+    }
+
+    /// The header that says who acts.
+    fn credential(&self) -> Result<HeaderMap, Failure> {
+        let mut headers = HeaderMap::new();
+        if let Some(token) = &self.token {
+            let mut value = HeaderValue::from_str(token.expose()).map_err(|_| {
+                Failure::usage("the first line of the token's file is no token", "")
+            })?;
+            value.set_sensitive(true);
+            headers.insert("authtoken", value);
+        }
+        Ok(headers)
     }
 
     fn unreached(&self, error: &LocalError) -> Failure {

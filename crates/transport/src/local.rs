@@ -188,6 +188,19 @@ impl LocalClient {
         self.caller.call::<E>(params, body, HeaderMap::new()).await
     }
 
+    /// The same with more headers, such as `AuthToken`.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn call_with<E: Endpoint>(
+        &self,
+        params: &E::Params,
+        body: &E::Request,
+        headers: HeaderMap,
+    ) -> Result<Answer<E::Response>, CallError> {
+        self.caller.call::<E>(params, body, headers).await
+    }
+
     /// Makes a call whose answer is read as it comes, such as the stream of events.
     ///
     /// # Errors
