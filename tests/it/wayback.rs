@@ -291,17 +291,24 @@ fn what_builds_on_a_deleted_point_is_sent_all_the_same() {
     protect(&mut points);
     protect(&mut points);
     protect(&mut points);
+    let address = target.address("replication");
     // The target is away, so that the points are announced and not sent.
     target_daemon.stop();
     assert_ne!(source.run(&["replicate", "web", "--wait"]).code, 0);
     source.json(&["points", "delete", &points[1].0]);
     let settings = target.data().join("offsite.toml");
     let text = std::fs::read_to_string(&settings).unwrap();
-    let address = target.address("replication");
     std::fs::write(&settings, text.replacen("127.0.0.1:0", &address, 1)).unwrap();
     let _target_daemon = target.serve();
     let sent = source.json(&["replicate", "web", "--wait"]);
     assert_eq!(sent["points"], 2, "{sent}");
+    let jobs = source.json(&["jobs", "list"]);
+    assert_eq!((&jobs[0]["kind"], &jobs[0]["state"]), (&"replicate".into(), &"succeeded".into()));
+    assert_eq!(jobs[1]["state"], "failed", "the target was away: {jobs}");
+    let job = jobs[0]["id"].as_str().unwrap();
+    assert_eq!(source.json(&["jobs", "show", job])["agent"], "web");
+    assert_eq!(source.refused(&["jobs", "cancel", job], 1).0, "wrong_state");
+    assert_eq!(source.refused(&["jobs", "show", &points[0].0], 4).0, "job_unknown");
     let listed = target.json(&["points", "list", "web"]);
     let ids: Vec<_> = listed.as_array().unwrap().iter().map(|point| &point["id"]).collect();
     assert_eq!(ids, [&points[0].0, &points[2].0, &points[3].0], "{listed}");

@@ -37,6 +37,10 @@ pub(crate) struct Common {
     /// Print JSON: one document, or one object per line while something is in progress
     #[arg(long, global = true)]
     pub(crate) json: bool,
+    /// Act as the account whose token is the first line of this file; `-` is standard input
+    /// [default: act as the administrator of this machine]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
 }
 
 /// The verbs.
@@ -70,6 +74,15 @@ pub(crate) enum Command {
     /// Name the operators
     #[command(subcommand)]
     Users(Users),
+    /// Log in with a password; prints a token for a working day
+    Login {
+        /// The account
+        #[arg(long, value_name = "NAME")]
+        user: String,
+        /// A file with its password in the first line; `-` is standard input
+        #[arg(long, value_name = "FILE")]
+        password_file: PathBuf,
+    },
     /// Make and revoke access tokens
     #[command(subcommand)]
     Tokens(Tokens),
@@ -437,16 +450,24 @@ pub(crate) enum Pairing {
 /// Verbs about approvals.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Approvals {
-    /// List what waits for a second person
+    /// List what waits for a second person, and what ended
     List,
-    /// Agree, as the second person
-    Approve {
-        /// The approval
+    /// Show exactly what would happen
+    Show {
+        /// The approval: its id
         id: String,
     },
-    /// Refuse, as the second person
+    /// Agree, as the second person: with --token-file
+    Approve {
+        /// The approval: its id
+        id: String,
+        /// The digest that `show` printed: agree to exactly that [default: to what stands now]
+        #[arg(long)]
+        digest: Option<String>,
+    },
+    /// Refuse, as the second person: with --token-file
     Reject {
-        /// The approval
+        /// The approval: its id
         id: String,
     },
 }

@@ -5,6 +5,7 @@ mod approvals;
 mod audit;
 mod enrolment;
 mod init;
+mod login;
 mod offline;
 mod pairing;
 mod points;
@@ -39,6 +40,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Fai
         Command::Agents(verb) => agents::run(context, verb).await,
         Command::Storage(verb) => storage::run(context, verb).await,
         Command::Users(verb) => users::run(context, verb).await,
+        Command::Login { user, password_file } => login::run(context, user, &password_file).await,
         Command::Tokens(verb) => tokens::run(context, verb).await,
         Command::Audit(verb) => audit::run(context, verb).await,
         Command::Enrolment(verb) => enrolment::run(context, verb).await,

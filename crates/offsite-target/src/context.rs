@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use http::{HeaderMap, HeaderValue};
+use offsite_daemon::Secret;
 use offsite_proto::endpoint::{Endpoint, Params, Row, Values};
 use offsite_terminal::{Exit, Failure, Output};
-use offsite_transport::{CallError, LocalClient, LocalError, Outgoing, StreamAnswer};
+use offsite_transport::{CallError, LocalClient, LocalError, StreamAnswer};
 
 use crate::exit::refused;
 use crate::place::SOCKET;
@@ -14,12 +16,14 @@ use crate::place::SOCKET;
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 
 /// What every command is given.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Context {
     /// The data directory.
     pub(crate) data: PathBuf,
     /// Where results go.
     pub(crate) out: Output,
+    /// The token of the account that acts; none = whoever the kernel says.
+    pub(crate) token: Option<Secret<String>>,
 }
 
 impl Context {
@@ -29,7 +33,7 @@ impl Context {
         params: &E::Params,
         body: &E::Request,
     ) -> Result<E::Response, Failure> {
-        let answer = self.client().await?.call::<E>(params, body).await;
+        let answer = self.client().await?.call_with::<E>(params, body, self.credential()?).await;
         answer.map(|answer| answer.body).map_err(not_answered)
     }
 
@@ -42,13 +46,26 @@ impl Context {
         let mut values = Values::new();
         params.write(&mut values);
         let client = self.client().await?;
-        let answer = client.stream(row, &values, None, Outgoing::empty(), u64::MAX).await;
+        let answer = client.stream_with(row, &values, self.credential()?, u64::MAX).await;
         answer.map_err(not_answered)
     }
 
     async fn client(&self) -> Result<LocalClient, Failure> {
         let client = LocalClient::open(&self.data.join(SOCKET), ANSWER_WITHIN).await;
         client.map_err(|error| self.unreached(&error))
+    }
+
+    /// The header that says who acts.
+    fn credential(&self) -> Result<HeaderMap, Failure> {
+        let mut headers = HeaderMap::new();
+        if let Some(token) = &self.token {
+            let mut value = HeaderValue::from_str(token.expose()).map_err(|_| {
+                Failure::usage("the first line of the token's file is no token", "")
+            })?;
+            value.set_sensitive(true);
+            headers.insert("authtoken", value);
+        }
+        Ok(headers)
     }
 
     fn unreached(&self, error: &LocalError) -> Failure {

@@ -34,7 +34,7 @@ pub(crate) type GroupAt = (u32, u32);
 struct DamagedRow {}
 
 impl Value for DamagedRow {
-    const VERSION: u8 = 0;
+    const VERSION: u8 = 1;
     const BYTES_MAX: usize = 16;
 }
 

@@ -188,6 +188,19 @@ impl LocalClient {
         self.caller.call::<E>(params, body, HeaderMap::new()).await
     }
 
+    /// The same with more headers, such as `AuthToken`.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn call_with<E: Endpoint>(
+        &self,
+        params: &E::Params,
+        body: &E::Request,
+        headers: HeaderMap,
+    ) -> Result<Answer<E::Response>, CallError> {
+        self.caller.call::<E>(params, body, headers).await
+    }
+
     /// Makes a call whose answer is read as it comes, such as the stream of events.
     ///
     /// # Errors
@@ -201,5 +214,19 @@ impl LocalClient {
         answer_bytes_max: u64,
     ) -> Result<StreamAnswer, CallError> {
         self.caller.stream(row, values, media, HeaderMap::new(), body, answer_bytes_max).await
+    }
+
+    /// The same without a body, with these headers besides, such as an operator's token.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn stream_with(
+        &self,
+        row: &Row,
+        values: &Values,
+        headers: HeaderMap,
+        answer_bytes_max: u64,
+    ) -> Result<StreamAnswer, CallError> {
+        self.caller.stream(row, values, None, headers, Outgoing::empty(), answer_bytes_max).await
     }
 }
