@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue};
 use offsite_daemon::Secret;
 use offsite_proto::endpoint::{Endpoint, Params, Row, Values};
 use offsite_terminal::{Exit, Failure, Output};
-use offsite_transport::{CallError, LocalClient, LocalError, StreamAnswer};
+use offsite_transport::{CallError, LocalClient, LocalError, Outgoing, StreamAnswer};
 
 use crate::exit::refused;
 use crate::place::SOCKET;
@@ -45,8 +45,9 @@ impl Context {
     ) -> Result<StreamAnswer, Failure> {
         let mut values = Values::new();
         params.write(&mut values);
-        let client = self.client().await?;
-        let answer = client.stream_with(row, &values, self.credential()?, u64::MAX).await;
+        let (client, credential) = (self.client().await?, self.credential()?);
+        let body = Outgoing::empty();
+        let answer = client.stream_with(row, &values, None, credential, body, u64::MAX).await;
         answer.map_err(not_answered)
     }
 

@@ -213,10 +213,10 @@ impl LocalClient {
         body: Outgoing,
         answer_bytes_max: u64,
     ) -> Result<StreamAnswer, CallError> {
-        self.caller.stream(row, values, media, HeaderMap::new(), body, answer_bytes_max).await
+        self.stream_with(row, values, media, HeaderMap::new(), body, answer_bytes_max).await
     }
 
-    /// The same without a body, with these headers besides, such as an operator's token.
+    /// The same with headers of the caller's, such as his token.
     ///
     /// # Errors
     /// See [`CallError`].
@@ -224,9 +224,11 @@ impl LocalClient {
         &self,
         row: &Row,
         values: &Values,
+        media: Option<HeaderValue>,
         headers: HeaderMap,
+        body: Outgoing,
         answer_bytes_max: u64,
     ) -> Result<StreamAnswer, CallError> {
-        self.caller.stream(row, values, None, headers, Outgoing::empty(), answer_bytes_max).await
+        self.caller.stream(row, values, media, headers, body, answer_bytes_max).await
     }
 }
