@@ -9,10 +9,18 @@ use crate::catalog::Transactions;
 use crate::error::StoreError;
 use crate::manifest::ListEntry;
 use crate::quarantine::{Aside, GroupAt, forget_row, keep_row};
+use crate::segment::RecordPlace;
 use crate::store::{Alarm, Core, Store, lock};
 
 /// Entries that are looked up at once.
 const WINDOW: usize = 4_096;
+
+impl Aside {
+    /// Whether a place may be answered.
+    pub(crate) fn allows(&self, place: &RecordPlace) -> bool {
+        !self.has((place.segment, place.place))
+    }
+}
 
 impl Core {
     pub(crate) fn aside(&self, tenant: TenantId) -> Aside {

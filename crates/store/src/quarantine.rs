@@ -6,8 +6,8 @@
 //! copy comes with any session that stores the record again; [`Session::keep`] makes it stay where
 //! no point is made.
 //!
-//! **Absent:** putting aside and letting out (`aside`); whom to ask for a good copy; when damage was
-//! found (the store knows no time).
+//! **Absent:** putting aside and letting out (`aside`); whom to ask for a good copy; when damage
+//! was found (the store knows no time).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -19,7 +19,6 @@ use crate::catalog::{
     CatalogError, Order, RedbCatalog, RowsMut, Table, Transactions, TypedRows, TypedRowsMut, Value,
 };
 use crate::error::StoreError;
-use crate::segment::RecordPlace;
 
 const DAMAGED: Table = Table::new("store.damaged");
 /// Rows read from the catalog at a time.
@@ -60,11 +59,6 @@ pub(crate) struct Aside(Option<Arc<BTreeSet<GroupAt>>>);
 impl Aside {
     pub(crate) fn has(&self, at: GroupAt) -> bool {
         self.0.as_ref().is_some_and(|groups| groups.contains(&at))
-    }
-
-    /// Whether a place may be answered.
-    pub(crate) fn allows(&self, place: &RecordPlace) -> bool {
-        !self.has((place.segment, place.place))
     }
 
     pub(crate) fn has_segment(&self, segment: u32) -> bool {

@@ -75,7 +75,8 @@ fn restored(store: &Store) -> String {
                 let digest = Digest::of(&bytes);
                 writeln!(
                     text,
-                    "tenant {owner} point {number} volume {volume} bytes {} blake3 {digest}{deleted}",
+                    "tenant {owner} point {number} volume {volume} bytes {} blake3 \
+                        {digest}{deleted}",
                     bytes.len()
                 )
                 .unwrap();
