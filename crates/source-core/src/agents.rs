@@ -41,7 +41,8 @@ pub fn add(
         ));
     }
     let id = order.agent_id.map_or_else(|| AgentId::random(luck), |id| id.0);
-    if let Some(same) = known.iter().find(|agent| agent.agent_id() == id) {
+    let is_taken = |agent: &&AgentRow| order.agent_id.is_some() && agent.agent_id() == id;
+    if let Some(same) = known.iter().find(is_taken) {
         return Err(Trouble::operator(
             ErrorCode::AlreadyExists,
             format!("agent {} has the id {id} already", same.name),
