@@ -5,16 +5,18 @@
 //! What is written is hashed as it is written; a file that was made here is removed again when the
 //! restore does not come to its end.
 
+use std::num::NonZero;
 use std::path::Path;
 use std::sync::Arc;
 
+use offsite_content::{Content, Part, ReadError};
 use offsite_daemon::{SystemClock, SystemFiles, SystemLuck};
-use offsite_model::{BytesDigest, Clock, FileSystem};
+use offsite_model::{Clock, FileSystem};
 use offsite_proto::error::{ErrorCode, Refusal};
 use offsite_target_core::World;
-use offsite_target_core::content::{Content, Named, Part, open_offline};
+use offsite_target_core::content::{Named, open_offline, refusal};
 use offsite_terminal::{Exit, Failure, facts, size};
-use offsite_volume::{Destination, Overwrite};
+use offsite_volume::{Destination, Overwrite, VolumeError, Writer};
 use serde_json::json;
 
 use super::offline::{self, Stop};
@@ -22,8 +24,6 @@ use crate::cli::Restore;
 use crate::context::Context;
 use crate::exit::{not_built, refused};
 use crate::place::STORE;
-
-static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// Runs it.
 pub(crate) async fn run(context: &Context, asked: Restore) -> Result<Exit, Failure> {
@@ -53,50 +53,64 @@ fn restore(data: &Path, asked: &Restore, stop: &Stop) -> Result<serde_json::Valu
         files: Arc::clone(directory.files()),
     };
     let named = Named { agent: &asked.agent, volume: &asked.volume, point: &asked.point };
-    let content = open_offline(data, &data.join(STORE), &world, &named).map_err(refused)?;
-    let wrong = |error: offsite_volume::VolumeError| Failure::failed(error.to_string());
+    let n_threads = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let (content, _) =
+        open_offline(data, &data.join(STORE), &world, &named, n_threads).map_err(refused)?;
+    let wrong = |error: VolumeError| Failure::failed(error.to_string());
     let destination =
         Destination::open(&*files, &to, content.bytes(), Overwrite::Never).map_err(wrong)?;
-    let digest = match write(&content, &destination, stop) {
-        Ok(digest) => digest,
-        Err(refusal) => {
-            // Half a volume looks like a whole one.
-            files.remove(&to).ok();
-            return Err(refused(refusal));
-        }
-    };
-    destination.sync().map_err(wrong)?;
+    let bytes = content.bytes();
+    let digest = write(&content, destination, stop).inspect_err(|_| {
+        // Half a volume looks like a whole one.
+        files.remove(&to).ok();
+    })?;
     let micros = SystemClock.uptime().as_micros().saturating_sub(began.as_micros());
     let seconds = micros as f64 / 1e6;
-    Ok(json!({ "bytes": content.bytes(), "blake3": digest, "seconds": seconds }))
+    Ok(json!({ "bytes": bytes, "blake3": digest, "seconds": seconds }))
 }
 
-fn write(content: &Content, destination: &Destination, stop: &Stop) -> Result<String, Refusal> {
-    let (mut digest, mut offset) = (BytesDigest::new(), 0_u64);
-    let wrong =
-        |error: offsite_volume::VolumeError| Refusal::new(ErrorCode::Internal, error.to_string());
-    content.read(&mut |part| {
+/// What ended a restore early.
+enum Ended {
+    Read(ReadError),
+    Interrupted,
+    /// Writing failed; the writer says why.
+    Unwritten,
+}
+
+impl From<ReadError> for Ended {
+    fn from(error: ReadError) -> Self {
+        Self::Read(error)
+    }
+}
+
+/// Writes the volume; its BLAKE3.
+fn write(content: &Content, destination: Destination, stop: &Stop) -> Result<String, Failure> {
+    let wrong = |error: VolumeError| Failure::failed(error.to_string());
+    let mut writer = Writer::start(destination).map_err(wrong)?;
+    let read = content.in_order(&mut |part| {
         if stop.is_wished() {
-            return Err(Refusal::new(ErrorCode::WrongState, "interrupted before it was done"));
+            return Err(Ended::Interrupted);
         }
-        match part {
-            Part::Bytes(bytes) => {
-                destination.write(bytes, offset).map_err(wrong)?;
-                digest.update(bytes);
-                offset = offset.saturating_add(bytes.len() as u64);
-            }
-            Part::Zeros(n) => {
-                destination.write_zeros(offset, n).map_err(wrong)?;
-                let mut left = n;
-                while left > 0 {
-                    let step = usize::try_from(left).unwrap_or(usize::MAX).min(ZEROS.len());
-                    digest.update(ZEROS.get(..step).unwrap_or(&ZEROS));
-                    left = left.saturating_sub(step as u64);
-                }
-                offset = offset.saturating_add(n);
-            }
+        let goes_on = match part {
+            Part::Bytes(bytes) => writer.bytes(bytes),
+            Part::Zeros(n) => writer.zeros(n),
+        };
+        if goes_on { Ok(()) } else { Err(Ended::Unwritten) }
+    });
+    match read {
+        Err(Ended::Read(ReadError::Store(error))) => return Err(refused(refusal(&error))),
+        Err(Ended::Read(error)) => return Err(Failure::failed(error.to_string())),
+        Err(Ended::Interrupted) => {
+            let sentence = "interrupted before it was done";
+            return Err(refused(Refusal::new(ErrorCode::WrongState, sentence)));
         }
-        Ok(())
-    })?;
-    Ok(digest.finish().to_string())
+        Ok(()) | Err(Ended::Unwritten) => {}
+    }
+    let is_whole = writer.is_whole();
+    let digest = writer.finish().map_err(wrong)?;
+    if is_whole {
+        Ok(digest.to_string())
+    } else {
+        Err(Failure::failed("the recovery point does not hold the whole volume"))
+    }
 }
