@@ -6,8 +6,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use offsite_content::Content;
-use offsite_model::PointId;
+use offsite_content::{Content, ReadError};
+use offsite_model::{AgentId, PointId, VolumeId};
 use offsite_proto::error::{ErrorCode, Refusal};
 use offsite_store::catalog::RedbCatalog;
 use offsite_store::{Settings as StoreSettings, Store, StoreError};
@@ -43,7 +43,7 @@ pub fn open_offline(
     world: &World,
     named: &Named<'_>,
     n_threads: usize,
-) -> Result<(Content, PointId), Refusal> {
+) -> Result<Opened, Refusal> {
     let catalog = RedbCatalog::open(&*world.files, &directory.join(CATALOG_FILE));
     let catalog: Arc<dyn offsite_store::catalog::Catalog> =
         Arc::new(catalog.map_err(Failure::from)?);
@@ -53,11 +53,22 @@ pub fn open_offline(
     let store = Store::open_read_only(Arc::clone(&world.files), store, StoreSettings::default())
         .map_err(|error| refusal(&error))?;
     let mutations = Mutations::new();
-    let replicas = Replicas::open(store.clone(), world.clone(), catalog, directory, mutations, 1)
-        .map_err(|error| {
-        Refusal::new(ErrorCode::Internal, format!("cannot open drafts: {error}"))
-    })?;
-    let points = replicas.points(&owner, Some(agent))?;
+    let replicas =
+        Replicas::open(store.clone(), world.clone(), catalog, directory, mutations, n_threads)
+            .map_err(|error| {
+                Refusal::new(ErrorCode::Internal, format!("cannot open drafts: {error}"))
+            })?;
+    Opened::of(&replicas, &owner, agent, named)
+}
+
+/// Finds a volume of a point.
+fn find_volume(
+    replicas: &Replicas,
+    owner: &Owner,
+    agent: AgentId,
+    named: &Named<'_>,
+) -> Result<(PointId, VolumeId), Refusal> {
+    let points = replicas.points(owner, Some(agent))?;
     let is_meant = |point: &&PointShown| {
         named.point == "latest" || point.id.to_string() == named.point.to_lowercase()
     };
@@ -73,11 +84,10 @@ pub fn open_offline(
         let sentence = format!("the point has no volume {}; it has: {known}", named.volume);
         Refusal::new(ErrorCode::ImageUnknown, sentence)
     })?;
-    let image = store.image(owner.tenant, point.id, volume).map_err(|error| refusal(&error))?;
-    Ok((Content::new(store, owner.tenant, image, n_threads), point.id))
+    Ok((point.id, volume))
 }
 
-fn find_agent(register: &Register, name: &str) -> Result<(Owner, offsite_model::AgentId), Refusal> {
+fn find_agent(register: &Register, name: &str) -> Result<(Owner, AgentId), Refusal> {
     let mut found = Vec::new();
     for row in register.peers()? {
         let Some(place) = &row.place else { continue };
@@ -111,4 +121,39 @@ pub fn refusal(error: &StoreError) -> Refusal {
         _ => ErrorCode::RepositoryUnavailable,
     };
     Refusal::new(code, error.to_string())
+}
+
+/// A volume of a point, open for reading.
+pub struct Opened {
+    /// The volume.
+    pub content: Content,
+    /// The point.
+    pub point: PointId,
+}
+
+impl Opened {
+    /// Opens a volume of a point. Blocks.
+    ///
+    /// # Errors
+    /// `point_unknown`, `image_unknown`; damage.
+    pub(crate) fn of(
+        replicas: &Replicas,
+        owner: &Owner,
+        agent: AgentId,
+        named: &Named<'_>,
+    ) -> Result<Self, Refusal> {
+        let (point, volume) = find_volume(replicas, owner, agent, named)?;
+        let (store, tenant) = (replicas.store.clone(), owner.tenant);
+        let image = store.image(tenant, point, volume).map_err(|error| refusal(&error))?;
+        Ok(Self { content: Content::new(store, tenant, image, replicas.n_threads), point })
+    }
+}
+
+impl From<ReadError> for Failure {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Store(error) => refusal(&error).into(),
+            error => Self::refused(ErrorCode::Internal, error.to_string()),
+        }
+    }
 }

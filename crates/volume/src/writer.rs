@@ -86,6 +86,13 @@ impl<B: AsRef<[u8]> + Send + Sync + 'static> Writer<B> {
         self.offset == self.destination.bytes()
     }
 
+    /// Gives the volume up; nothing is written any more when this returns.
+    pub fn abandon(self) {
+        drop((self.to_disk, self.to_hash));
+        // What it said does not matter any more.
+        drop(self.written.join());
+    }
+
     /// Waits until everything is durable; the volume's BLAKE3.
     ///
     /// # Errors

@@ -1,37 +1,55 @@
 //! `restore`: a volume of a recovery point, written to a file.
 //!
-//! With `--offline` this command reads the store itself, without writing to the data directory,
-//! which only goes while no daemon has it.
-//! What is written is hashed as it is written; a file that was made here is removed again when the
+//! The daemon reads and checks, this command writes, with the rights of whoever called it. With
+//! `--offline` this command reads the store itself, without writing to the data directory, which
+//! only goes while no daemon has it. What is
+//! written is hashed as it is written; a file that was made here is removed again when the
 //! restore does not come to its end.
 
 use std::num::NonZero;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use offsite_content::{Content, Part, ReadError};
-use offsite_daemon::{SystemClock, SystemFiles, SystemLuck};
+use offsite_daemon::{SystemClock, SystemFiles, SystemLuck, shutdown};
 use offsite_model::{Clock, FileSystem};
-use offsite_proto::error::{ErrorCode, Refusal};
+use offsite_proto::admin::content::{self as frames, Reader};
+use offsite_proto::admin::target::{CONTENT, OfContent};
 use offsite_target_core::World;
 use offsite_target_core::content::{Named, open_offline, refusal};
-use offsite_terminal::{Exit, Failure, facts, size};
+use offsite_terminal::{Bar, Exit, Failure, facts, size};
+use offsite_transport::Bytes;
 use offsite_volume::{Destination, Overwrite, VolumeError, Writer};
 use serde_json::json;
+use tokio::sync::mpsc;
 
 use super::offline::{self, Stop};
 use crate::cli::Restore;
-use crate::context::Context;
-use crate::exit::{not_built, refused};
+use crate::context::{Context, ended_early};
+use crate::exit::refused;
 use crate::place::STORE;
+
+/// Pieces that were received and are not written yet.
+const PIECES_AHEAD: usize = 32;
 
 /// Runs it.
 pub(crate) async fn run(context: &Context, asked: Restore) -> Result<Exit, Failure> {
-    if !asked.offline {
-        return Err(not_built("restore without --offline"));
-    }
-    let data = context.data.clone();
-    let document = offline::work(move |stop| restore(&data, &asked, stop)).await?;
+    let began = SystemClock.uptime();
+    let to = std::path::absolute(&asked.to).map_err(|error| {
+        Failure::usage(format!("cannot resolve {}: {error}", asked.to.display()), "")
+    })?;
+    let bar = context.out.bar(0);
+    bar.say("restoring");
+    let written = if asked.offline {
+        let (data, named) = (context.data.clone(), asked);
+        offline::work(move |stop| alone(&data, &named, &to, &bar, stop)).await
+    } else {
+        receive(context, &asked, to, bar).await
+    };
+    let (bytes, digest) = written?;
+    let micros = SystemClock.uptime().as_micros().saturating_sub(began.as_micros());
+    let seconds = micros as f64 / 1e6;
+    let document = json!({ "bytes": bytes, "blake3": digest, "seconds": seconds });
     context.out.result(&document, |document| {
         facts(&[
             ("size", document["bytes"].as_u64().map(size)),
@@ -40,13 +58,15 @@ pub(crate) async fn run(context: &Context, asked: Restore) -> Result<Exit, Failu
     })
 }
 
-fn restore(data: &Path, asked: &Restore, stop: &Stop) -> Result<serde_json::Value, Failure> {
-    let began = SystemClock.uptime();
-    let files: Arc<dyn FileSystem> = Arc::new(SystemFiles);
+/// Reads the store without a daemon; bytes and digest of what was written.
+fn alone(
+    data: &Path,
+    asked: &Restore,
+    to: &Path,
+    bar: &Bar,
+    stop: &Stop,
+) -> Result<(u64, String), Failure> {
     let directory = offline::take(data)?;
-    let to = std::path::absolute(&asked.to).map_err(|error| {
-        Failure::usage(format!("cannot resolve {}: {error}", asked.to.display()), "")
-    })?;
     let world = World {
         clock: Arc::new(SystemClock),
         luck: Arc::new(SystemLuck),
@@ -54,26 +74,22 @@ fn restore(data: &Path, asked: &Restore, stop: &Stop) -> Result<serde_json::Valu
     };
     let named = Named { agent: &asked.agent, volume: &asked.volume, point: &asked.point };
     let n_threads = std::thread::available_parallelism().map_or(1, NonZero::get);
-    let (content, _) =
+    let opened =
         open_offline(data, &data.join(STORE), &world, &named, n_threads).map_err(refused)?;
-    let wrong = |error: VolumeError| Failure::failed(error.to_string());
-    let destination =
-        Destination::open(&*files, &to, content.bytes(), Overwrite::Never).map_err(wrong)?;
-    let bytes = content.bytes();
-    let digest = write(&content, destination, stop).inspect_err(|_| {
-        // Half a volume looks like a whole one.
-        files.remove(&to).ok();
-    })?;
-    let micros = SystemClock.uptime().as_micros().saturating_sub(began.as_micros());
-    let seconds = micros as f64 / 1e6;
-    Ok(json!({ "bytes": bytes, "blake3": digest, "seconds": seconds }))
+    let content = opened.content;
+    let files = SystemFiles;
+    let mut writing = Writing::open(&files, to, content.bytes(), bar)?;
+    match read(&content, &mut writing, stop) {
+        Ok(()) | Err(Ended::Unwritten) => writing.finish(),
+        Err(ended) => Err(writing.give_up(ended.into())),
+    }
 }
 
 /// What ended a restore early.
 enum Ended {
     Read(ReadError),
     Interrupted,
-    /// Writing failed; the writer says why.
+    /// The writer says why.
     Unwritten,
 }
 
@@ -83,34 +99,178 @@ impl From<ReadError> for Ended {
     }
 }
 
-/// Writes the volume; its BLAKE3.
-fn write(content: &Content, destination: Destination, stop: &Stop) -> Result<String, Failure> {
-    let wrong = |error: VolumeError| Failure::failed(error.to_string());
-    let mut writer = Writer::start(destination).map_err(wrong)?;
-    let read = content.in_order(&mut |part| {
+impl From<Ended> for Failure {
+    fn from(ended: Ended) -> Self {
+        match ended {
+            Ended::Read(ReadError::Store(error)) => refused(refusal(&error)),
+            Ended::Read(error) => Self::failed(error.to_string()),
+            Ended::Interrupted => interruption(),
+            Ended::Unwritten => Self::failed("the volume was not written"),
+        }
+    }
+}
+
+fn interruption() -> Failure {
+    Failure::new(
+        Exit::Interrupted,
+        "interrupted",
+        "interrupted before it was done",
+        "nothing of it was kept; start again",
+    )
+}
+
+fn read(content: &Content, writing: &mut Writing<'_, Vec<u8>>, stop: &Stop) -> Result<(), Ended> {
+    content.in_order(&mut |part| {
         if stop.is_wished() {
             return Err(Ended::Interrupted);
         }
         let goes_on = match part {
-            Part::Bytes(bytes) => writer.bytes(bytes),
-            Part::Zeros(n) => writer.zeros(n),
+            Part::Bytes(bytes) => writing.bytes(bytes),
+            Part::Zeros(n) => writing.zeros(n),
         };
         if goes_on { Ok(()) } else { Err(Ended::Unwritten) }
-    });
-    match read {
-        Err(Ended::Read(ReadError::Store(error))) => return Err(refused(refusal(&error))),
-        Err(Ended::Read(error)) => return Err(Failure::failed(error.to_string())),
-        Err(Ended::Interrupted) => {
-            let sentence = "interrupted before it was done";
-            return Err(refused(Refusal::new(ErrorCode::WrongState, sentence)));
+    })
+}
+
+/// Receives the volume from the daemon and writes it; bytes and digest.
+async fn receive(
+    context: &Context,
+    asked: &Restore,
+    to: PathBuf,
+    bar: Bar,
+) -> Result<(u64, String), Failure> {
+    let params = OfContent {
+        agent: asked.agent.clone(),
+        volume: asked.volume.clone(),
+        point: Some(asked.point.clone()),
+    };
+    if SystemFiles.metadata(&to).is_ok() {
+        return Err(Failure::new(
+            Exit::Failed,
+            "already_exists",
+            format!("{} exists", to.display()),
+            "name another file",
+        ));
+    }
+    let mut answer = context.ask_stream(&CONTENT, &params).await?;
+    let (parts, received) = mpsc::channel(PIECES_AHEAD);
+    let writing = tokio::task::spawn_blocking(move || write(&to, received, &bar));
+    let mut reader = Reader::default();
+    let sent = tokio::select! {
+        sent = async {
+            while let Some(mut piece) =
+                answer.body.next().await.map_err(|refusal| ended_early(&refusal.message))?
+            {
+                while let Some(part) = reader.next(&mut piece).map_err(refused)? {
+                    if parts.send(part).await.is_err() {
+                        // The writer has failed and says why.
+                        return Ok(());
+                    }
+                }
+            }
+            if reader.is_ended() { Ok(()) } else { Err(ended_early(&"the volume was cut")) }
+        } => sent,
+        _ = shutdown::interrupted() => Err(Failure::new(
+            Exit::Interrupted,
+            "interrupted",
+            "interrupted before it was done",
+            "nothing of it was kept; start again",
+        )),
+    };
+    drop(parts);
+    let written = writing.await;
+    let written =
+        written.map_err(|error| Failure::failed(format!("the writer failed: {error}")))?;
+    // The daemon's own words first: a writer that was cut off has less to say.
+    sent.and(written)
+}
+
+/// Writes parts in order; durable when it returns, and gone where they did not come to their end.
+fn write(
+    to: &Path,
+    mut parts: mpsc::Receiver<frames::Part<Bytes>>,
+    bar: &Bar,
+) -> Result<(u64, String), Failure> {
+    let Some(frames::Part::Head(head)) = parts.blocking_recv() else {
+        return Err(ended_early(&"it did not say what comes"));
+    };
+    let files = SystemFiles;
+    let mut writing = Writing::open(&files, to, head.bytes.0, bar)?;
+    let (mut is_ended, mut goes_on) = (false, true);
+    while goes_on && let Some(part) = parts.blocking_recv() {
+        match part {
+            frames::Part::Bytes(bytes) => goes_on = writing.bytes(bytes),
+            frames::Part::Zeros(n) => goes_on = writing.zeros(n),
+            frames::Part::End(_) => is_ended = true,
+            frames::Part::Head(_) => {}
         }
-        Ok(()) | Err(Ended::Unwritten) => {}
     }
-    let is_whole = writer.is_whole();
-    let digest = writer.finish().map_err(wrong)?;
-    if is_whole {
-        Ok(digest.to_string())
-    } else {
-        Err(Failure::failed("the recovery point does not hold the whole volume"))
+    if is_ended || !goes_on {
+        return writing.finish();
     }
+    Err(writing.give_up(ended_early(&"the volume was cut")))
+}
+
+/// A file that is being written.
+struct Writing<'a, B> {
+    files: &'a dyn FileSystem,
+    to: &'a Path,
+    bytes: u64,
+    writer: Writer<B>,
+    bar: &'a Bar,
+}
+
+impl<'a, B: AsRef<[u8]> + Send + Sync + 'static> Writing<'a, B> {
+    fn open(
+        files: &'a dyn FileSystem,
+        to: &'a Path,
+        bytes: u64,
+        bar: &'a Bar,
+    ) -> Result<Self, Failure> {
+        let wrong = |error: VolumeError| Failure::failed(error.to_string());
+        let destination = Destination::open(files, to, bytes, Overwrite::Never).map_err(wrong)?;
+        bar.at(0, bytes);
+        Ok(Self { files, to, bytes, writer: Writer::start(destination).map_err(wrong)?, bar })
+    }
+
+    fn bytes(&mut self, bytes: B) -> bool {
+        self.bar.advance(bytes.as_ref().len() as u64);
+        self.writer.bytes(bytes)
+    }
+
+    fn zeros(&mut self, n: u64) -> bool {
+        self.bar.advance(n);
+        self.writer.zeros(n)
+    }
+
+    /// Makes it durable; its size and its BLAKE3.
+    fn finish(self) -> Result<(u64, String), Failure> {
+        let Self { files, to, bytes, writer, .. } = self;
+        let is_whole = writer.is_whole();
+        let finished = writer.finish().map_err(|error| Failure::failed(error.to_string()));
+        let synced = finished.and_then(|digest| {
+            let folder = to.parent().unwrap_or(Path::new("/"));
+            match files.sync_dir(folder) {
+                _ if !is_whole => Err(ended_early(&"the volume was cut")),
+                Ok(()) => Ok((bytes, digest.to_string())),
+                Err(error) => {
+                    Err(Failure::failed(format!("cannot sync {}: {error}", folder.display())))
+                }
+            }
+        });
+        synced.inspect_err(|_| remove(files, to))
+    }
+
+    /// Ends without a file.
+    fn give_up(self, failure: Failure) -> Failure {
+        // The writer's threads first: they may still write.
+        self.writer.abandon();
+        remove(self.files, self.to);
+        failure
+    }
+}
+
+/// Half a volume looks like a whole one.
+fn remove(files: &dyn FileSystem, to: &Path) {
+    files.remove(to).ok();
 }
