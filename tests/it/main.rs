@@ -13,6 +13,7 @@ mod foreign_client;
 mod hostile;
 mod kills;
 mod matrix;
+mod offline;
 mod pairing;
 mod protect;
 mod replicate;

@@ -6,6 +6,7 @@ mod audit;
 mod enrolment;
 mod init;
 mod login;
+mod offline;
 mod pairing;
 mod requests;
 mod restore;
@@ -16,6 +17,8 @@ mod storage;
 mod tenants;
 mod tokens;
 mod users;
+mod verify;
+
 use offsite_terminal::{Exit, Failure};
 
 use crate::cli::Command;
@@ -43,6 +46,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Fai
         Command::Pairing(verb) => pairing::run(context, verb).await,
         Command::Approvals(verb) => approvals::run(context, verb).await,
         Command::Restore(asked) => restore::run(context, asked).await,
+        Command::Verify(asked) => verify::run(context, asked).await,
         Command::Later(later) => Err(not_built(later.word())),
     }
 }

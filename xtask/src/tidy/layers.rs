@@ -60,7 +60,7 @@ const TABLE: &[Line] = &[
         "anyhow", "http", "postcard", "proptest", "rcgen", "rustix", "rustls", "serde_json", "tempfile",
         "tokio", "tokio-rustls", "tokio-util", "x509-parser",
     ]),
-    line("xtask", 5, &["anyhow", "clap", "serde", "serde_json", "toml"]),
+    line("xtask", 5, &["anyhow", "clap", "indicatif", "serde", "serde_json", "toml"]),
 ];
 
 const PROGRAM: &[&str] =
