@@ -21,3 +21,4 @@ mod sim_seeds;
 mod strangers;
 mod swap;
 mod terminal;
+mod wayback;

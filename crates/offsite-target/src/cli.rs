@@ -98,9 +98,12 @@ pub(crate) enum Command {
     /// Agree to what another person began
     #[command(subcommand)]
     Approvals(Approvals),
+    /// See recovery points
+    #[command(subcommand)]
+    Points(Points),
     /// Write a volume of a recovery point to a file
     Restore(Restore),
-    /// Read everything that is stored and compare it with its checksums
+    /// Read everything that is stored and name what is damaged
     Verify(Verify),
     /// What a later release does
     #[command(flatten)]
@@ -134,7 +137,7 @@ pub(crate) struct Restore {
     /// The recovery point: its id, or latest
     #[arg(long, value_name = "POINT", default_value = "latest")]
     pub(crate) point: String,
-    /// Read the store without a daemon (the only way in this build)
+    /// Read the store without a daemon
     #[arg(long)]
     pub(crate) offline: bool,
 }
@@ -142,10 +145,10 @@ pub(crate) struct Restore {
 /// What to verify, and how.
 #[derive(Debug, Args)]
 pub(crate) struct Verify {
-    /// One agent alone (not in this build)
+    /// Name only what hurts this agent's points; everything is read in any case
     pub(crate) agent: Option<String>,
-    /// Read the store without a daemon (the only way in this build)
-    #[arg(long)]
+    /// Read the store without a daemon; what is found is not put aside for healing
+    #[arg(long, conflicts_with = "agent")]
     pub(crate) offline: bool,
 }
 
@@ -273,6 +276,31 @@ pub(crate) enum Agents {
     Delete {
         /// The agent
         agent: String,
+    },
+}
+
+/// Verbs about recovery points.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Points {
+    /// List the recovery points of an agent, oldest first
+    List {
+        /// The agent: its id, SOURCE/NAME, or its name where only one has it
+        agent: String,
+    },
+    /// Show one recovery point
+    Show {
+        /// Its id
+        point: String,
+    },
+    /// Delete a recovery point (not built yet)
+    Delete {
+        /// Its id
+        point: String,
+    },
+    /// Take a deletion back (not built yet)
+    Undelete {
+        /// Its id
+        point: String,
     },
 }
 
@@ -450,9 +478,6 @@ pub(crate) enum Approvals {
 pub(crate) enum Later {
     /// Not built yet
     #[command(hide = true)]
-    Points(Rest),
-    /// Not built yet
-    #[command(hide = true)]
     Retention(Rest),
     /// Not built yet
     #[command(hide = true)]
@@ -472,7 +497,6 @@ impl Later {
     /// The word.
     pub(crate) const fn word(&self) -> &'static str {
         match self {
-            Self::Points(_) => "points",
             Self::Retention(_) => "retention",
             Self::Nbd(_) => "nbd",
             Self::Gc(_) => "gc",

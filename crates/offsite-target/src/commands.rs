@@ -8,6 +8,7 @@ mod init;
 mod login;
 mod offline;
 mod pairing;
+mod points;
 mod requests;
 mod restore;
 mod serve;
@@ -45,6 +46,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Fai
         Command::Enrolment(verb) => enrolment::run(context, verb).await,
         Command::Pairing(verb) => pairing::run(context, verb).await,
         Command::Approvals(verb) => approvals::run(context, verb).await,
+        Command::Points(verb) => points::run(context, verb).await,
         Command::Restore(asked) => restore::run(context, asked).await,
         Command::Verify(asked) => verify::run(context, asked).await,
         Command::Later(later) => Err(not_built(later.word())),

@@ -11,6 +11,7 @@ mod identity;
 mod place;
 mod secrets;
 mod settings;
+mod watch;
 
 use std::process::ExitCode;
 

@@ -213,6 +213,22 @@ impl LocalClient {
         body: Outgoing,
         answer_bytes_max: u64,
     ) -> Result<StreamAnswer, CallError> {
-        self.caller.stream(row, values, media, HeaderMap::new(), body, answer_bytes_max).await
+        self.stream_with(row, values, media, HeaderMap::new(), body, answer_bytes_max).await
+    }
+
+    /// The same with headers of the caller's, such as his token.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn stream_with(
+        &self,
+        row: &Row,
+        values: &Values,
+        media: Option<HeaderValue>,
+        headers: HeaderMap,
+        body: Outgoing,
+        answer_bytes_max: u64,
+    ) -> Result<StreamAnswer, CallError> {
+        self.caller.stream(row, values, media, headers, body, answer_bytes_max).await
     }
 }

@@ -13,8 +13,10 @@ mod audit;
 mod context;
 mod enrolment;
 mod gate;
+mod kept;
 mod login;
 mod pairing;
+mod points;
 mod requests;
 mod show;
 mod sources;
@@ -76,6 +78,10 @@ impl Operators {
             .on::<calls::AdoptSource>(sources::adopt)
             .on::<calls::ListAgents>(sources::agents)
             .on::<calls::ShowAgent>(sources::agent)
+            .on::<calls::ListPoints>(points::list)
+            .on::<calls::ShowPoint>(points::show)
+            .raw(calls::CONTENT.id, points::read_content)
+            .raw(calls::VERIFY.id, points::run_verify)
             .on::<calls::ListTenants>(tenants::list)
             .on::<calls::MakeTenant>(tenants::add)
             .on::<calls::SetTenant>(tenants::set)
