@@ -62,6 +62,7 @@ mod lookup;
 mod manifest;
 mod overlay;
 mod recover;
+mod reserve;
 mod restore;
 mod rows;
 mod segment;

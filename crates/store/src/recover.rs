@@ -21,6 +21,7 @@ use crate::index::TenantIndex;
 use crate::index::run::{Run, RunError};
 use crate::journal::{Journal, Link};
 use crate::layout::{Folder, Place};
+use crate::reserve::Reserve;
 use crate::rows::{
     self, ENTRIES, Entry, MANIFESTS, ManifestRow, SEGMENTS, STATE, STATE_KEY, SegmentRow, StateRow,
 };
@@ -37,6 +38,7 @@ pub(crate) fn open(
     place.read_root()?;
     let lock = place.lock()?;
     remove_temporary_files(&place)?;
+    let reserve = if is_read_only { Reserve::default() } else { Reserve::open(&place, &settings) };
     let (id, root_fence) = place.read_root()?;
     // The fence goes up before anything else is written: an older writer stops here.
     let mut fence = root_fence + 1;
@@ -60,6 +62,7 @@ pub(crate) fn open(
         id,
         fence,
         settings,
+        reserve,
         catalog,
         numbers: Mutex::new(numbers),
         index: RwLock::new(index),
@@ -81,6 +84,7 @@ pub(crate) fn open(
             core.read_segments(tenant, numbers)?;
         }
     }
+    core.reserve.fill_if_possible(&core.place);
     if is_read_only {
         // What a caller changed in tables of its own would be gone unnoticed.
         core.catalog.stop();
