@@ -21,6 +21,7 @@ use crate::index::TenantIndex;
 use crate::index::run::{Run, RunError};
 use crate::journal::{Journal, Link};
 use crate::layout::{Folder, Place};
+use crate::quarantine::Quarantine;
 use crate::reserve::Reserve;
 use crate::rows::{
     self, ENTRIES, Entry, MANIFESTS, ManifestRow, SEGMENTS, STATE, STATE_KEY, SegmentRow, StateRow,
@@ -38,7 +39,11 @@ pub(crate) fn open(
     place.read_root()?;
     let lock = place.lock()?;
     remove_temporary_files(&place)?;
-    let reserve = if is_read_only { Reserve::default() } else { Reserve::open(&place, &settings) };
+    let reserve = if is_read_only {
+        Reserve::default()
+    } else {
+        Reserve::open(&place, settings.reserve_bytes, settings.reserve_percent)
+    };
     let (id, root_fence) = place.read_root()?;
     // The fence goes up before anything else is written: an older writer stops here.
     let mut fence = root_fence + 1;
@@ -57,6 +62,7 @@ pub(crate) fn open(
     let segments = open_segments(&place, id, &catalog, &drafts, &mut alarms)?;
     remove_strangers(&place, Folder::Manifests, &numbers_in::<ManifestRow>(&catalog, MANIFESTS)?)?;
     let (index, uncovered) = open_index(&place, id, &segments, &mut alarms)?;
+    let quarantine = Quarantine::open(&catalog)?;
     let core = Core {
         place,
         id,
@@ -74,6 +80,7 @@ pub(crate) fn open(
         is_read_only,
         alarms: Mutex::new(alarms),
         trails: Mutex::default(),
+        quarantine,
         drafts: Mutex::new(drafts),
         next_session: AtomicU64::new(1),
         _lock: lock,

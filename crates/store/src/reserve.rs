@@ -10,13 +10,12 @@
 //! Nothing in the file means anything, so no crash can harm it, and it is never synced.
 
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use offsite_model::{File, OpenMode};
 
 use crate::error::StoreError;
 use crate::layout::Place;
-use crate::store::{Settings, lock};
 
 /// The share of the reserve that a change must find free, or so much is let go.
 const ROOM_SHARE: u64 = 8;
@@ -41,12 +40,8 @@ struct Held {
 impl Reserve {
     /// Looks at what there is, before anything is written, and lets it go where a full disk would
     /// keep the store from being opened. A reserve that cannot be had is no reason not to open.
-    pub(crate) fn open(place: &Place, settings: &Settings) -> Self {
-        let reserve = Self {
-            bytes: settings.reserve_bytes,
-            percent: settings.reserve_percent.into(),
-            held: Mutex::default(),
-        };
+    pub(crate) fn open(place: &Place, bytes: u64, percent: u8) -> Self {
+        let reserve = Self { bytes, percent: percent.into(), held: Mutex::default() };
         if reserve.bytes > 0 {
             let file = match place.files.open(&place.reserve(), OpenMode::Write) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -59,10 +54,14 @@ impl Reserve {
                 // A copy may have kept the length and lost the blocks.
                 drop(file.preallocate(0, bytes));
             }
-            *lock(&reserve.held) = Held { file: file.ok(), bytes };
+            *reserve.held() = Held { file: file.ok(), bytes };
             reserve.make_room(place);
         }
         reserve
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Bytes that a change of the catalog and the journal finds free at least.
@@ -72,7 +71,7 @@ impl Reserve {
 
     /// To be called before anything is written that must succeed on a full disk.
     pub(crate) fn make_room(&self, place: &Place) {
-        let mut held = lock(&self.held);
+        let mut held = self.held();
         if held.bytes == 0 {
             return;
         }
@@ -98,7 +97,7 @@ impl Reserve {
 
     /// Makes the reserve whole where there is room for it; the bytes that the file holds.
     fn fill(&self, free: u64) -> Result<u64, StoreError> {
-        let mut held = lock(&self.held);
+        let mut held = self.held();
         let Some(file) = held.file.clone().filter(|_| self.bytes > 0) else { return Ok(0) };
         let missing = self.bytes.saturating_sub(held.bytes);
         if missing == 0 {
