@@ -1,5 +1,5 @@
-//! A small world that never changes, and every layout in it: a sample of its bytes, and a reader that
-//! takes all of them or refuses. Nothing in it depends on a compressor's version.
+//! A small world that never changes, and every layout in it: a sample of its bytes, and a reader
+//! that takes all of them or refuses. Nothing in it depends on a compressor's version.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -44,7 +44,8 @@ const OWNER: TenantId = TenantId::from_bytes([1; 16]);
 const SESSION: SessionId = SessionId::from_bytes([5; 16]);
 const SETTINGS: Settings = Settings { recent_records_max: 1, ..SMALL };
 
-/// One zstd frame of so many bytes `a`, written by hand (RFC 8878): a single segment, one RLE block.
+/// One zstd frame of so many bytes `a`, written by hand (RFC 8878): a single segment, one RLE
+/// block.
 fn frame_of_a(n: u16) -> Vec<u8> {
     let [low, high] = (n - 256).to_le_bytes();
     let [a, b, c, _] = ((u32::from(n) << 3) | 0b11).to_le_bytes();
