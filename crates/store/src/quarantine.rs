@@ -15,14 +15,14 @@ use offsite_model::{Key, PointId, TenantId, VolumeId};
 use serde::{Deserialize, Serialize};
 
 use crate::catalog::{
-    CatalogError, Order, RedbCatalog, Table, Transactions, TypedRows, TypedRowsMut, Value,
+    CatalogError, Order, RedbCatalog, RowsMut, Table, Transactions, TypedRows, TypedRowsMut, Value,
 };
 use crate::error::StoreError;
 use crate::manifest::ListEntry;
 use crate::segment::RecordPlace;
 use crate::store::{Alarm, Core, SCAN_ROWS, Store, lock};
 
-const DAMAGED: Table = Table::new("store.damaged");
+pub(crate) const DAMAGED: Table = Table::new("store.damaged");
 /// Entries that are looked up at once.
 const WINDOW: usize = 4_096;
 
@@ -31,14 +31,14 @@ pub(crate) type GroupAt = (u32, u32);
 
 /// A group that is put aside. Its key says all there is to say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct DamagedRow {}
+pub(crate) struct DamagedRow {}
 
 impl Value for DamagedRow {
-    const VERSION: u8 = 0;
+    const VERSION: u8 = 1;
     const BYTES_MAX: usize = 16;
 }
 
-fn row_key(tenant: TenantId, (segment, place): GroupAt) -> Vec<u8> {
+pub(crate) fn row_key(tenant: TenantId, (segment, place): GroupAt) -> Vec<u8> {
     [&tenant.to_bytes()[..], &segment.to_be_bytes(), &place.to_be_bytes()].concat()
 }
 
@@ -141,7 +141,7 @@ impl Core {
             }
         }
         lock(&self.trails).clear();
-        let kept = self.catalog.write::<_, StoreError>(|rows| {
+        let kept = self.change_damaged(|rows| {
             for group in groups {
                 rows.put_value(DAMAGED, &row_key(tenant, *group), &DamagedRow {})?;
             }
@@ -152,13 +152,25 @@ impl Core {
         }
     }
 
+    /// Changes what the catalog remembers; one who only reads has nothing remembered.
+    fn change_damaged(
+        &self,
+        change: impl FnOnce(&mut dyn RowsMut) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        if self.is_read_only {
+            return Ok(());
+        }
+        self.reserve.make_room(&self.place);
+        self.catalog.write(change)
+    }
+
     /// Lets groups out that read well again.
     pub(crate) fn let_out(
         &self,
         tenant: TenantId,
         groups: &BTreeSet<GroupAt>,
     ) -> Result<(), StoreError> {
-        self.catalog.write::<_, StoreError>(|rows| {
+        self.change_damaged(|rows| {
             for group in groups {
                 rows.remove(DAMAGED, &row_key(tenant, *group))?;
             }

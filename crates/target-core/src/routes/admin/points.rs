@@ -1,7 +1,7 @@
 //! Recovery points for operators: listed, shown, read, verified.
 //!
-//! Reading and verifying answer with streams, as on the source; whoever hangs up ends a restore, and
-//! a verify goes on to its end.
+//! Reading and verifying answer with streams, as on the source; whoever hangs up ends a restore,
+//! and a verify goes on to its end.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
