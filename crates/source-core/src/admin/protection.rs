@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use http::HeaderValue;
 use offsite_content::Part;
-use offsite_model::Clock;
+use offsite_model::{Clock, JobId};
 use offsite_proto::admin::content;
 use offsite_proto::admin::protection::{
     self as calls, CONTENT_MEDIA, EVENTS_MEDIA, Event, Hooks, OfAgent, OfContent, OfPoint, Point,
@@ -110,8 +110,11 @@ pub(super) async fn protect(
     let (agent, hooks) = found.await?;
     let (progress, protection) = (Arc::new(Progress::default()), Arc::clone(&admin.protection));
     let (told, uid) = (Arc::clone(&progress), call.principal.uid);
+    let (shared, job) = (Arc::clone(&admin), JobId::random(&*admin.means.luck));
+    admin.jobs.begin(job, "protect", &agent.name, admin.means.clock.now(), &progress);
     let work = move || {
         let made = protection.protect(&agent, hooks.as_ref(), &told);
+        shared.jobs.end(job, shared.means.clock.now(), &made);
         match &made {
             Ok(made) => tracing::info!(
                 agent = agent.name, point = %made.point, bytes = made.read_bytes.0,
