@@ -1,9 +1,9 @@
 //! A volume of a recovery point, read back: its groups decoded on several threads, every record
 //! compared with its key.
 //!
-//! The volume is cut into windows. Workers fetch the groups of a window and fill it; the thread that
-//! asked hands the windows on in order of offsets. Windows in flight bound the memory: a few per
-//! thread. Zeros are told and not sent.
+//! The volume is cut into windows. Workers fetch the groups of a window and fill it; the thread
+//! that asked hands the windows on in order of offsets. Windows in flight bound the memory: a few
+//! per thread. Zeros are told and not sent.
 //!
 //! **Absent:** files and streams: whoever asked has them. Which volume of which point: the cores
 //! know.
