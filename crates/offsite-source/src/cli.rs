@@ -46,8 +46,7 @@ pub(crate) enum Command {
         #[arg(long)]
         name: String,
         /// Come back as a source that was lost: its core id, as `offsite-target sources show` has
-        /// it.
-        /// Two people at the target must agree before it gets what the lost one had
+        /// it. Two people at the target must agree before it gets what the lost one had
         #[arg(long = "as", value_name = "CORE_ID")]
         lost: Option<CoreId>,
     },

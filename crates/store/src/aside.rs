@@ -5,7 +5,7 @@ use std::sync::PoisonError;
 
 use offsite_model::{Key, PointId, TenantId, VolumeId};
 
-use crate::catalog::Transactions;
+use crate::catalog::{RowsMut, Transactions};
 use crate::error::StoreError;
 use crate::manifest::ListEntry;
 use crate::quarantine::{Aside, GroupAt, forget_row, keep_row};
@@ -48,7 +48,7 @@ impl Core {
             }
         }
         lock(&self.trails).clear();
-        let kept = self.catalog.write::<_, StoreError>(|rows| {
+        let kept = self.change_damaged(|rows| {
             for group in groups {
                 keep_row(rows, tenant, *group)?;
             }
@@ -59,13 +59,25 @@ impl Core {
         }
     }
 
+    /// Changes what the catalog remembers; one who only reads has nothing remembered.
+    fn change_damaged(
+        &self,
+        change: impl FnOnce(&mut dyn RowsMut) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        if self.is_read_only {
+            return Ok(());
+        }
+        self.reserve.make_room(&self.place);
+        self.catalog.write(change)
+    }
+
     /// Lets groups out that read well again.
     pub(crate) fn let_out(
         &self,
         tenant: TenantId,
         groups: &BTreeSet<GroupAt>,
     ) -> Result<(), StoreError> {
-        self.catalog.write::<_, StoreError>(|rows| {
+        self.change_damaged(|rows| {
             for group in groups {
                 forget_row(rows, tenant, *group)?;
             }

@@ -64,6 +64,7 @@ mod manifest;
 mod overlay;
 mod quarantine;
 mod recover;
+mod reserve;
 mod restore;
 mod rows;
 mod segment;

@@ -20,7 +20,7 @@ use crate::catalog::{
 };
 use crate::error::StoreError;
 
-const DAMAGED: Table = Table::new("store.damaged");
+pub(crate) const DAMAGED: Table = Table::new("store.damaged");
 /// Rows read from the catalog at a time.
 const SCAN_ROWS: usize = 1_024;
 
@@ -29,14 +29,14 @@ pub(crate) type GroupAt = (u32, u32);
 
 /// A group that is put aside. Its key says all there is to say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct DamagedRow {}
+pub(crate) struct DamagedRow {}
 
 impl Value for DamagedRow {
     const VERSION: u8 = 1;
     const BYTES_MAX: usize = 16;
 }
 
-fn row_key(tenant: TenantId, (segment, place): GroupAt) -> Vec<u8> {
+pub(crate) fn row_key(tenant: TenantId, (segment, place): GroupAt) -> Vec<u8> {
     [&tenant.to_bytes()[..], &segment.to_be_bytes(), &place.to_be_bytes()].concat()
 }
 

@@ -16,6 +16,7 @@ use crate::index::run::Run;
 use crate::journal::{Journal, START};
 use crate::layout::Place;
 use crate::manifest::Image;
+use crate::quarantine;
 use crate::rows::{self, Entry, ImageRow, PointRow};
 use crate::segment::{Segment, has_head};
 use crate::{ListEntry, Settings, Store, StoreError};
@@ -375,18 +376,20 @@ pub(super) fn all() -> Vec<Layout> {
         value_layout("manifest", rows::MANIFESTS, &in_manifests),
         value_layout("draft", DRAFTS, &draft),
         value_layout("entry", rows::ENTRIES, &several),
+        value_layout("damaged", quarantine::DAMAGED, &quarantine::DamagedRow {}),
     ]);
     layouts
 }
 
 /// Keys of the catalog's tables.
-pub(super) fn keys() -> [(String, Vec<u8>); 4] {
+pub(super) fn keys() -> [(String, Vec<u8>); 5] {
     let key = |name: &str, bytes: &[u8]| (format!("key_{name}"), bytes.to_vec());
     [
         key("state", rows::STATE_KEY),
         key("point", &rows::point_key(OWNER, point(0x0102))),
         key("token", &rows::token_key(OWNER, token(0x0102))),
         key("number", &rows::number_key(0x0102)),
+        key("damaged", &quarantine::row_key(OWNER, (0x0102, 0x0304))),
     ]
 }
 
