@@ -40,12 +40,11 @@ pub fn add(
             format!("see it with: offsite-source agents show {}", order.name),
         ));
     }
-    let id = order.agent_id.map_or_else(|| AgentId::random(luck), |id| id.0);
-    let is_taken = |agent: &&AgentRow| order.agent_id.is_some() && agent.agent_id() == id;
+    let is_taken = |agent: &&AgentRow| order.agent_id.is_some_and(|id| id.0 == agent.agent_id());
     if let Some(same) = known.iter().find(is_taken) {
         return Err(Trouble::operator(
             ErrorCode::AlreadyExists,
-            format!("agent {} has the id {id} already", same.name),
+            format!("agent {} has the id {} already", same.name, same.agent_id()),
             format!("see it with: offsite-source agents show {}", same.name),
         ));
     }
@@ -57,6 +56,7 @@ pub fn add(
         ));
     }
     let volumes = check_volumes(files, luck, &order.volumes)?;
+    let id = order.agent_id.map_or_else(|| AgentId::random(luck), |id| id.0);
     let agent = AgentRow::new(id, order.name.clone(), volumes, clock.now());
     memory.put_agent(&agent)?;
     Ok(view(files, &agent))
