@@ -9,6 +9,7 @@
 )]
 
 mod foreign_client;
+mod kill_storm;
 mod kills;
 mod matrix;
 mod pairing;

@@ -54,7 +54,7 @@ fn begin(source: &Program) -> Child {
 /// Waits until the target has the draft of an image on its way.
 #[track_caller]
 fn until_on_its_way(target: &Program) {
-    let drafts = target.data().join("drafts");
+    let drafts = target.data().join("store/drafts");
     eventually("an image is on its way", || {
         let first = std::fs::read_dir(&drafts).ok()?.flatten().next()?;
         (first.metadata().ok()?.len() > 1_000).then_some(())
@@ -86,6 +86,23 @@ fn a_machine_crosses_and_comes_back_the_same() {
 }
 
 #[test]
+fn a_replication_that_is_not_waited_for_names_its_job() {
+    let (scene, luck) = (Scene::new(), SeededLuck::from_env_or(5));
+    let pair = Pair::paired(&scene);
+    let volume = fill(&scene, &luck, 8);
+    pair.source.json(&["protect", "web"]);
+    let begun = pair.source.json(&["replicate", "web"]);
+    let job = begun["job_id"].as_str().unwrap();
+    assert_eq!((job.len(), begun.as_object().unwrap().len()), (36, 1), "{begun}");
+    eventually("the log tells how the job ended", || {
+        let log = pair.source_daemon.log();
+        log.lines().any(|line| line.contains(job) && line.contains("replicated")).then_some(())
+    });
+    pair.target_daemon.stop();
+    assert_eq!(sha256(&restore(&scene, &pair.target, "back.img")), sha256(&volume));
+}
+
+#[test]
 fn e_09_kill_9_of_the_source_in_the_middle_is_gone_on_from() {
     let (scene, luck) = (Scene::new(), SeededLuck::from_env_or(2));
     let Pair { target, target_daemon, source, source_daemon } = Pair::paired(&scene);
@@ -104,12 +121,8 @@ fn e_09_kill_9_of_the_source_in_the_middle_is_gone_on_from() {
 #[test]
 fn e_09_kill_9_of_the_target_in_the_middle_is_gone_on_from() {
     let (scene, luck) = (Scene::new(), SeededLuck::from_env_or(3));
-    let Pair { target, target_daemon, source, source_daemon } = Pair::paired(&scene);
-    // The port that was free stays the target's, so that the source finds it again.
-    let settings = target.data().join("offsite.toml");
-    let text = std::fs::read_to_string(&settings).unwrap();
-    let address = target.address("replication");
-    std::fs::write(&settings, text.replacen("127.0.0.1:0", &address, 1)).unwrap();
+    let pair = Pair::paired_that_stays(&scene, |_| {});
+    let Pair { target, target_daemon, source, source_daemon } = pair;
     let volume = fill(&scene, &luck, 96);
     source.json(&["protect", "web"]);
     let mut going = begin(&source);
@@ -121,6 +134,51 @@ fn e_09_kill_9_of_the_target_in_the_middle_is_gone_on_from() {
     assert!(ended.success(), "{ended}");
     let again = source.json(&["replicate", "web", "--wait"]);
     assert_eq!(again["records_sent"], 0, "everything had arrived: {again}");
+    target_daemon.stop();
+    source_daemon.stop();
+    assert_eq!(sha256(&restore(&scene, &target, "back.img")), sha256(&volume));
+}
+
+/// Bytes of the records that the target has received so far.
+fn stored_bytes(target: &Program) -> u64 {
+    let segments = target.data().join("store/segments");
+    let files = std::fs::read_dir(segments).into_iter().flatten().flatten();
+    files.filter_map(|file| file.metadata().ok()).map(|file| file.len()).sum()
+}
+
+#[test]
+fn e_09_kill_9_of_the_target_costs_a_barrier_and_what_was_under_way() {
+    const BARRIER_MIB: usize = 16;
+    const IMAGE_MIB: usize = 192;
+    let (scene, luck) = (Scene::new(), SeededLuck::from_env_or(4));
+    let pair = Pair::paired_that_stays(&scene, |target| {
+        target.configure("[replication]", &format!("barrier = \"{BARRIER_MIB} MiB\""));
+    });
+    let Pair { target, target_daemon, source, source_daemon } = pair;
+    let volume = scene.path().join("web.img");
+    let mut bytes = vec![0; IMAGE_MIB * MIB];
+    luck.fill(&mut bytes);
+    std::fs::write(&volume, &bytes).unwrap();
+    source.json(&["protect", "web"]);
+    let going = source
+        .command(&["replicate", "web", "--wait", "--json"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    eventually("most of the image has arrived", || {
+        (stored_bytes(&target) > (150 * MIB) as u64).then_some(())
+    });
+    target_daemon.kill_9();
+    let target_daemon = target.serve();
+    let ended = going.wait_with_output().unwrap();
+    assert!(ended.status.success(), "{ended:?}");
+    let stdout = String::from_utf8(ended.stdout).unwrap();
+    let said: serde_json::Value = serde_json::from_str(stdout.lines().last().unwrap()).unwrap();
+    let sent = said["wire_bytes_out"].as_u64().unwrap();
+    let bound = (IMAGE_MIB + BARRIER_MIB + 64) * MIB + IMAGE_MIB * MIB / 100;
+    assert!(sent >= bytes.len() as u64, "all of it crossed: {said}");
+    assert!(sent <= bound as u64, "{sent} bytes crossed, bound {bound}: {said}");
     target_daemon.stop();
     source_daemon.stop();
     assert_eq!(sha256(&restore(&scene, &target, "back.img")), sha256(&volume));

@@ -24,6 +24,6 @@ mod strace;
 mod tools;
 
 pub use program::{Daemon, Program, Ran};
-pub use scene::{Scene, eventually};
+pub use scene::{Scene, eventually, pause};
 pub use strace::Kill;
 pub use tools::{curl, curl_by, openssl, require};

@@ -132,6 +132,7 @@ impl Replicator {
     /// What kept it from all that was planned, in words for the operator.
     pub async fn run(
         &self,
+        job: JobId,
         agent: AgentRow,
         target: Option<String>,
         progress: Arc<Progress>,
@@ -161,7 +162,7 @@ impl Replicator {
             means: Arc::clone(&self.means),
             protection: Arc::clone(&self.protection),
             link,
-            job: JobId::random(&*self.means.luck),
+            job,
             wire_out: AtomicU64::new(0),
             wire_in: AtomicU64::new(0),
             records_sent: AtomicU64::new(0),
@@ -182,6 +183,7 @@ impl Replicator {
             .map(|image| image.point)
             .collect();
         Ok(Replicated {
+            job_id: Text(job),
             points: points.len() as u64,
             records_offered: Big(shared.n_offered()),
             records_sent: Big(shared.records_sent.load(Ordering::Relaxed)),

@@ -75,10 +75,8 @@ pub fn open_offline(
     let store = Store::open(Arc::clone(&world.files), store, StoreSettings::default())
         .map_err(|error| refusal(&error))?;
     let mutations = Mutations::new();
-    let replicas = Replicas::open(store.clone(), world.clone(), catalog, directory, mutations, 1)
-        .map_err(|error| {
-        Refusal::new(ErrorCode::Internal, format!("cannot open drafts: {error}"))
-    })?;
+    let (at, rules) = (world.clone(), Default::default());
+    let replicas = Replicas::over(store.clone(), at, catalog, rules, mutations, 1);
     let points = replicas.points(&owner, Some(agent))?;
     let is_meant = |point: &&PointShown| {
         named.point == "latest" || point.id.to_string() == named.point.to_lowercase()
