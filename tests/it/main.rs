@@ -9,11 +9,14 @@
 )]
 
 mod foreign_client;
+mod hostile;
 mod kill_storm;
 mod kills;
 mod matrix;
+mod offline;
 mod pairing;
 mod protect;
 mod replicate;
 mod sim_seeds;
 mod strangers;
+mod terminal;

@@ -5,10 +5,11 @@
 //! neighbours mean something.
 
 mod contender;
-mod images;
 mod options;
 mod ours;
 mod peers;
+mod replicate;
+mod report;
 mod step;
 mod store;
 
@@ -17,13 +18,16 @@ use clap::Subcommand;
 
 #[derive(Subcommand)]
 pub(crate) enum Bench {
-    /// First protect, next version and restore of disk images, against peers
-    Store(options::Store),
+    /// First protect, next version and restore of disk images, against bupstash and rustic
+    Store(options::Options),
+    /// First replication, next version, another machine and restore, against bupstash and restic
+    Replicate(options::Options),
 }
 
 /// Runs a bench; whether its conditions were met.
 pub(crate) fn run(bench: &Bench) -> Result<bool> {
     match bench {
         Bench::Store(options) => store::run(options),
+        Bench::Replicate(options) => replicate::run(options),
     }
 }

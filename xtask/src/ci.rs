@@ -11,6 +11,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 
 use crate::cargo::{cargo, root};
+use crate::demo::{self, Demo};
 use crate::test::{self, Tally};
 use crate::tidy;
 use crate::tools;
@@ -32,13 +33,19 @@ struct Step {
 }
 
 const STEPS: &[Step] = &[
-    Step { name: "tools", budget_secs: 30, run: |_| tools::install().map(|()| Outcome::Passed) },
+    Step {
+        name: "tools",
+        budget_secs: 30,
+        run: |_| tools::install(tools::OF_TESTS).map(|()| Outcome::Passed),
+    },
     Step { name: "fmt", budget_secs: 15, run: |_| fmt() },
     Step { name: "tidy", budget_secs: 15, run: |_| tidy::run().map(outcome) },
-    Step { name: "clippy", budget_secs: 360, run: |_| clippy() },
-    Step { name: "build", budget_secs: 420, run: |_| build() },
-    Step { name: "test", budget_secs: 1_200, run: run_tests },
-    Step { name: "doc", budget_secs: 150, run: |_| doc() },
+    Step { name: "clippy", budget_secs: 300, run: |_| clippy() },
+    Step { name: "build", budget_secs: 300, run: |_| build() },
+    Step { name: "test", budget_secs: 900, run: run_tests },
+    Step { name: "demo", budget_secs: 420, run: |_| demo() },
+    Step { name: "bench", budget_secs: 60, run: |_| benches() },
+    Step { name: "doc", budget_secs: 120, run: |_| doc() },
     Step { name: "examples", budget_secs: 180, run: |_| examples() },
     Step { name: "deny", budget_secs: 30, run: |_| deny() },
 ];
@@ -122,6 +129,24 @@ fn run_tests(tally: &mut Tally) -> Result<Outcome> {
     let (is_good, counted) = test::counted(&[])?;
     *tally = counted;
     Ok(outcome(is_good))
+}
+
+/// The README's first command, which builds the programs as they are released.
+fn demo() -> Result<Outcome> {
+    demo::run(&Demo::default()).map(outcome)
+}
+
+/// Every bench at its small size: that it works, not how fast.
+fn benches() -> Result<Outcome> {
+    let small = ["store", "replicate"].map(|name| {
+        succeeds(cargo().args(["xtask", "bench", name, "--size", "small"]).stdout(Stdio::null()))
+    });
+    for one in small {
+        if matches!(one?, Outcome::Failed) {
+            return Ok(Outcome::Failed);
+        }
+    }
+    Ok(Outcome::Passed)
 }
 
 fn doc() -> Result<Outcome> {

@@ -11,6 +11,9 @@ mod bench;
 mod cargo;
 mod ci;
 mod codegen;
+mod cores;
+mod demo;
+mod machines;
 mod test;
 mod tidy;
 mod tools;
@@ -43,6 +46,8 @@ enum Verb {
         #[arg(long)]
         fix: bool,
     },
+    /// Pair two throw-away cores, replicate disk images, restore and compare them
+    Demo(demo::Demo),
     /// Write the tables of docs/protocol.md from the types that serve them
     Codegen {
         /// Write nothing; fail where a table differs
@@ -61,6 +66,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().verb {
         Verb::Bench(bench) => bench::run(&bench),
         Verb::Ci => ci::run(),
+        Verb::Demo(demo) => demo::run(&demo),
         Verb::Tidy { fix: true } => tidy::fix().and_then(|()| tidy::run()),
         Verb::Tidy { fix: false } => tidy::run(),
         Verb::Codegen { check: true } => codegen::check(),

@@ -1,26 +1,42 @@
-//! Programs that the tests use and that we did not write: installed by the system's own package
-//! client where that is possible, named in one sentence where it is not.
+//! Programs that tests, demo and benches use and that we did not write: installed by the system's
+//! own package client where that is possible, named in one sentence where it is not.
 
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
 /// Program and the Debian package that holds it.
-const TOOLS: &[(&str, &str)] = &[("curl", "curl"), ("openssl", "openssl"), ("strace", "strace")];
+const TOOLS: &[(&str, &str)] = &[
+    ("curl", "curl"),
+    ("debugfs", "e2fsprogs"),
+    ("mkfs.ext4", "e2fsprogs"),
+    ("openssl", "openssl"),
+    ("rclone", "rclone"),
+    ("ssh", "openssh-client"),
+    ("ssh-keygen", "openssh-client"),
+    ("sshd", "openssh-server"),
+    ("strace", "strace"),
+];
 
-/// Installs what is missing.
+/// The programs that the tests use.
+pub(crate) const OF_TESTS: &[&str] = &["curl", "openssl", "strace"];
+
+/// Installs which of these are missing.
 ///
 /// # Errors
 /// One sentence that names what is missing, where there is no `apt-get` or no right to use it.
-pub(crate) fn install() -> Result<()> {
-    let missing: Vec<&str> =
-        TOOLS.iter().filter(|(tool, _)| !is_there(tool)).map(|(_, package)| *package).collect();
+pub(crate) fn install(needed: &[&str]) -> Result<()> {
+    let is_missing = |(tool, _): &&(&str, &str)| needed.contains(tool) && find(tool).is_none();
+    let mut missing: Vec<&str> =
+        TOOLS.iter().filter(is_missing).map(|(_, package)| *package).collect();
+    missing.dedup();
     if missing.is_empty() {
         return Ok(());
     }
     let names = missing.join(" ");
-    if !is_there("apt-get") {
-        bail!("the tests need {names}: install them with this system's package client");
+    if find("apt-get").is_none() {
+        bail!("this needs {names}: install them with this system's package client");
     }
     println!("installing {names}");
     for arguments in [vec!["update", "-q"], [vec!["install", "-y", "-q"], missing].concat()] {
@@ -31,14 +47,16 @@ pub(crate) fn install() -> Result<()> {
             .status()
             .context("cannot run apt-get")?;
         if !status.success() {
-            bail!("the tests need {names}: install them as root with apt-get install {names}");
+            bail!("this needs {names}: install them as root with apt-get install {names}");
         }
     }
     Ok(())
 }
 
-fn is_there(tool: &str) -> bool {
-    let mut probe = Command::new("sh");
-    probe.args(["-c", &format!("command -v {tool}")]).stdout(Stdio::null());
-    probe.status().is_ok_and(|status| status.success())
+/// Where a program lies: in the search path, or where administrators' programs are, which many
+/// people's search paths leave out.
+pub(crate) fn find(tool: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);
+    folders.map(|folder| folder.join(tool)).find(|path| path.is_file())
 }

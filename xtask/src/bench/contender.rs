@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use super::images::Machine;
 use super::step::Cost;
+use crate::machines::Machine;
 
 /// A program that keeps images.
 pub(super) trait Contender {
@@ -17,4 +17,19 @@ pub(super) trait Contender {
     fn get(&mut self, machine: &Machine, version: usize, to: &Path) -> Result<(Cost, PathBuf)>;
     /// What everything takes on the disk.
     fn repository_mib(&self) -> Result<u64>;
+}
+
+/// A program that keeps images at a second place too.
+pub(super) trait Replicating: Contender {
+    /// Brings a version, which is kept here, to the second place.
+    fn replicate(&mut self, machine: &Machine, version: usize) -> Result<Cost>;
+    /// Writes the newest version from the second place.
+    fn get_there(
+        &mut self,
+        machine: &Machine,
+        version: usize,
+        to: &Path,
+    ) -> Result<(Cost, PathBuf)>;
+    /// What everything takes on the disk of the second place.
+    fn there_mib(&self) -> Result<u64>;
 }

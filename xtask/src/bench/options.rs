@@ -1,17 +1,21 @@
-//! What `bench store` is told.
+//! What every bench is told.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use anyhow::{Result, ensure};
 use clap::{Args, ValueEnum};
 
+use crate::cargo::root;
+use crate::machines::{Machine, by_machine, small};
+
 #[derive(Args)]
-pub(crate) struct Store {
+pub(crate) struct Options {
     /// Images; those of one machine share the name before `-rp` and are its versions, in this order
-    pub(super) images: Vec<PathBuf>,
+    images: Vec<PathBuf>,
     /// What to measure where no images are given
     #[arg(long, value_enum, default_value = "full")]
     pub(super) size: Size,
-    /// Where bupstash and rustic lie [default: the search path]
+    /// Where peers lie that the system has no package of [default: the search path]
     #[arg(long, value_name = "DIR")]
     pub(super) peers: Option<PathBuf>,
     /// How often everything is repeated
@@ -20,9 +24,9 @@ pub(crate) struct Store {
     /// Drop the page cache before each step; needs root, and slows everybody on the machine down
     #[arg(long)]
     pub(super) cold: bool,
-    /// Where to work; needs room for all repositories and one image
+    /// Where to work; needs room for all repositories and one image [default: target/bench]
     #[arg(long, value_name = "DIR")]
-    pub(super) work: Option<PathBuf>,
+    work: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -31,4 +35,46 @@ pub(crate) enum Size {
     Full,
     /// Small images are made, and peers may be missing: that it works, not how fast
     Small,
+}
+
+impl Options {
+    /// The machines to measure.
+    pub(super) fn machines(&self) -> Result<Vec<Machine>> {
+        ensure!(
+            self.size == Size::Small || !self.images.is_empty(),
+            "name images, or say --size small"
+        );
+        match self.images.as_slice() {
+            [] => by_machine(&small(&self.work().join("images"))?),
+            images => by_machine(images),
+        }
+    }
+
+    /// Where to work.
+    pub(super) fn work(&self) -> PathBuf {
+        self.work.clone().unwrap_or_else(|| root().join("target/bench"))
+    }
+
+    /// Where a contender works in a run.
+    pub(super) fn place(&self, name: &str, run: u32) -> PathBuf {
+        self.work().join(format!("{name}-{run}"))
+    }
+
+    /// A peer's program, in the folder that was named or in the search path.
+    pub(super) fn peer(&self, name: &str) -> Option<PathBuf> {
+        let told = self.peers.as_deref().map(|folder: &Path| folder.join(name));
+        told.filter(|path| path.is_file()).or_else(|| crate::tools::find(name))
+    }
+
+    /// Whether a bench may go on without these programs; says which are missing.
+    pub(super) fn has_all(&self, names: &[&str]) -> bool {
+        let missing: Vec<&str> =
+            names.iter().copied().filter(|name| self.peer(name).is_none()).collect();
+        if self.size == Size::Small || missing.is_empty() {
+            return true;
+        }
+        let missing = missing.join(" and ");
+        eprintln!("{missing} must be there: install them, or name their folder with --peers");
+        false
+    }
 }

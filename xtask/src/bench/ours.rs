@@ -1,103 +1,116 @@
-//! Our own program as a contender: a real daemon in a directory of its own, called by its command
-//! line.
+//! Our own programs as contenders: real daemons in directories of their own, called by their
+//! command lines.
 
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
-use super::contender::Contender;
-use super::images::Machine;
-use super::step::{Cost, measure, piped, size_mib};
-use crate::cargo::{cargo, root};
+use super::contender::{Contender, Replicating};
+use super::report::OURS;
+use super::step::{Cost, measure, size_mib};
+use crate::cores::{self, Core};
+use crate::machines::Machine;
 
+/// A source, alone or paired with a target.
 pub(super) struct Ours {
-    program: PathBuf,
     folder: PathBuf,
-    daemon: Child,
+    source: Core,
+    target: Option<Core>,
     cold: bool,
 }
 
 impl Ours {
-    /// Builds the released program and starts it.
+    /// Builds the released programs and starts a source.
     pub(super) fn start(folder: &Path, cold: bool) -> Result<Self> {
-        let built =
-            cargo().args(["build", "--quiet", "--release", "-p", "offsite-source"]).status()?;
-        ensure!(built.success(), "offsite-source does not build");
-        let target = std::env::var_os("CARGO_TARGET_DIR")
-            .map_or_else(|| root().join("target"), PathBuf::from);
-        let program = target.join("release/offsite-source");
+        let programs = cores::build()?;
         fs::create_dir_all(folder)?;
-        let data = folder.join("data");
-        let made = Command::new(&program)
-            .args(["init", "--name", "bench", "--data"])
-            .arg(&data)
-            .stdout(Stdio::null())
-            .status()?;
-        ensure!(made.success(), "init failed");
-        let log = fs::File::create(folder.join("log"))?;
-        let daemon =
-            Command::new(&program).arg("serve").arg("--data").arg(&data).stderr(log).spawn()?;
-        let ours = Self { program, folder: folder.to_owned(), daemon, cold };
-        for _ in 0..200 {
-            if data.join("run/addresses.json").exists() {
-                return Ok(ours);
-            }
-            std::thread::sleep(std::time::Duration::from_millis(25));
+        let mut source = Core::source(&programs, folder, "source")?;
+        source.serve()?;
+        Ok(Self { folder: folder.to_owned(), source, target: None, cold })
+    }
+
+    /// The same with a target, paired for these machines.
+    pub(super) fn start_pair(folder: &Path, machines: &[Machine], cold: bool) -> Result<Self> {
+        let mut ours = Self::start(folder, cold)?;
+        let mut target = Core::target(&cores::build()?, folder, "target")?;
+        target.serve()?;
+        for machine in machines {
+            ours.attach(machine, 0)?;
         }
-        anyhow::bail!("the daemon does not serve: see {}", folder.join("log").display())
+        let names: Vec<&str> = machines.iter().map(|machine| machine.name.as_str()).collect();
+        cores::pair(&ours.source, &target, &names)?;
+        ours.target = Some(target);
+        Ok(ours)
     }
 
-    fn command(&self, arguments: &[&str]) -> Result<Command> {
-        let mut command = piped(&self.program, None, None)?;
-        command.args(arguments).arg("--json").arg("--data").arg(self.folder.join("data"));
-        Ok(command)
+    /// Makes a version the present state of the machine's volume: a link, so that each version is
+    /// the next state of one disk. The first makes the agent too.
+    fn attach(&self, machine: &Machine, version: usize) -> Result<()> {
+        let link = self.folder.join(format!("{}.volume", machine.name));
+        let is_new = fs::remove_file(&link).is_err();
+        symlink(machine.versions.get(version).context("no such version")?, &link)?;
+        if is_new {
+            let volume = format!("disk={}", link.display());
+            self.source.json(&["agents", "add", &machine.name, "--volume", &volume])?;
+        }
+        Ok(())
     }
 
-    fn link(&self, machine: &Machine) -> PathBuf {
-        self.folder.join(format!("{}.volume", machine.name))
+    fn measure(&self, mut command: Command) -> Result<Cost> {
+        command.arg("--json").stdout(Stdio::null()).stderr(Stdio::null());
+        let target = self.target.as_ref().and_then(Core::pid);
+        let servers: Vec<u32> = self.source.pid().into_iter().chain(target).collect();
+        measure(&mut command, &servers, self.cold)
     }
+
+    fn target(&mut self) -> Result<&mut Core> {
+        self.target.as_mut().context("there is no target")
+    }
+}
+
+fn restore<'a>(machine: &'a Machine, to: &'a Path) -> Result<[&'a str; 5]> {
+    let place = to.to_str().context("a path that is not UTF-8")?;
+    Ok(["restore", &machine.name, "disk", "--to", place])
 }
 
 impl Contender for Ours {
     fn name(&self) -> &'static str {
-        "offsite"
+        OURS
     }
 
     fn put(&mut self, machine: &Machine, version: usize) -> Result<Cost> {
-        // The agent's volume is a link, so that each version is the next state of the same disk.
-        let link = self.link(machine);
-        if version > 0 {
-            fs::remove_file(&link)?;
-        }
-        symlink(machine.versions.get(version).context("no such version")?, &link)?;
-        if version == 0 {
-            let volume = format!("disk={}", link.display());
-            let added =
-                self.command(&["agents", "add", &machine.name, "--volume", &volume])?.status()?;
-            ensure!(added.success(), "agents add failed");
-        }
-        let mut protect = self.command(&["protect", &machine.name])?;
-        measure(&mut protect, Some(self.daemon.id()), self.cold)
+        self.attach(machine, version)?;
+        self.measure(self.source.command(&["protect", &machine.name]))
     }
 
     fn get(&mut self, machine: &Machine, _: usize, to: &Path) -> Result<(Cost, PathBuf)> {
-        let place = to.to_str().context("a path that is not UTF-8")?;
-        let mut restore = self.command(&["restore", &machine.name, "disk", "--to", place])?;
-        Ok((measure(&mut restore, Some(self.daemon.id()), self.cold)?, to.to_owned()))
+        let cost = self.measure(self.source.command(&restore(machine, to)?))?;
+        Ok((cost, to.to_owned()))
     }
 
     fn repository_mib(&self) -> Result<u64> {
-        size_mib(&self.folder.join("data/store"))
+        size_mib(&self.source.data().join("store"))
     }
 }
 
-impl Drop for Ours {
-    fn drop(&mut self) {
-        // A killed daemon leaves a whole store, and the folder goes away next.
-        drop(self.daemon.kill());
-        drop(self.daemon.wait());
+impl Replicating for Ours {
+    fn replicate(&mut self, machine: &Machine, _: usize) -> Result<Cost> {
+        self.measure(self.source.command(&["replicate", &machine.name, "--wait"]))
+    }
+
+    fn get_there(&mut self, machine: &Machine, _: usize, to: &Path) -> Result<(Cost, PathBuf)> {
+        self.target()?.stop()?;
+        let command = [&restore(machine, to)?[..], &["--offline"]].concat();
+        let command = self.target()?.command(&command);
+        let cost = self.measure(command)?;
+        self.target()?.serve()?;
+        Ok((cost, to.to_owned()))
+    }
+
+    fn there_mib(&self) -> Result<u64> {
+        size_mib(&self.target.as_ref().context("there is no target")?.data().join("store"))
     }
 }

@@ -1,10 +1,9 @@
 //! `replicate`: an agent's recovery points go to its target, now.
 
 use offsite_proto::admin::replication::{Begun, REPLICATE, Replicate, Replicated};
+use offsite_terminal::{Exit, Failure, facts, size};
 
 use crate::context::Context;
-use crate::exit::Failure;
-use crate::output::{facts, size};
 use crate::watch::follow;
 
 pub(crate) async fn run(
@@ -12,17 +11,17 @@ pub(crate) async fn run(
     agent: String,
     target: Option<String>,
     wait: bool,
-) -> Result<(), Failure> {
+) -> Result<Exit, Failure> {
     let hint = "what arrived stays; start it again to go on";
     let asked = Replicate { agent, target, wait };
     if !wait {
         let begun: Begun = follow(context, &REPLICATE, &asked, hint).await?;
-        return context.out.result(&begun, || {
+        return context.out.result(&begun, |begun| {
             format!("begun: job {}; the daemon's log says how it ends", begun.job_id)
         });
     }
     let done: Replicated = follow(context, &REPLICATE, &asked, hint).await?;
-    context.out.result(&done, || {
+    context.out.result(&done, |done| {
         facts(&[
             ("points", Some(done.points.to_string())),
             ("offered", Some(format!("{} records", done.records_offered.0))),

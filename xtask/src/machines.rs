@@ -1,4 +1,4 @@
-//! The images that are measured: given ones by machine, or a small set that is made here.
+//! Disk images by machine: given ones, or a small set that is made here.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
@@ -10,13 +10,13 @@ use anyhow::{Context, Result};
 const SMALL_BYTES: u64 = 48 << 20;
 
 /// A machine and its versions.
-pub(super) struct Machine {
-    pub(super) name: String,
-    pub(super) versions: Vec<PathBuf>,
+pub(crate) struct Machine {
+    pub(crate) name: String,
+    pub(crate) versions: Vec<PathBuf>,
 }
 
 /// Sorts images by machine: what stands before `-rp` in their names.
-pub(super) fn by_machine(images: &[PathBuf]) -> Result<Vec<Machine>> {
+pub(crate) fn by_machine(images: &[PathBuf]) -> Result<Vec<Machine>> {
     let mut machines: Vec<Machine> = Vec::new();
     for image in images {
         let image = image.canonicalize().with_context(|| image.display().to_string())?;
@@ -32,7 +32,7 @@ pub(super) fn by_machine(images: &[PathBuf]) -> Result<Vec<Machine>> {
 
 /// Makes two versions of one machine and one of another, with holes, text and noise; the same every
 /// time.
-pub(super) fn small(folder: &Path) -> Result<Vec<PathBuf>> {
+pub(crate) fn small(folder: &Path) -> Result<Vec<PathBuf>> {
     fs::create_dir_all(folder)?;
     let first = folder.join("a-rp0.img");
     let file = File::create(&first)?;
