@@ -216,7 +216,11 @@ impl Live {
                 Effect::Answer(answer) => asked.answer = Some(answer),
                 Effect::Commit => self.queue(DiskJob::Commit),
                 Effect::DropStaging => self.queue(DiskJob::Drop),
-                Effect::Suspend => self.queue(DiskJob::Leave),
+                Effect::Suspend => {
+                    tracing::info!(session = %self.id, "nobody spoke to a session; its lease is \
+                        over, what arrived stays");
+                    self.queue(DiskJob::Leave);
+                }
             }
         }
         if has_failed(&state.machine) && !had_failed {
