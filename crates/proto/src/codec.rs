@@ -48,6 +48,16 @@ pub enum DecodeError {
         /// The layout.
         what: &'static str,
     },
+    /// Another version of the protocol wrote it.
+    #[error("{what} has version {found}, this program knows {known}")]
+    Version {
+        /// The kind of thing.
+        what: &'static str,
+        /// The version found.
+        found: u8,
+        /// The version known here.
+        known: u8,
+    },
     /// A part that must be understood is not.
     #[error("{what} {value} is unknown")]
     Unknown {

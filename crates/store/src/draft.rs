@@ -44,7 +44,7 @@ pub(crate) struct DraftRow {
 }
 
 impl Value for DraftRow {
-    const VERSION: u8 = 0;
+    const VERSION: u8 = 1;
     const BYTES_MAX: usize = OPENING_BYTES_MAX + 64;
 }
 
@@ -363,6 +363,15 @@ impl Draft {
             kept.segments.insert(number, (bytes, is_closed));
         }
         Ok(())
+    }
+
+    /// Keeps what was appended for points that have it; see [`Session::keep`].
+    ///
+    /// # Errors
+    /// [`StoreError::LeaseLost`], or as there.
+    pub fn keep_healed(&mut self) -> Result<(), StoreError> {
+        self.check_held()?;
+        self.session.keep().map(|_| ())
     }
 
     /// Lets it go; see [`Store::end_draft`].

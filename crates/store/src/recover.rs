@@ -21,6 +21,7 @@ use crate::index::TenantIndex;
 use crate::index::run::{Run, RunError};
 use crate::journal::{Journal, Link};
 use crate::layout::{Folder, Place};
+use crate::quarantine::Quarantine;
 use crate::rows::{
     self, ENTRIES, Entry, MANIFESTS, ManifestRow, SEGMENTS, STATE, STATE_KEY, SegmentRow, StateRow,
 };
@@ -55,6 +56,7 @@ pub(crate) fn open(
     let segments = open_segments(&place, id, &catalog, &drafts, &mut alarms)?;
     remove_strangers(&place, Folder::Manifests, &numbers_in::<ManifestRow>(&catalog, MANIFESTS)?)?;
     let (index, uncovered) = open_index(&place, id, &segments, &mut alarms)?;
+    let quarantine = Quarantine::open(&catalog)?;
     let core = Core {
         place,
         id,
@@ -71,6 +73,7 @@ pub(crate) fn open(
         is_read_only,
         alarms: Mutex::new(alarms),
         trails: Mutex::default(),
+        quarantine,
         drafts: Mutex::new(drafts),
         next_session: AtomicU64::new(1),
         _lock: lock,
@@ -322,11 +325,13 @@ fn trim(
     let found = place.files.metadata(&path).map_err(doing())?.bytes;
     let mode = if found > bytes { OpenMode::Write } else { OpenMode::Read };
     let file = place.files.open(&path, mode).map_err(doing())?;
+    // Looked at first: what another version wrote is not cut.
+    let is_ours = has_head(&*file, number, id, tenant).map_err(doing())?;
     if found > bytes {
         file.set_bytes(bytes).map_err(doing())?;
         file.sync().map_err(doing())?;
     }
-    Ok(found >= bytes && has_head(&*file, number, id, tenant).map_err(doing())?)
+    Ok(found >= bytes && is_ours)
 }
 
 /// Segments that no run covers, per tenant.
