@@ -181,7 +181,8 @@ impl Replicator {
         let stranded = stranded(&plan, &images);
         let (mut images, mut sent_points) = (images, BTreeSet::new());
         if !stranded.is_empty() && outcome == JobOutcome::Succeeded {
-            tracing::info!(%id, records = stranded.len(), "images without their parent are sent anew");
+            let records = stranded.len();
+            tracing::info!(agent = %id, records, "images without their parent are sent anew");
             let protection = Arc::clone(&self.protection);
             let read = off(&self.means, move |means| {
                 let (store, tenant, memory) = (&protection.store, protection.tenant, &means.memory);

@@ -77,6 +77,8 @@ pub struct Replicas {
     catalog: Arc<dyn Catalog>,
     rules: Rules,
     mutations: Mutations,
+    /// How many threads may work at once.
+    pub(crate) n_threads: usize,
     /// Threads for look-ups, decoding and appending.
     pool: Arc<Semaphore>,
     /// Bytes of groups that may be in memory.
@@ -125,6 +127,7 @@ impl Replicas {
             catalog,
             rules,
             mutations,
+            n_threads,
             pool: Arc::new(Semaphore::new(n_threads.max(1))),
             budget: Arc::new(Semaphore::new(BUDGET_BYTES)),
             sessions: Mutex::default(),

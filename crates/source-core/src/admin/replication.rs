@@ -27,9 +27,12 @@ pub(super) async fn replicate(
     let agent = off(&admin.means, move |means| agents::find(&means.memory, &agent)).await?;
     let (progress, uid) = (Arc::new(Progress::default()), call.principal.uid);
     let (replicator, told) = (Arc::clone(&admin.replicator), Arc::clone(&progress));
-    let (name, id) = (agent.name.clone(), JobId::random(&*admin.means.luck));
+    let name = agent.name.clone();
+    let (shared, id) = (Arc::clone(&admin), JobId::random(&*admin.means.luck));
+    admin.jobs.begin(id, "replicate", &name, admin.means.clock.now(), &progress);
     let job = async move {
         let done = replicator.run(id, agent, target, told).await;
+        shared.jobs.end(id, shared.means.clock.now(), &done);
         match &done {
             Ok(done) => tracing::info!(
                 job = %id,
