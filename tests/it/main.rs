@@ -11,6 +11,7 @@
 mod approvals;
 mod foreign_client;
 mod hostile;
+mod kill_storm;
 mod kills;
 mod matrix;
 mod offline;

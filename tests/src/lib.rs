@@ -26,6 +26,6 @@ mod tools;
 
 pub use program::{Daemon, Program, Ran};
 pub use relay::Relay;
-pub use scene::{Scene, eventually};
+pub use scene::{Scene, eventually, pause};
 pub use strace::Kill;
 pub use tools::{curl, curl_by, openssl, require};

@@ -31,6 +31,20 @@ impl Pair {
         Self { target, target_daemon, source, source_daemon }
     }
 
+    /// Both set up, serving and paired; the target, after settings of one's own, keeps its port
+    /// when it is started again.
+    #[must_use]
+    pub fn paired_that_stays(scene: &Scene, settings: impl FnOnce(&Program)) -> Self {
+        let target = scene.target_that_stays("target");
+        settings(&target);
+        let target_daemon = target.serve();
+        let source = scene.source("source");
+        let source_daemon = source.serve();
+        add_agent(&source, scene.path(), "web");
+        request_and_accept(&target, &source, &[]);
+        Self { target, target_daemon, source, source_daemon }
+    }
+
     /// Both set up, serving and paired.
     #[must_use]
     pub fn paired(scene: &Scene) -> Self {
@@ -63,7 +77,11 @@ pub fn state(source: &Program) -> String {
 /// Files the request for the agent `web`; returns what the command said.
 #[track_caller]
 pub fn request(target: &Program, source: &Program) -> Value {
-    let url = format!("https://{}", target.address("replication"));
+    request_at(source, &target.address("replication"))
+}
+
+fn request_at(source: &Program, address: &str) -> Value {
+    let url = format!("https://{address}");
     source.json(&["pair", "request", &url, "--agent", "web"])
 }
 
@@ -91,6 +109,18 @@ pub fn id_of(request: &Value) -> String {
 #[track_caller]
 pub fn request_and_accept(target: &Program, source: &Program, options: &[&str]) -> Value {
     request(target, source);
+    accept(target, source, options)
+}
+
+/// The same, where the source reaches the target at another address than the target listens at.
+#[track_caller]
+pub fn request_and_accept_at(target: &Program, source: &Program, address: &str) -> Value {
+    request_at(source, address);
+    accept(target, source, &[])
+}
+
+#[track_caller]
+fn accept(target: &Program, source: &Program, options: &[&str]) -> Value {
     let listed = pending(target);
     let read_out = source.json(&["pair", "code"])["check_code"].as_str().unwrap().to_owned();
     assert_eq!(listed["check_code"], read_out.as_str(), "both consoles show one code");

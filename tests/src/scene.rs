@@ -80,13 +80,18 @@ impl Default for Scene {
 #[track_caller]
 pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let started = Instant::now();
-    // Nobody ever sends: waiting on this channel is a pause that needs no clock of its own.
-    let (_keep_open, pause) = mpsc::channel::<()>();
     while started.elapsed() < DEADLINE {
         if let Some(answer) = ask() {
             return answer;
         }
-        let _elapsed = pause.recv_timeout(PAUSE);
+        pause(PAUSE);
     }
     panic!("{what}: not within {} s", DEADLINE.as_secs());
+}
+
+/// Lets time pass, for a moment that is drawn: whoever waits for something asks [`eventually`].
+pub fn pause(length: Duration) {
+    // Nobody ever sends: waiting on this channel is a pause that needs no clock of its own.
+    let (_keep_open, never) = mpsc::channel::<()>();
+    let _elapsed = never.recv_timeout(length);
 }

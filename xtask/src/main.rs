@@ -17,6 +17,7 @@ mod machines;
 mod test;
 mod tidy;
 mod tools;
+mod torture;
 
 use std::process::ExitCode;
 
@@ -36,6 +37,9 @@ enum Verb {
     Bench(bench::Bench),
     /// Everything that CI runs, in order, with the seconds of each step
     Ci,
+    /// What is too long for every change
+    #[command(subcommand)]
+    Torture(torture::Torture),
     /// Check what no compiler checks: layers, circles, dependencies, documents, words, rows
     Tidy {
         /// Break comments that are too wide first
@@ -67,6 +71,7 @@ fn main() -> ExitCode {
         Verb::Tidy { fix: false } => tidy::run(),
         Verb::Codegen { check: true } => codegen::check(),
         Verb::Codegen { check: false } => codegen::write(),
+        Verb::Torture(torture) => torture::run(&torture),
         Verb::Test { arguments } => test::run(&arguments),
     };
     match outcome {

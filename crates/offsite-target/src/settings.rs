@@ -23,6 +23,8 @@ pub(crate) struct File {
     pairing: Pairing,
     #[serde(default)]
     acceptance: Acceptance,
+    #[serde(default)]
+    replication: Replication,
     /// What is logged.
     #[serde(default)]
     pub(crate) log: Log,
@@ -62,6 +64,14 @@ struct Acceptance {
     quota: Option<Size>,
     allow_restore: Option<bool>,
     lock_days: Option<u32>,
+}
+
+#[derive(Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Replication {
+    barrier: Option<Size>,
+    barrier_after: Option<Length>,
+    lease: Option<Length>,
 }
 
 /// What is logged, and how.
@@ -124,6 +134,10 @@ impl File {
         to.quota_bytes = from.quota.map(Size::bytes).filter(|bytes| *bytes > 0);
         set(&mut to.allow_restore, from.allow_restore);
         set(&mut to.lock_days, from.lock_days);
+        let (from, to) = (&self.replication, &mut settings.replication);
+        set(&mut to.barrier_bytes, from.barrier.map(Size::bytes));
+        set(&mut to.barrier_after, from.barrier_after.map(Length::span));
+        set(&mut to.lease, from.lease.map(Length::span));
         settings
     }
 }
@@ -184,6 +198,15 @@ operator = "{operator}"
 # Days for which a recovery point cannot be deleted by anybody; at most 400.
 #lock_days = 0
 
+[replication]
+# What has arrived is made durable after so many bytes, at most 1 GiB, or after so long, at most
+# 60 s: a crash of this machine costs sending that much again.
+#barrier = "256 MiB"
+#barrier_after = "10s"
+# How long an image that nobody sends any more is kept open; what arrived stays after it, too. At
+# most 7 days.
+#lease = "24h"
+
 [log]
 # human or json; to standard error.
 #format = "human"
@@ -240,6 +263,11 @@ mod tests {
             panic!("{:?}", shown.pairing)
         };
         assert!(shown.acceptance.allow_restore.is_some() && shown.acceptance.lock_days.is_some());
+        let Replication { barrier: Some(_), barrier_after: Some(_), lease: Some(_) } =
+            shown.replication
+        else {
+            panic!("{:?}", shown.replication)
+        };
         assert!(shown.stop.drain.is_some() && shown.log.filter.is_some());
     }
 
@@ -261,7 +289,7 @@ mod tests {
             (
                 "#format = \"human\"",
                 "format = \"xml\"",
-                "46:10: log.format: unknown variant `xml`, expected `human` or `json`",
+                "55:10: log.format: unknown variant `xml`, expected `human` or `json`",
             ),
             (
                 "replication = \"127.0.0.1:0\"",

@@ -18,7 +18,9 @@ use offsite_proto::session::{CommitToken, ImageType, OpenSession};
 use offsite_proto::text::{Big, Text, Time};
 use offsite_proto::window::{ListEntry, ZERO_RUN_CUT_BYTES};
 use offsite_store::catalog::{Table, Transactions, TypedRows, TypedRowsMut, Value};
-use offsite_store::group::{CheckedGroup, Codec, Form, GROUP_BYTES_MAX, GROUP_RECORDS_MAX};
+use offsite_store::group::{
+    CheckedGroup, Codec, Form, GROUP_BYTES_MAX, GROUP_RECORDS_MAX, TableRow,
+};
 use offsite_store::{Image, RecordPlace, Store, StoreError};
 use serde::{Deserialize, Serialize};
 
@@ -407,11 +409,12 @@ pub(crate) fn frame(
             let segment = u32::try_from(group >> 32).unwrap_or(u32::MAX);
             let place = u32::try_from(group & u64::from(u32::MAX)).unwrap_or(u32::MAX);
             let place = RecordPlace { segment, place, slot: 0, raw_bytes: 0 };
-            let checked = store.group_as_stored(tenant, place)?;
-            if checked.table().len() != ordinals.len() {
+            let stored = store.group_as_stored(tenant, place)?;
+            let keys = stored.table.iter().map(|row| row.key);
+            if !keys.eq(entries.iter().map(ListEntry::key)) || entries.len() != ordinals.len() {
                 return Err(Trouble::us("a stored group changed while it was sent"));
             }
-            Ok(written(&checked, ordinals))
+            Ok(written(stored.codec, &stored.table, &stored.payload, ordinals))
         }
         Parcel::Part { ordinals, is_raw, .. } => {
             let records = records(store, tenant, entries)?;
@@ -441,28 +444,28 @@ pub(crate) fn frame(
             }
             let checked = CheckedGroup::encode(Form::Plain, &pairs, LEVEL)
                 .map_err(|error| Trouble::us(format!("cannot make a group: {error}")))?;
-            Ok(written(&checked, ordinals))
+            Ok(written(checked.codec(), checked.table(), checked.payload(), ordinals))
         }
     }
 }
 
-fn written(checked: &CheckedGroup, ordinals: &[u64]) -> Vec<u8> {
+fn written(codec: Codec, rows: &[TableRow], payload: &[u8], ordinals: &[u64]) -> Vec<u8> {
     let table: Vec<GroupEntry> = ordinals
         .iter()
-        .zip(checked.table())
+        .zip(rows)
         .map(|(ordinal, row)| GroupEntry::new(*ordinal, row.key, row.raw_bytes))
         .collect();
     let group = Group {
-        codec: match checked.codec() {
+        codec: match codec {
             Codec::None => group::Codec::None,
             Codec::Zstd => group::Codec::Zstd,
         },
         is_encrypted: false,
-        raw_bytes: checked.raw_bytes(),
+        raw_bytes: rows.iter().fold(0, |sum, row| row.raw_bytes.saturating_add(sum)),
         table: &table,
-        payload: checked.payload(),
+        payload,
     };
-    let mut out = Vec::with_capacity(checked.payload().len().saturating_add(16 << 10));
+    let mut out = Vec::with_capacity(payload.len().saturating_add(16 << 10));
     group.write(&mut out);
     out
 }
@@ -496,7 +499,7 @@ pub(crate) fn groups(
             .collect();
         let checked = CheckedGroup::encode(Form::Plain, &pairs, LEVEL)
             .map_err(|error| Trouble::us(format!("cannot make a group: {error}")))?;
-        groups.push(written(&checked, &ordinals));
+        groups.push(written(checked.codec(), checked.table(), checked.payload(), &ordinals));
     }
     Ok(groups)
 }

@@ -211,6 +211,7 @@ impl Replicator {
         check(&agent, &outcome)?;
         sent_points.extend(points_of(&plan, &images));
         Ok(Replicated {
+            job_id: Text(job),
             points: sent_points.len() as u64,
             records_offered: Big(shared.n_offered()),
             records_sent: Big(shared.records_sent.load(Ordering::Relaxed)),

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::catalog::{Order, Table, Transactions, TypedRows, TypedRowsMut, Value};
 use crate::error::StoreError;
+use crate::format::PLACE_BYTES;
 use crate::group::{CheckedGroup, Form};
 use crate::layout::Folder;
 use crate::manifest::{ImageWriter, ListEntry};
@@ -140,6 +141,21 @@ impl Store {
         }
     }
 
+    /// What the caller gave when this draft was opened; none where the tenant has no such draft.
+    ///
+    /// # Errors
+    /// The catalog's.
+    pub fn opening(
+        &self,
+        tenant: TenantId,
+        session: SessionId,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        let row = self.core.catalog.read::<_, StoreError>(|rows| {
+            Ok(rows.value::<DraftRow>(DRAFTS, &session.to_bytes())?)
+        })?;
+        Ok(row.filter(|row| row.tenant == tenant.to_bytes()).map(|row| row.opening))
+    }
+
     /// Goes on with a draft, after a crash or in the place of another holder: what that one does
     /// from now on is refused as [`StoreError::LeaseLost`].
     ///
@@ -238,7 +254,19 @@ impl Draft {
     ) -> Result<Vec<Option<RecordPlace>>, StoreError> {
         self.check_held()?;
         let found = self.session.find_many(form, keys)?;
-        self.relied.extend(found.iter().flatten().map(|place| place.segment));
+        let segments: BTreeMap<u32, u32> =
+            found.iter().flatten().fold(BTreeMap::new(), |mut last, place| {
+                let place_of = last.entry(place.segment).or_insert(place.place);
+                *place_of = place.place.max(*place_of);
+                last
+            });
+        let kept = self.kept();
+        // What lies in the part that is kept already needs no other sync.
+        let is_kept = |number: &u32, place: u32| {
+            kept.get(number).is_some_and(|(bytes, _)| u64::from(place) * PLACE_BYTES < *bytes)
+        };
+        let relied = segments.into_iter().filter(|(number, place)| !is_kept(number, *place));
+        self.relied.extend(relied.map(|(number, _)| number));
         Ok(found)
     }
 
@@ -301,10 +329,25 @@ impl Draft {
         self.promise()
     }
 
-    /// Segments first, then the log that names them.
+    fn kept(&self) -> BTreeMap<u32, (u64, bool)> {
+        let drafts = lock(&self.session.core.drafts);
+        drafts.get(&self.id).map(|kept| kept.segments.clone()).unwrap_or_default()
+    }
+
+    /// Segments first, then the log that names them. One that has not grown since it was kept is
+    /// not synced again.
     fn keep(&mut self, segments: &[u32]) -> Result<(), StoreError> {
         self.check_held()?;
-        let durable = self.session.sync(segments)?;
+        let kept = self.kept();
+        let has_grown = |number: &&u32| {
+            let extent = self.session.core.segment(**number).map(|segment| {
+                let (bytes, is_closed) = segment.extent();
+                (bytes, is_closed && segment.has_footer())
+            });
+            extent.is_none() || extent.as_ref() != kept.get(number)
+        };
+        let grown: Vec<u32> = segments.iter().filter(has_grown).copied().collect();
+        let durable = self.session.sync(&grown)?;
         let synced =
             self.log.segments(durable.iter().map(|(n, bytes, closed)| (*n, (*bytes, *closed))));
         let synced = synced.and_then(|()| self.log.sync());
@@ -321,6 +364,25 @@ impl Draft {
             kept.segments.insert(number, (bytes, is_closed));
         }
         Ok(())
+    }
+
+    /// Keeps what was appended for points that have it; see [`Session::keep`].
+    ///
+    /// # Errors
+    /// [`StoreError::LeaseLost`], or as there.
+    pub fn keep_healed(&mut self) -> Result<(), StoreError> {
+        self.check_held()?;
+        self.session.keep().map(|_| ())
+    }
+
+    /// Lets it go; see [`Store::end_draft`].
+    ///
+    /// # Errors
+    /// [`StoreError::LeaseLost`], or as there.
+    pub fn end(self) -> Result<(), StoreError> {
+        self.check_held()?;
+        let store = Store { core: std::sync::Arc::clone(&self.session.core) };
+        store.end_draft(self.session.tenant(), self.id)
     }
 
     /// The session, for [`Session::image`] and what only reads.

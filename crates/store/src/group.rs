@@ -167,6 +167,19 @@ impl CheckedGroup {
     }
 }
 
+/// A group as it lies on disk, its checksums good, its records not compared with their keys.
+#[derive(Debug)]
+pub struct StoredGroup {
+    /// What its keys are the hash of.
+    pub form: Form,
+    /// How its payload was made.
+    pub codec: Codec,
+    /// Its records.
+    pub table: Vec<TableRow>,
+    /// The bytes as they are stored and sent.
+    pub payload: Vec<u8>,
+}
+
 /// The records of a group, each compared with its key.
 #[derive(Debug)]
 pub struct DecodedGroup {

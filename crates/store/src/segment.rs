@@ -18,7 +18,9 @@ use crate::format::{
     FILE_VERSION, FOOTER_MAGIC, FooterGroup, FooterTail, GROUP_MAGIC, GroupHead, PLACE_BYTES,
     RecordRow, SEGMENT_MAGIC, SegmentHead, are_zero, check_version, crc, split,
 };
-use crate::group::{self, CheckedGroup, Codec, DecodedGroup, Form, GROUP_RECORDS_MAX, TableRow};
+use crate::group::{
+    self, CheckedGroup, Codec, DecodedGroup, Form, GROUP_RECORDS_MAX, StoredGroup, TableRow,
+};
 use crate::layout::{Folder, Place};
 use crate::store::Settings;
 
@@ -145,14 +147,6 @@ impl Segment {
         group::decode(stored.form, stored.codec, &stored.table, &stored.payload)
             .map_err(|error| damaged(error.to_string()))
     }
-}
-
-/// A group as it lies on disk, its checksums good, its records not yet compared with their keys.
-pub(crate) struct StoredGroup {
-    pub(crate) form: Form,
-    pub(crate) codec: Codec,
-    pub(crate) table: Vec<TableRow>,
-    pub(crate) payload: Vec<u8>,
 }
 
 /// A group's header and table.

@@ -7,8 +7,12 @@
 //! stands in the catalog).
 
 use offsite_exchange::pairing::Rules;
+use offsite_exchange::replication;
 use offsite_model::{Digest, Span};
 use offsite_proto::version::ProductVersion;
+
+/// Payload bytes of a session that may be on the line or in memory.
+const CREDIT_BYTES: u64 = 8 << 20;
 
 /// Everything an operator can set.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +25,19 @@ pub struct Settings {
     pub pairing: PairingSettings,
     /// What an acceptance says where the operator says nothing.
     pub acceptance: AcceptanceDefaults,
+    /// How images are received.
+    pub replication: ReplicationSettings,
+}
+
+/// How images are received.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReplicationSettings {
+    /// Bytes after which what arrived is made durable.
+    pub barrier_bytes: u64,
+    /// Time after which it is, however little there is.
+    pub barrier_after: Span,
+    /// How long a session that nobody speaks to can be gone on with as it is; its draft stays.
+    pub lease: Span,
 }
 
 /// How requests to pair are taken and kept.
@@ -79,6 +96,12 @@ pub mod maxima {
     pub const OVERLAP_DAYS: u64 = 7;
     /// Days of renewal after the end of a certificate.
     pub const RENEW_DAYS: u64 = 365;
+    /// Bytes between two barriers.
+    pub const BARRIER_BYTES: u64 = 1 << 30;
+    /// Seconds between two barriers.
+    pub const BARRIER_SECS: u64 = 60;
+    /// Days of a lease.
+    pub const LEASE_DAYS: u64 = 7;
 }
 
 impl Settings {
@@ -106,6 +129,11 @@ impl Settings {
                 allow_restore: false,
                 lock_days: 0,
             },
+            replication: ReplicationSettings {
+                barrier_bytes: 256 << 20,
+                barrier_after: Span::from_secs(10),
+                lease: Span::from_hours(24),
+            },
         }
     }
 
@@ -126,6 +154,12 @@ impl Settings {
         pairing.key_overlap = pairing.key_overlap.min(Span::from_days(maxima::OVERLAP_DAYS));
         pairing.renew_after_expiry =
             pairing.renew_after_expiry.min(Span::from_days(maxima::RENEW_DAYS));
+        let replication = &mut self.replication;
+        replication.barrier_bytes = replication.barrier_bytes.clamp(1 << 20, maxima::BARRIER_BYTES);
+        let longest = Span::from_secs(maxima::BARRIER_SECS);
+        replication.barrier_after = replication.barrier_after.clamp(Span::from_secs(1), longest);
+        replication.lease =
+            replication.lease.clamp(Span::from_secs(1), Span::from_days(maxima::LEASE_DAYS));
         self
     }
 
@@ -141,6 +175,20 @@ impl Settings {
             overlap: pairing.key_overlap,
             renew_after_expiry: pairing.renew_after_expiry,
             ..Rules::shipped()
+        }
+    }
+
+    /// The rules of receiving an image that follow from them.
+    #[must_use]
+    pub fn session_rules(&self) -> replication::target::Rules {
+        let ReplicationSettings { barrier_bytes, barrier_after, lease } = self.replication;
+        let credit_bytes = CREDIT_BYTES;
+        replication::target::Rules {
+            credit_bytes,
+            barrier_bytes,
+            barrier_after,
+            idle: lease,
+            ..Default::default()
         }
     }
 

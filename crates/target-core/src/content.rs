@@ -53,11 +53,8 @@ pub fn open_offline(
     let store = Store::open_read_only(Arc::clone(&world.files), store, StoreSettings::default())
         .map_err(|error| refusal(&error))?;
     let mutations = Mutations::new();
-    let replicas =
-        Replicas::open(store.clone(), world.clone(), catalog, directory, mutations, n_threads)
-            .map_err(|error| {
-                Refusal::new(ErrorCode::Internal, format!("cannot open drafts: {error}"))
-            })?;
+    let (at, rules) = (world.clone(), Default::default());
+    let replicas = Replicas::over(store.clone(), at, catalog, rules, mutations, n_threads);
     Opened::of(&replicas, &owner, agent, named)
 }
 

@@ -19,7 +19,7 @@ use offsite_proto::json::Json;
 use offsite_proto::limits::WINDOW_KEYS_MAX;
 use offsite_proto::stream::{Encoder, End, Opcode, StreamKind};
 use offsite_proto::window::{KeyWindow, ListEntry as WireEntry};
-use offsite_store::group::{CheckedGroup, Codec, Form};
+use offsite_store::group::{CheckedGroup, Codec, Form, StoredGroup};
 use offsite_store::{ListEntry, RecordPlace, Store, StoreError};
 use offsite_transport::Bytes;
 
@@ -274,6 +274,10 @@ impl Answer {
         let all: Vec<u64> = group.wanted.iter().map(|(ordinal, ..)| *ordinal).collect();
         let stored = store.group_as_stored(name.tenant, group.place);
         let stored = stored.map_err(|e| broken(&e, &all))?;
+        let wrong = |e: offsite_store::group::GroupError| broken(&StoreError::Group(e), &all);
+        // Whoever asks for it has lost his own copy: what is wrong here is said here.
+        let StoredGroup { form: stored_form, codec, table, payload } = stored;
+        let stored = CheckedGroup::check(stored_form, codec, table, payload).map_err(wrong)?;
         for (_, slot, entry) in &group.wanted {
             let row = stored.table().get(usize::from(*slot));
             if row.is_none_or(|row| row.key != entry.key || row.raw_bytes != entry.length) {
@@ -284,7 +288,6 @@ impl Answer {
         if slots.eq(0..stored.table().len()) {
             return Ok(written(&stored, *form, &all));
         }
-        let wrong = |e: offsite_store::group::GroupError| broken(&StoreError::Group(e), &all);
         let decoded = stored.decoded().map_err(wrong)?;
         let records = group
             .wanted

@@ -1,7 +1,7 @@
 //! What sources replicate to this target: sessions, staged records, committed images.
 //!
 //! ```text
-//!  routes ─► Replicas::open ─► Live (machine, draft, store session) ─► store
+//!  routes ─► Replicas::open ─► Live (machine, the store's draft) ─► store
 //!            rows 5 and 6 ─► streams ─► Live::step
 //! ```
 //!
@@ -17,22 +17,20 @@ mod shown;
 mod streams;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io;
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use offsite_exchange::replication::target::{
     CommitFault, Input, Known, Opening, ParentStanding, Rules, Session, Spec, StageFault, Standing,
     decide,
 };
-use offsite_model::{Digest, SessionId};
+use offsite_model::{Digest, Key, SessionId};
 use offsite_proto::error::{ErrorCode, Refusal};
 use offsite_proto::limits::FRAME_BYTES_MAX;
 use offsite_proto::session::{HASH_ALGORITHM, InSession, OpenSession, SessionOpened};
 use offsite_proto::text::{Big, Text, Time};
 use offsite_store::catalog::{Catalog, Transactions, TypedRows};
 use offsite_store::group::Form;
-use offsite_store::{ImageSpec, ListEntry, PointSpec, Store, StoreError};
+use offsite_store::{Draft, ImageSpec, PointSpec, Store, StoreError};
 use offsite_transport::Mutations;
 use tokio::sync::Semaphore;
 
@@ -41,7 +39,6 @@ pub use live::Live;
 pub use shown::{Mirrors, PointShown};
 pub(crate) use streams::Stream;
 
-use self::draft::Draft;
 use self::images::{IMAGES, ImageRow, SESSIONS, SessionRow, announce, committed, unreadable};
 use self::live::{commit_fault, lock};
 use crate::World;
@@ -57,7 +54,6 @@ const LIVE_MAX: usize = 256;
 const BUDGET_BYTES: usize = 64 << 20;
 /// The quota is looked at again after so many bytes.
 const QUOTA_CHECK_BYTES: u64 = 16 << 20;
-const DRAFTS: &str = "drafts";
 
 #[derive(Default)]
 struct Sessions {
@@ -79,7 +75,6 @@ pub struct Replicas {
     pub(crate) store: Store,
     world: World,
     catalog: Arc<dyn Catalog>,
-    drafts: PathBuf,
     rules: Rules,
     mutations: Mutations,
     /// How many threads may work at once.
@@ -116,29 +111,20 @@ pub struct Caller {
 }
 
 impl Replicas {
-    /// Over an open store; drafts lie in `DIRECTORY/drafts`.
-    ///
-    /// # Errors
-    /// The disk's.
-    pub fn open(
+    /// Over an open store.
+    #[must_use]
+    pub fn over(
         store: Store,
         world: World,
         catalog: Arc<dyn Catalog>,
-        directory: &Path,
+        rules: Rules,
         mutations: Mutations,
         n_threads: usize,
-    ) -> io::Result<Arc<Self>> {
-        let drafts = directory.join(DRAFTS);
-        match world.files.create_dir(&drafts) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-            _ => world.files.sync_dir(directory)?,
-        }
-        let rules = Rules { credit_bytes: 8 << 20, ..Rules::default() };
-        Ok(Arc::new(Self {
+    ) -> Arc<Self> {
+        Arc::new(Self {
             store,
             world,
             catalog,
-            drafts,
             rules,
             mutations,
             n_threads,
@@ -149,7 +135,22 @@ impl Replicas {
             charges: Mutex::default(),
             quotas: Mutex::default(),
             mirrors: Mirrors::default(),
-        }))
+        })
+    }
+
+    /// Lets go of the drafts of images that were committed right before a crash. Blocks.
+    ///
+    /// # Errors
+    /// The store's.
+    pub(crate) fn clear_drafts(&self) -> Result<(), StoreError> {
+        for left in self.store.drafts()? {
+            let open = draft::announced(&self.store, left.tenant, left.session)?;
+            let is_committed = |open| committed(&self.store, left.tenant, open);
+            if open.as_ref().map(is_committed).transpose()?.flatten().is_some() {
+                self.store.end_draft(left.tenant, left.session)?;
+            }
+        }
+        Ok(())
     }
 
     /// Runs blocking work on the bounded pool; none where it panicked.
@@ -199,8 +200,7 @@ impl Replicas {
             !wish.is_heal() || live.look(is_same)
         };
         let session = self.session_of(&name).filter(is_of_wish);
-        let draft = row.filter(|_| have.is_none()).and_then(|row| Spec::check(row).ok());
-        let draft = draft.filter(|_| self.world.files.metadata(&self.draft_path(&name)).is_ok());
+        let draft = if caller.is_agent_known { self.drafted(&name)? } else { None };
         let parent = match open.previous_epoch_number {
             Some(epoch) if caller.is_agent_known => self.parent(&ImageName { epoch, ..name })?,
             _ => ParentStanding::Absent,
@@ -244,19 +244,12 @@ impl Replicas {
                 let id = SessionId::random(&*self.world.luck);
                 self.announce(&name, &wish, id)?;
                 let machine = Session::committed(id, wish, self.rules, at);
-                (Live::start(self, name, job, machine, None, None), false, true)
+                (Live::start(self, name, job, machine, None), false, true)
             }
             (Opening::FromDraft | Opening::Fresh, before) => {
                 self.check_room(&name.owner)?;
                 let id = SessionId::random(&*self.world.luck);
-                let taken = before.as_ref().and_then(|live| lock(&live.writer).take());
                 drop(before.and_then(|live| lock(&live.draft).take()));
-                let writer = match taken {
-                    Some(writer) => writer,
-                    None => {
-                        self.store.session(name.owner.tenant).map_err(|error| unreadable(&error))?
-                    }
-                };
                 let resumed = match opening {
                     Opening::FromDraft => self.restore(&name, id, &wish),
                     _ => None,
@@ -266,14 +259,15 @@ impl Replicas {
                     Some(resumed) => resumed,
                     None => {
                         let machine = Session::new(id, wish.clone(), self.rules, at);
-                        (machine, self.new_draft(&name, &wish)?)
+                        let begun = draft::begin(&self.store, &name, wish.open());
+                        (machine, begun.map_err(|error| unreadable(&error))?)
                     }
                 };
                 // What was announced of an image stays when it is healed.
                 if !wish.is_heal() {
                     self.announce(&name, &wish, id)?;
                 }
-                let live = Live::start(self, name, job, machine, Some(writer), Some(draft));
+                let live = Live::start(self, name, job, machine, Some(draft));
                 (live, true, is_resumed)
             }
         };
@@ -301,39 +295,45 @@ impl Replicas {
 
     /// A session that goes on from the draft; none where the draft is of no use.
     fn restore(&self, name: &ImageName, id: SessionId, wish: &Spec) -> Option<(Session, Draft)> {
-        let at = self.world.clock.uptime();
-        let image = wish.open().image_id.0;
-        let draft = Draft::open(&*self.world.files, &self.draft_path(name), image).ok()?;
-        let mut machine = Session::new(id, wish.clone(), self.rules, at);
-        let restored = draft.each(|window| {
-            let known = window.iter().map(|entry| {
-                let is_held = entry.is_zeros()
-                    || self
-                        .store
-                        .find(name.owner.tenant, Form::Plain, &entry.key())
-                        .map_err(io::Error::other)?
-                        .is_some();
-                Ok(Known { entry: *entry, is_held })
-            });
-            let known = known.collect::<Result<Vec<_>, io::Error>>()?;
-            machine.restore(&known).map_err(io::Error::other)
-        });
-        match restored {
-            Ok(()) => Some((machine, draft)),
-            Err(cause) => {
-                tracing::warn!(%cause, "a draft cannot be gone on from and is begun anew");
+        match self.try_restore(name, id, wish) {
+            Ok(restored) => Some(restored),
+            Err(error) => {
+                tracing::warn!(%error, "a draft cannot be gone on from and is begun anew");
                 None
             }
         }
     }
 
-    fn new_draft(&self, name: &ImageName, wish: &Spec) -> Result<Draft, Refusal> {
-        let image = wish.open().image_id.0;
-        Draft::create(&*self.world.files, &self.draft_path(name), image).map_err(|cause| {
-            tracing::error!(%cause, "cannot make a draft");
-            let sentence = "the target cannot write to its disk now";
-            Refusal::new(ErrorCode::RepositoryUnavailable, sentence).after(30)
-        })
+    fn try_restore(
+        &self,
+        name: &ImageName,
+        id: SessionId,
+        wish: &Spec,
+    ) -> Result<(Session, Draft), StoreError> {
+        let mut draft = self.store.resume(name.owner.tenant, draft::id_of(name))?;
+        let mut machine = Session::new(id, wish.clone(), self.rules, self.world.clock.uptime());
+        draft::each(&mut draft, |draft, window| {
+            let records = window.iter().map(|entry| entry.key).filter(|key| *key != Key::ZERO);
+            let keys: Vec<Key> = records.collect();
+            let mut found = draft.find_many(Form::Plain, &keys)?.into_iter();
+            let known = window.iter().map(|entry| {
+                let is_zero = entry.key == Key::ZERO;
+                let is_held = is_zero || found.next().flatten().is_some();
+                Known { entry: draft::offered(entry), is_held }
+            });
+            let known: Vec<Known> = known.collect();
+            machine.restore(&known).map_err(|refusal| StoreError::BadList(refusal.message))
+        })?;
+        // What is said to be held rests on this.
+        draft.promise()?;
+        Ok((machine, draft))
+    }
+
+    /// What the draft of an image was begun for; none where there is no draft.
+    fn drafted(&self, name: &ImageName) -> Result<Option<Spec>, Refusal> {
+        let open = draft::announced(&self.store, name.owner.tenant, draft::id_of(name));
+        let open = open.map_err(|error| unreadable(&error))?;
+        Ok(open.and_then(|open| Spec::check(open).ok()))
     }
 
     fn check_room(&self, owner: &Owner) -> Result<(), Refusal> {
@@ -415,7 +415,7 @@ impl Replicas {
         let spec = Spec::check(open).map_err(|_| session_unknown())?;
         let at = self.world.clock.uptime();
         let machine = Session::committed(id, spec, self.rules, at);
-        let live = Live::start(self, name, row.job(), machine, None, None);
+        let live = Live::start(self, name, row.job(), machine, None);
         lock(&self.sessions).by_id.insert(id, Arc::clone(&live));
         lock(&self.sessions).order.push_back(id);
         Ok(live)
@@ -427,17 +427,20 @@ impl Replicas {
     /// `image_unknown`.
     pub fn transferred(self: &Arc<Self>, name: &ImageName) -> Result<Vec<u8>, Refusal> {
         let unknown = || Refusal::new(ErrorCode::ImageUnknown, "there is no such image");
+        // Whoever opens a draft takes it over: not from a session that is being made.
+        let _alone = lock(&self.opening);
         if let Some(live) = self.session_of(name)
             && live.look(|machine| machine.stage().leaves_draft())
         {
             return Ok(live.look(Session::bitmap));
         }
-        let open = self.announced(name)?.ok_or_else(unknown)?;
-        if self.committed(name, &open)?.is_some() {
+        if let Some(open) = self.announced(name)?
+            && self.committed(name, &open)?.is_some()
+        {
             // It is here whole; there is nothing to resume.
             return Err(unknown());
         }
-        let wish = Spec::check(open).map_err(|_| unknown())?;
+        let wish = self.drafted(name)?.ok_or_else(unknown)?;
         let id = SessionId::random(&*self.world.luck);
         let (machine, _) = self.restore(name, id, &wish).ok_or_else(unknown)?;
         Ok(machine.bitmap())
@@ -514,27 +517,13 @@ impl Replicas {
             token,
             note: Vec::new(),
         };
-        let mut writer = lock(&live.writer);
-        let writer = writer.as_mut().ok_or(CommitFault::LeaseLost)?;
-        let draft = lock(&live.draft);
-        let draft = draft.as_ref().ok_or(CommitFault::Broken)?;
+        let mut draft = lock(&live.draft);
+        let draft = draft.as_mut().ok_or(CommitFault::LeaseLost)?;
         let parent_digest = open.parent_image_digest.map(|digest| digest.0);
-        let mut image = writer.image(image, parent, parent_digest).map_err(fault)?;
-        draft
-            .each(|window| {
-                window.iter().try_for_each(|entry| {
-                    let (offset, length, key) = (entry.offset(), entry.bytes(), entry.key());
-                    image.push(ListEntry { offset, length, key }).map_err(Pushed::Store)
-                })
-            })
-            .map_err(|pushed| match pushed {
-                Pushed::Store(error) => fault(error),
-                Pushed::Io(cause) => {
-                    tracing::error!(session = %live.id, %cause, "cannot read a draft");
-                    CommitFault::Broken
-                }
-            })?;
-        writer.commit(point, vec![(image, Some(spec.digest()))]).map_err(fault)?;
+        let mut image = draft.session().image(image, parent, parent_digest).map_err(fault)?;
+        draft::each(draft, |_, window| window.iter().try_for_each(|entry| image.push(*entry)))
+            .map_err(fault)?;
+        draft.commit(point, vec![(image, Some(spec.digest()))]).map_err(fault)?;
         let point = open.recovery_point_id;
         tracing::info!(session = %live.id, agent = %name.agent, %point, records = spec.n_entries(),
             "image committed");
@@ -552,32 +541,11 @@ impl Replicas {
         let open = open.ok_or(CommitFault::BaseMissing)?;
         let point = open.recovery_point_id.0;
         let image = self.store.image(name.owner.tenant, point, name.volume).map_err(fault)?;
-        let draft = lock(&live.draft);
-        let draft = draft.as_ref().ok_or(CommitFault::Broken)?;
-        let mut writer = lock(&live.writer);
-        let writer = writer.as_mut().ok_or(CommitFault::LeaseLost)?;
-        let kept = heal::keep(&self.store, &name.owner, &image, draft, writer);
-        let records = kept.map_err(|failed| match failed {
-            heal::Fault::Store(error) => fault(error),
-            heal::Fault::Io(cause) => {
-                tracing::error!(session = %live.id, %cause, "cannot read a draft");
-                CommitFault::Broken
-            }
-        })?;
+        let mut draft = lock(&live.draft);
+        let draft = draft.as_mut().ok_or(CommitFault::LeaseLost)?;
+        let records = heal::keep(&self.store, &name.owner, &image, draft).map_err(fault)?;
         tracing::info!(session = %live.id, agent = %name.agent, records, "damaged records healed");
         Ok(())
-    }
-
-    fn draft_path(&self, name: &ImageName) -> PathBuf {
-        self.drafts.join(format!("{}.draft", Digest::of(&name.key())))
-    }
-
-    fn forget_draft(&self, name: &ImageName) {
-        if let Err(cause) = self.world.files.remove(&self.draft_path(name))
-            && cause.kind() != io::ErrorKind::NotFound
-        {
-            tracing::warn!(%cause, "cannot remove a draft; it takes space and nothing else");
-        }
     }
 
     fn stage_fault(&self, session: SessionId, error: &StoreError) -> StageFault {
@@ -644,18 +612,6 @@ impl Replicas {
     }
 }
 
-/// Why the list of a draft could not be handed to the store.
-enum Pushed {
-    Store(StoreError),
-    Io(io::Error),
-}
-
-impl From<io::Error> for Pushed {
-    fn from(error: io::Error) -> Self {
-        Self::Io(error)
-    }
-}
-
 /// The one answer for a session that is not there or not the caller's.
 fn session_unknown() -> Refusal {
     Refusal::new(ErrorCode::SessionUnknown, "there is no such session")
@@ -664,3 +620,6 @@ fn session_unknown() -> Refusal {
 fn internal() -> Refusal {
     Refusal::new(ErrorCode::Internal, "the target failed; its log says more")
 }
+
+#[cfg(test)]
+mod tests;

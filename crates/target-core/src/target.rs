@@ -11,8 +11,8 @@ use offsite_pki::{Authority, Certificate};
 use offsite_proto::error::{ErrorCode, Refusal};
 use offsite_proto::pairing::TargetSummary;
 use offsite_proto::version::ProtocolVersion;
-use offsite_store::Store;
 use offsite_store::catalog::{Catalog, CatalogError, RedbCatalog, Rows, Transactions};
+use offsite_store::{Store, StoreError};
 use offsite_transport::Mutations;
 use tokio::sync::{Notify, Semaphore};
 
@@ -110,21 +110,21 @@ impl Target {
         }))
     }
 
-    /// Keeps what sources replicate in this store, with drafts beside it. Only the first call
-    /// counts.
+    /// Keeps what sources replicate in this store. Only the first call counts.
     ///
     /// # Errors
-    /// The disk's.
+    /// The store's.
     pub fn keep_in(
         &self,
         store: Store,
         files: Arc<dyn FileSystem>,
-        directory: &Path,
         n_threads: usize,
-    ) -> std::io::Result<()> {
+    ) -> Result<(), StoreError> {
         let (world, catalog) = (World { files, ..self.world.clone() }, Arc::clone(&self.catalog));
         let mutations = self.mutations.clone();
-        let replicas = Replicas::open(store, world, catalog, directory, mutations, n_threads)?;
+        let rules = self.settings.session_rules();
+        let replicas = Replicas::over(store, world, catalog, rules, mutations, n_threads);
+        replicas.clear_drafts()?;
         if self.replicas.set(replicas).is_err() {
             tracing::warn!("the target keeps its replicas in a store already");
         }

@@ -302,6 +302,7 @@ impl Session {
                 self.last_heard = at;
                 self.end_session(commit, &mut effects);
             }
+            Input::NotKept(fault) => self.fail(fault.refusal(), &mut effects),
             Input::Stored(outcome) => self.stored(outcome),
             Input::Tick => self.tick(at, &mut effects),
         }

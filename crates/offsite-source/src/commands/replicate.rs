@@ -1,6 +1,6 @@
 //! `replicate`: an agent's recovery points go to its target, now.
 
-use offsite_proto::admin::replication::{REPLICATE, Replicate, Replicated};
+use offsite_proto::admin::replication::{Begun, REPLICATE, Replicate, Replicated};
 use offsite_terminal::{Exit, Failure, facts, size};
 
 use crate::context::Context;
@@ -14,11 +14,14 @@ pub(crate) async fn run(
 ) -> Result<Exit, Failure> {
     let hint = "what arrived stays; start it again to go on";
     let asked = Replicate { agent, target, wait };
+    if !wait {
+        let begun: Begun = follow(context, &REPLICATE, &asked, hint).await?;
+        return context.out.result(&begun, |begun| {
+            format!("begun: job {}; the daemon's log says how it ends", begun.job_id)
+        });
+    }
     let done: Replicated = follow(context, &REPLICATE, &asked, hint).await?;
     context.out.result(&done, |done| {
-        if !wait {
-            return "begun; follow it with --wait next time, or see the log".to_owned();
-        }
         facts(&[
             ("points", Some(done.points.to_string())),
             ("offered", Some(format!("{} records", done.records_offered.0))),

@@ -69,7 +69,7 @@ async fn serve(data: DataDir, file: &File, world: World) -> anyhow::Result<Exit>
     let store = open_store(&target.world().files, &data.path().join(STORE))?;
     let n_threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let files = Arc::clone(&target.world().files);
-    target.keep_in(store, files, data.path(), n_threads).context("cannot use the store")?;
+    target.keep_in(store, files, n_threads).context("cannot use the store")?;
     let socket = data.path().join(SOCKET);
     let local = LocalServer::bind(&socket, policy.clone())
         .with_context(|| format!("cannot listen at {}", socket.display()))?;

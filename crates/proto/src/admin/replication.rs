@@ -1,10 +1,11 @@
 //! What the source daemon answers about replication: a job for one agent, started by hand.
 
+use offsite_model::JobId;
 use serde::{Deserialize, Serialize};
 
 use crate::endpoint::{Access, Action, Class, Listener, Method, Params, Row, Values};
 use crate::error::Refusal;
-use crate::text::Big;
+use crate::text::{Big, Text};
 
 /// The source's call `S-agents-replicate`: starts a job and follows it, or with `wait=false` only
 /// starts it.
@@ -51,9 +52,18 @@ impl Params for Replicate {
     }
 }
 
+/// A job that was begun and is not waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Begun {
+    /// Its id, as the target and both logs name it.
+    pub job_id: Text<JobId>,
+}
+
 /// What came of a job.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Replicated {
+    /// The job's id.
+    pub job_id: Text<JobId>,
     /// Recovery points of which something was sent, all of it committed now.
     pub points: u64,
     /// Entries of lists that were offered.

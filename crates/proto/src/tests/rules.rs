@@ -1,7 +1,11 @@
 //! Each rule of each layout, broken alone: one place of a good sample is changed, and the refusal
 //! names the rule.
 
+use offsite_model::SessionId;
+
 use super::layouts::{self, Layout};
+use crate::limits::FRAME_BYTES_MAX;
+use crate::stream::{Decoder, Encoder, Opcode, StreamKind};
 
 fn sample(name: &str) -> Layout {
     layouts::all().into_iter().find(|layout| layout.name == name).unwrap()
@@ -79,6 +83,36 @@ fn streams() {
     refused("stream", &[(18, &[99, 0])], "opcode 99 is unknown");
     refused("stream", &[(20, &le((1 << 20) + (64 << 10) + 1))], "the length of a frame is 1114113");
     refused("stream", &[(24, &[1])], "the checksum of a frame does not match");
+}
+
+#[test]
+fn e_05_no_length_in_a_session_s_frames_is_waited_for_or_believed() {
+    let session = SessionId::from_bytes([1; 16]);
+    for kind in [StreamKind::Keys, StreamKind::Wanted, StreamKind::Records, StreamKind::Receipt] {
+        for length in [FRAME_BYTES_MAX + 1, 1 << 24, (1 << 31) - 1, 1 << 31, u32::MAX - 1, u32::MAX]
+        {
+            let mut decoder = Decoder::new(kind, session);
+            decoder.push(&Encoder::new(kind, session).take());
+            // The header of a frame and not a byte more: it is refused before anything is kept.
+            decoder.push(&0_u16.to_le_bytes());
+            decoder.push(&Opcode::Records.number().to_le_bytes());
+            decoder.push(&le(length));
+            let refused = decoder.next_frame();
+            assert!(refused.is_err(), "a frame of {length} bytes is waited for: {refused:?}");
+        }
+    }
+    for length in [1 << 21, (1 << 31) - 1, 1 << 31, u32::MAX - 1, u32::MAX] {
+        refused("group_plain", &[(0, &le(length))], "the number of records of a group");
+        refused("group_zstd", &[(4, &le(length))], "the raw length of a group");
+        refused("group_zstd", &[(8, &le(length))], "the stored length of a group");
+        refused("group_plain", &[(56, &le(length))], "the raw length of a record");
+        refused("window", &[(4, &le(length))], "the number of keys of a window");
+        refused("window", &[(24, &le(length))], "the length of a record");
+        refused("wanted", &[(4, &le(length))], "the number of keys of a window");
+    }
+    for length in [(1 << 31) - 1, 1 << 31, u32::MAX] {
+        refused("bitmap", &[(32, &le(length))], "the length of a bitmap");
+    }
 }
 
 #[test]

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use http::HeaderValue;
 use offsite_model::JobId;
 use offsite_proto::admin::protection::{EVENTS_MEDIA, Event};
-use offsite_proto::admin::replication::{Replicate, Replicated};
+use offsite_proto::admin::replication::{Begun, Replicate, Replicated};
 use offsite_proto::endpoint::{Body as _, Params};
 use offsite_proto::error::Refusal;
 use offsite_proto::json::Json;
-use offsite_proto::text::Big;
+use offsite_proto::text::Text;
 use offsite_transport::{Outgoing, RawCall, RawReply, Reply};
 
 use super::protection::told_as_it_goes;
@@ -35,6 +35,7 @@ pub(super) async fn replicate(
         shared.jobs.end(id, shared.means.clock.now(), &done);
         match &done {
             Ok(done) => tracing::info!(
+                job = %id,
                 agent = name,
                 points = done.points,
                 records = done.records_sent.0,
@@ -44,7 +45,8 @@ pub(super) async fn replicate(
                 "replicated"
             ),
             Err(trouble) => {
-                tracing::warn!(agent = name, cause = trouble.message, uid, "not replicated");
+                let cause = &trouble.message;
+                tracing::warn!(job = %id, agent = name, cause, uid, "not replicated");
             }
         }
         done
@@ -66,17 +68,7 @@ pub(super) async fn replicate(
             () = stopping => {}
         }
     }));
-    let begun = Replicated {
-        points: 0,
-        records_offered: Big(0),
-        records_sent: Big(0),
-        wire_bytes_out: Big(0),
-        wire_bytes_in: Big(0),
-        seconds: 0.0,
-        records_healed: Big(0),
-        records_regained: Big(0),
-    };
-    let mut line = Json(Event::Done(begun)).encode();
+    let mut line = Json(Event::Done(Begun { job_id: Text(id) })).encode();
     line.push(b'\n');
     let media = Some(HeaderValue::from_static(EVENTS_MEDIA));
     Ok(RawReply { reply: Reply::new(Outgoing::whole(line)).status(202), media })

@@ -11,19 +11,19 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use offsite_exchange::replication::target::{
-    CommitFault, Effect, Ending, Input, Session, StageFault,
+    CommitFault, Effect, Ending, Input, Session, Stage, StageFault,
 };
 use offsite_model::{JobId, Key, SessionId};
 use offsite_proto::error::Refusal;
 use offsite_proto::group::GroupEntry;
 use offsite_proto::stream::{Flushed, StreamKind};
 use offsite_proto::window::{ListEntry, Wanted};
-use offsite_store::Session as StoreSession;
 use offsite_store::group::{CheckedGroup, Codec, Form, TableRow};
+use offsite_store::{Draft, StoreError};
 use tokio::sync::{mpsc, watch};
 
 use super::Replicas;
-use super::draft::Draft;
+use super::draft;
 use super::images::ImageName;
 
 /// Frames that a stream may have waiting; a source that does not read them loses the stream.
@@ -58,10 +58,21 @@ struct State {
 
 /// Work that is done in the order in which the machine asked for it.
 enum DiskJob {
-    WriteDraft { ticket: u64, first: u64, n_known: u64, entries: Vec<ListEntry>, is_awaited: bool },
-    Barrier { number: u64 },
+    WriteDraft {
+        ticket: u64,
+        first: u64,
+        n_known: u64,
+        entries: Vec<ListEntry>,
+        is_awaited: bool,
+    },
+    Barrier {
+        number: u64,
+    },
     Commit,
+    /// Let the draft go: nobody will ask again.
     Drop,
+    /// Make durable what there is and let go of the draft, which stays for another session.
+    Leave,
 }
 
 /// What a step asks of its caller.
@@ -85,8 +96,7 @@ pub struct Live {
     pub(super) id: SessionId,
     pub(super) name: ImageName,
     state: Mutex<State>,
-    /// The store's session: it keeps what was staged, and what was answered as held, from going.
-    pub(super) writer: Mutex<Option<StoreSession>>,
+    /// It keeps what was staged, and what was answered as held, from going.
     pub(super) draft: Mutex<Option<Draft>>,
     disk: mpsc::UnboundedSender<DiskJob>,
     changes: watch::Sender<u64>,
@@ -103,7 +113,6 @@ impl Live {
         name: ImageName,
         job: JobId,
         machine: Session,
-        writer: Option<StoreSession>,
         draft: Option<Draft>,
     ) -> Arc<Self> {
         // The machine bounds what waits here: windows in flight, one barrier, one commit.
@@ -118,7 +127,6 @@ impl Live {
                 next_line: 0,
                 windows: BTreeMap::new(),
             }),
-            writer: Mutex::new(writer),
             draft: Mutex::new(draft),
             disk,
             changes: watch::Sender::new(0),
@@ -176,6 +184,7 @@ impl Live {
         let mut asked = Asked::default();
         let at = replicas.world.clock.uptime();
         let mut state = lock(&self.state);
+        let had_failed = has_failed(&state.machine);
         if let (Input::Keys { window, .. }, Some(line)) = (&input, from) {
             state.windows.insert(*window, line);
         }
@@ -207,10 +216,15 @@ impl Live {
                 Effect::Answer(answer) => asked.answer = Some(answer),
                 Effect::Commit => self.queue(DiskJob::Commit),
                 Effect::DropStaging => self.queue(DiskJob::Drop),
-                // What was staged lives as long as the store's session, which a new opening takes
-                // over.
-                Effect::Suspend => {}
+                Effect::Suspend => {
+                    tracing::info!(session = %self.id, "nobody spoke to a session; its lease is \
+                        over, what arrived stays");
+                    self.queue(DiskJob::Leave);
+                }
             }
+        }
+        if has_failed(&state.machine) && !had_failed {
+            self.queue(DiskJob::Leave);
         }
         drop(state);
         self.changes.send_modify(|n| *n = n.wrapping_add(1));
@@ -226,15 +240,13 @@ impl Live {
         let (live, replicas) = (Arc::clone(self), Arc::clone(replicas));
         let mutations = replicas.mutations.clone();
         drop(mutations.spawn(async move {
-            let tenant = live.name.owner.tenant;
-            let store = replicas.store.clone();
+            let session = Arc::clone(&live);
             let found = replicas.pooled(move || {
-                keys.iter()
-                    .map(|key| store.find(tenant, Form::Plain, key).map(|place| place.is_some()))
-                    .collect::<Result<Vec<_>, _>>()
+                let mut slot = lock(&session.draft);
+                slot.as_mut().map_or(Ok(Vec::new()), |draft| draft.find_many(Form::Plain, &keys))
             });
             let held = match found.await {
-                Some(Ok(held)) => held,
+                Some(Ok(found)) => found.iter().map(Option::is_some).collect(),
                 Some(Err(cause)) => {
                     // What cannot be looked up is not held; it is sent, and the write says what is
                     // wrong.
@@ -253,9 +265,10 @@ impl Live {
         let checked = CheckedGroup::check(Form::Plain, codec, table, payload)
             .map_err(|_| StageFault::HashMismatch)?;
         replicas.charge(&self.name.owner, checked.payload().len() as u64)?;
-        let mut writer = lock(&self.writer);
-        let writer = writer.as_mut().ok_or(StageFault::Broken)?;
-        writer.append(&checked).map_err(|error| replicas.stage_fault(self.id, &error))
+        let mut slot = lock(&self.draft);
+        // A session that is over has none, and nobody listens.
+        let draft = slot.as_mut().ok_or(StageFault::Unavailable)?;
+        draft.append(&checked).map_err(|error| replicas.stage_fault(self.id, &error))
     }
 }
 
@@ -273,7 +286,11 @@ pub(super) fn table_rows(table: &[GroupEntry]) -> Vec<TableRow> {
     table.iter().map(|entry| TableRow { key: entry.key(), raw_bytes: entry.raw_bytes() }).collect()
 }
 
-/// Does a session's work on the disk, one job after another.
+fn has_failed(machine: &Session) -> bool {
+    matches!(machine.stage(), Stage::Failed(_))
+}
+
+/// Does a session's work on the disk, in order. Windows that wait together share one sync.
 async fn work(
     replicas: Arc<Replicas>,
     live: Weak<Live>,
@@ -285,79 +302,137 @@ async fn work(
             () = replicas.mutations.stopping().cancelled() => jobs.try_recv().ok(),
         };
         let (Some(job), Some(live)) = (job, live.upgrade()) else { return };
+        let mut batch = vec![job];
+        while let Ok(job) = jobs.try_recv() {
+            batch.push(job);
+        }
         let (at, session) = (Arc::clone(&replicas), Arc::clone(&live));
-        let done = tokio::task::spawn_blocking(move || perform(&at, &session, job)).await;
-        if let Ok(Some(input)) = done {
+        let done = tokio::task::spawn_blocking(move || {
+            let mut desk = Desk { replicas: &at, live: &session, tickets: Vec::new() };
+            let mut inputs: Vec<Input> = batch.into_iter().flat_map(|job| desk.take(job)).collect();
+            inputs.extend(desk.promise());
+            inputs
+        });
+        for input in done.await.unwrap_or_default() {
             live.step(&replicas, input, None);
         }
     }
 }
 
-fn perform(replicas: &Replicas, live: &Live, job: DiskJob) -> Option<Input> {
-    match job {
-        DiskJob::WriteDraft { ticket, first, n_known, entries, is_awaited } => {
-            let mut slot = lock(&live.draft);
-            let draft = slot.as_mut()?;
-            let n_known = usize::try_from(n_known).unwrap_or(usize::MAX).min(entries.len());
-            let (known, new) = entries.split_at(n_known);
-            let written = draft.differing(first, known).and_then(|differs| {
-                if differs.is_none() {
-                    draft.append(new)?;
-                    if is_awaited {
-                        draft.sync()?;
+/// One batch of a session's work.
+struct Desk<'a> {
+    replicas: &'a Replicas,
+    live: &'a Live,
+    /// Windows that are listed, and whose answers wait for the next sync.
+    tickets: Vec<u64>,
+}
+
+impl Desk<'_> {
+    fn take(&mut self, job: DiskJob) -> Vec<Input> {
+        match job {
+            DiskJob::WriteDraft { ticket, first, n_known, entries, is_awaited } => {
+                if is_awaited {
+                    self.tickets.push(ticket);
+                }
+                let known = usize::try_from(n_known).unwrap_or(usize::MAX).min(entries.len());
+                let (known, new) = entries.split_at(known);
+                let written = self.with_draft(|draft| {
+                    let differs = draft::differing(draft, first, known)?;
+                    if differs.is_none() {
+                        draft::append(draft, first.saturating_add(known.len() as u64), new)?;
+                    }
+                    Ok(differs)
+                });
+                match written {
+                    Some(Ok(Some(ordinal))) => vec![Input::DraftDiffers { ordinal }],
+                    Some(Ok(None)) | None => Vec::new(),
+                    Some(Err(error)) => self.failed(&error),
+                }
+            }
+            DiskJob::Barrier { number } => match self.with_draft(Draft::barrier) {
+                Some(Ok(())) => {
+                    let mut inputs = self.promised();
+                    inputs.push(Input::Flushed { number });
+                    inputs
+                }
+                Some(Err(error)) => self.failed(&error),
+                None => Vec::new(),
+            },
+            DiskJob::Commit => {
+                let mut inputs = self.promise();
+                let outcome = self.replicas.commit(self.live);
+                match &outcome {
+                    Ok(()) => self.live.queue(DiskJob::Drop),
+                    Err(fault) => {
+                        let session = self.live.id;
+                        tracing::warn!(%session, ?fault, "an image was not committed");
                     }
                 }
-                Ok(differs)
-            });
-            match written {
-                Ok(Some(ordinal)) => Some(Input::DraftDiffers { ordinal }),
-                Ok(None) => is_awaited.then_some(Input::DraftWritten { ticket }),
-                Err(cause) => {
-                    // Its windows are never answered, so nothing is promised that was not kept.
-                    tracing::error!(session = %live.id, %cause, "cannot write a draft");
-                    drop(slot.take());
-                    None
+                inputs.push(Input::Stored(outcome));
+                inputs
+            }
+            DiskJob::Drop => {
+                // The lock is held to the end: a session that is opened meanwhile has a draft of
+                // the same id.
+                let mut slot = lock(&self.live.draft);
+                if let Some(draft) = slot.take()
+                    && let Err(cause) = draft.end()
+                {
+                    let session = self.live.id;
+                    tracing::warn!(%session, %cause, "cannot end a draft; it takes space");
                 }
+                Vec::new()
+            }
+            DiskJob::Leave => {
+                let inputs = match self.with_draft(Draft::barrier) {
+                    Some(Err(error)) => self.failed(&error),
+                    _ => Vec::new(),
+                };
+                drop(lock(&self.live.draft).take());
+                inputs
             }
         }
-        DiskJob::Barrier { number } => {
-            let drafted = lock(&live.draft).as_ref().map_or(Ok(()), Draft::sync);
-            let staged = lock(&live.writer).as_mut().map_or(Ok(()), StoreSession::barrier);
-            if let (Ok(()), Ok(())) = (&drafted, &staged) {
-                return Some(Input::Flushed { number });
-            }
-            tracing::error!(session = %live.id, ?drafted, ?staged, "cannot make records durable");
-            None
+    }
+
+    /// None where the session has let go of its draft: what it asked for is of no use any more.
+    fn with_draft<T>(
+        &self,
+        work: impl FnOnce(&mut Draft) -> Result<T, StoreError>,
+    ) -> Option<Result<T, StoreError>> {
+        lock(&self.live.draft).as_mut().map(work)
+    }
+
+    /// Makes durable what answers wait for.
+    fn promise(&mut self) -> Vec<Input> {
+        if self.tickets.is_empty() {
+            return Vec::new();
         }
-        DiskJob::Commit => {
-            let outcome = replicas.commit(live);
-            match &outcome {
-                Ok(()) => {
-                    drop(lock(&live.writer).take());
-                    drop(lock(&live.draft).take());
-                    replicas.forget_draft(&live.name);
-                }
-                Err(fault) => {
-                    tracing::warn!(session = %live.id, ?fault, "an image was not committed")
-                }
-            }
-            Some(Input::Stored(outcome))
+        match self.with_draft(Draft::promise) {
+            Some(Ok(())) => self.promised(),
+            Some(Err(error)) => self.failed(&error),
+            None => Vec::new(),
         }
-        DiskJob::Drop => {
-            drop(lock(&live.writer).take());
-            drop(lock(&live.draft).take());
-            replicas.forget_draft(&live.name);
-            None
-        }
+    }
+
+    fn promised(&mut self) -> Vec<Input> {
+        self.tickets.drain(..).map(|ticket| Input::DraftWritten { ticket }).collect()
+    }
+
+    /// Nothing that waits is answered, so nothing is promised that was not kept.
+    fn failed(&mut self, error: &StoreError) -> Vec<Input> {
+        self.tickets.clear();
+        tracing::error!(session = %self.live.id, cause = %error, "cannot keep what was sent");
+        vec![Input::NotKept(commit_fault(error))]
     }
 }
 
 /// What a commit's failure means to the source.
-pub(super) fn commit_fault(error: &offsite_store::StoreError) -> CommitFault {
-    use offsite_store::StoreError as E;
+pub(super) fn commit_fault(error: &StoreError) -> CommitFault {
+    use StoreError as E;
     match error {
-        E::UnknownRecord { .. } => CommitFault::LeaseLost,
-        E::ListMismatch | E::BadList(_) | E::AlreadyExists(_) => CommitFault::HashMismatch,
+        E::UnknownRecord { .. } | E::LeaseLost | E::DraftUnknown(_) => CommitFault::LeaseLost,
+        E::ListMismatch | E::BadList(_) => CommitFault::HashMismatch,
+        E::AlreadyExists(_) => CommitFault::AlreadyExists,
         E::BaseMissing => CommitFault::BaseMissing,
         E::NoSpace => CommitFault::NoSpace,
         E::Poisoned | E::Fenced => CommitFault::Unavailable,

@@ -24,7 +24,7 @@ async fn scene() -> Scene {
     let files: Arc<dyn FileSystem> = Disk::new(1).files();
     let directory = Path::new("/store");
     let store = Store::create(Arc::clone(&files), directory, &*scene.luck, Default::default());
-    scene.target.keep_in(store.unwrap(), files, Path::new("/"), 2).unwrap();
+    scene.target.keep_in(store.unwrap(), files, 2).unwrap();
     scene
 }
 

@@ -63,9 +63,7 @@ impl Session {
     pub(super) fn start_barrier(&mut self, at: Span, effects: &mut Vec<Effect>) {
         let Some(since) = self.unflushed_since else { return };
         let waited = at.as_micros().saturating_sub(since.as_micros());
-        // Half, since while one half is being synced the other one fills: both together are what a
-        // crash may cost.
-        let is_due = self.unflushed_bytes >= self.rules.barrier_bytes / 2
+        let is_due = self.unflushed_bytes >= self.rules.barrier_bytes
             || waited >= self.rules.barrier_after.as_micros();
         if self.barrier.is_some() || !is_due {
             return;
@@ -105,8 +103,7 @@ impl Session {
     }
 
     pub(super) fn grant(&mut self, effects: &mut Vec<Effect>) {
-        let syncing_bytes = self.barrier.as_ref().map_or(0, |barrier| barrier.bytes);
-        if syncing_bytes.saturating_add(self.unflushed_bytes) >= self.rules.barrier_bytes {
+        if self.barrier.is_some() && self.unflushed_bytes >= self.rules.behind_bytes {
             // The disk is behind: what is not durable must not grow (E-08, E-09).
             return;
         }

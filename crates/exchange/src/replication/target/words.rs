@@ -18,8 +18,11 @@ pub struct Rules {
     pub credit_bytes: u64,
     /// Record streams at once.
     pub parallel_streams_max: u32,
-    /// Staged bytes that may be not yet durable; a barrier is due at half of them.
+    /// Staged bytes at which a barrier is due.
     pub barrier_bytes: u64,
+    /// Staged bytes behind a barrier that is under way at which no more is granted. With the
+    /// barrier's and those on the way they are what a crash costs: one barrier and 64 MiB.
+    pub behind_bytes: u64,
     /// Time after which a barrier is due.
     pub barrier_after: Span,
     /// Idle time after which the session expires.
@@ -36,6 +39,7 @@ impl Default for Rules {
             credit_bytes: 16 << 20,
             parallel_streams_max: 16,
             barrier_bytes: 256 << 20,
+            behind_bytes: 32 << 20,
             barrier_after: Span::from_secs(10),
             idle: Span::from_hours(24),
             owed_keys_max: 192 << 10,
@@ -110,6 +114,8 @@ pub enum Input {
         /// Commit or abort.
         commit: bool,
     },
+    /// What was asked for cannot be written or made durable; nothing that waits for it comes.
+    NotKept(CommitFault),
     /// The commit is over.
     Stored(Result<(), CommitFault>),
     /// Time has passed.
@@ -170,6 +176,8 @@ pub enum CommitFault {
     LeaseLost,
     /// The parent is not there, or is another one.
     BaseMissing,
+    /// The point is there with other content.
+    AlreadyExists,
     /// Quota or reserve.
     NoSpace,
     /// The repository is offline.
@@ -191,11 +199,14 @@ impl CommitFault {
             Self::BaseMissing => {
                 (ErrorCode::BaseMissing, "the image's parent is not on the target")
             }
+            Self::AlreadyExists => {
+                (ErrorCode::AlreadyExists, "the recovery point is here with another content")
+            }
             Self::NoSpace => (ErrorCode::NoSpace, "the target has no room for this"),
             Self::Unavailable => {
                 (ErrorCode::RepositoryUnavailable, "the target's repository cannot be written now")
             }
-            Self::Broken => (ErrorCode::Internal, "the target could not complete the commit"),
+            Self::Broken => (ErrorCode::Internal, "the target could not keep the image"),
         };
         Refusal::new(code, message)
     }

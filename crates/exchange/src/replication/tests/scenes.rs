@@ -1,14 +1,19 @@
 //! Scenes: small worlds without chance, and what happens in them line by line.
 
-use offsite_model::{AgentId, Luck as _, Span};
+use std::collections::VecDeque;
+
+use offsite_model::{AgentId, Key, Luck as _, Span};
 use offsite_proto::error::ErrorCode;
+use offsite_proto::group::GroupEntry;
+use offsite_proto::text::Big;
 use offsite_proto::window::ListEntry;
 use offsite_testkit::{SeededLuck, expect};
 
 use super::storm::{Plan, target_rules};
-use super::world::World;
+use super::world::{RECORD, World};
 use crate::replication::target::{
-    Effect, Ending, Input, ParentStanding, Session, Spec, StageFault, Standing, decide,
+    CommitFault, Effect, Ending, Input, ParentStanding, Rules, Session, Spec, StageFault, Standing,
+    decide,
 };
 
 fn scene(plan: Plan, prepare: impl FnOnce(&mut World)) -> String {
@@ -186,9 +191,128 @@ fn d_12_a_lost_lease_costs_the_lease_and_not_the_data() {
 }
 
 #[test]
+fn what_cannot_be_kept_ends_the_session_and_not_the_image() {
+    let (mut live, list) = session(8);
+    let keys = Input::Keys { window: 0, first_ordinal: 0, entries: list };
+    let effects = live.step(keys, Span::ZERO);
+    let [Effect::LookUp { ticket, keys }] = &effects[..] else { panic!("{effects:?}") };
+    let held = vec![true; keys.len()];
+    live.step(Input::LookedUp { ticket: *ticket, held }, Span::ZERO);
+    let effects = live.step(Input::NotKept(CommitFault::Unavailable), Span::ZERO);
+    let [Effect::Fail(refusal), Effect::EndStreams] = &effects[..] else { panic!("{effects:?}") };
+    assert!(refusal.retryable && refusal.code == ErrorCode::RepositoryUnavailable, "{refusal:?}");
+    assert!(live.stage().leaves_draft());
+    // What was under way is answered no more.
+    assert_eq!(live.step(Input::DraftWritten { ticket: 0 }, Span::ZERO), []);
+}
+
+#[test]
+fn e_08_a_slow_disk_bounds_what_waits_and_ends_nobody() {
+    // The disk takes 5 MB/s, for groups and for barriers alike; the source sends all it may.
+    const BYTES_PER_SECOND: u64 = 5_000_000;
+    const GROUP_RECORDS: u64 = 256;
+    let rules = Rules { idle: Span::from_secs(60), ..Rules::default() };
+    let group_bytes = GROUP_RECORDS * u64::from(RECORD);
+    let n_groups = 30 * 60 * BYTES_PER_SECOND / group_bytes;
+    let n_records = n_groups * GROUP_RECORDS;
+    let (mut live, list) = long_session(n_records, rules);
+    let mut now = 0_u64;
+    let at = |now: u64| Span::from_micros(now);
+    let (mut granted, mut sent, mut most_waiting) = (live.granted_bytes(), 0, 0);
+    let (mut windows, mut offered) = (list.chunks(8_192).zip(0_u32..), VecDeque::new());
+    let mut wanted: VecDeque<(u64, ListEntry)> = VecDeque::new();
+    let mut queue: VecDeque<(u64, Input)> = VecDeque::new();
+    let (mut disk_free_at, mut first, mut undurable, mut syncing) = (0, 0_u64, 0_u64, 0_u64);
+    let mut most_undurable = 0;
+    loop {
+        let mut effects;
+        if let Some((time, input)) = queue.pop_front_if(|(time, _)| *time <= now) {
+            now = now.max(time);
+            match &input {
+                Input::Staged { .. } => undurable += group_bytes,
+                Input::Flushed { .. } => undurable -= syncing,
+                _ => {}
+            }
+            most_undurable = most_undurable.max(undurable);
+            effects = live.step(input, at(now));
+        } else if sent + group_bytes <= granted && wanted.len() as u64 >= GROUP_RECORDS {
+            let records = wanted.drain(..GROUP_RECORDS as usize);
+            let entry =
+                |(at, entry): (u64, ListEntry)| GroupEntry::new(at, entry.key(), entry.bytes());
+            let table = records.map(entry).collect();
+            sent += group_bytes;
+            effects =
+                live.step(Input::Group { table, is_encrypted: false, bytes: group_bytes }, at(now));
+        } else if wanted.len() < 40_000
+            && offered.len() < 4
+            && let Some((entries, window)) = windows.next()
+        {
+            let entries = entries.to_vec();
+            let n = entries.len() as u64;
+            offered.push_back((first, entries.clone()));
+            effects = live.step(Input::Keys { window, first_ordinal: first, entries }, at(now));
+            first += n;
+        } else if let Some((time, _)) = queue.front() {
+            // Nobody may send: time passes until the disk is done.
+            now = *time;
+            effects = live.step(Input::Tick, at(now));
+        } else if wanted.is_empty() {
+            break;
+        } else {
+            panic!("at {now}: nothing is under way and {} records are owed", wanted.len());
+        }
+        most_waiting = most_waiting.max(live.staging_bytes() + (granted - sent));
+        while let Some(effect) = (!effects.is_empty()).then(|| effects.remove(0)) {
+            match effect {
+                Effect::LookUp { ticket, .. } => {
+                    let held = Vec::new();
+                    effects.extend(live.step(Input::LookedUp { ticket, held }, at(now)));
+                }
+                Effect::Stage { group } => {
+                    disk_free_at =
+                        now.max(disk_free_at) + group_bytes * 1_000_000 / BYTES_PER_SECOND;
+                    queue.push_back((disk_free_at, Input::Staged { group, outcome: Ok(()) }));
+                }
+                Effect::Barrier { number } => {
+                    syncing = undurable;
+                    disk_free_at = now.max(disk_free_at) + syncing * 1_000_000 / BYTES_PER_SECOND;
+                    queue.push_back((disk_free_at, Input::Flushed { number }));
+                }
+                Effect::Reply(_) => {
+                    let (first, entries): (u64, Vec<ListEntry>) = offered.pop_front().unwrap();
+                    wanted.extend((first..).zip(entries));
+                }
+                Effect::Grant(bytes) => granted = bytes,
+                Effect::Fail(refusal) => panic!("at {now}: {refusal}"),
+                Effect::Suspend | Effect::EndStreams => panic!("at {now}: the session ended"),
+                _ => {}
+            }
+        }
+    }
+    assert!(now > 30 * 60 * 1_000_000, "half an hour was not simulated: {now}");
+    assert!(most_waiting <= 64 << 20, "{most_waiting} bytes waited");
+    assert!(most_undurable <= (256 + 64) << 20, "{most_undurable} bytes were not durable");
+    eprintln!("most waiting {most_waiting}, most not durable {most_undurable}");
+}
+
+/// A session of an image of so many records of their own.
+fn long_session(n_records: u64, rules: Rules) -> (Session, Vec<ListEntry>) {
+    let entry = |at: u64| {
+        let offset = at * u64::from(RECORD);
+        ListEntry::record(offset, RECORD, Key::of(&at.to_le_bytes()))
+    };
+    let list: Vec<ListEntry> = (0..n_records).map(entry).collect();
+    let mut open = World::new(Plan::calm(1)).images[0].open.clone();
+    open.record_count = Big(n_records);
+    open.size_bytes = Big(n_records * u64::from(RECORD));
+    let id = offsite_model::SessionId::from_bytes([1; 16]);
+    (Session::new(id, Spec::check(open).unwrap(), rules, Span::ZERO), list)
+}
+
+#[test]
 fn e_09_a_killed_target_costs_a_barrier_and_what_was_under_way() {
     let rules = target_rules();
-    let bound = rules.barrier_bytes + 2 * rules.credit_bytes;
+    let bound = rules.barrier_bytes + rules.behind_bytes + 2 * rules.credit_bytes;
     let mut most = 0;
     for seed in 1..=25 {
         for n_windows in [8, 16, 24, 28] {
@@ -270,7 +394,7 @@ fn b_04_only_what_is_wanted_is_taken() {
     let record = list.iter().position(|entry| !entry.is_zeros()).unwrap();
     let entry = list[record];
     let group = |key| Input::Group {
-        table: vec![offsite_proto::group::GroupEntry::new(record as u64, key, entry.bytes())],
+        table: vec![GroupEntry::new(record as u64, key, entry.bytes())],
         is_encrypted: false,
         bytes: 100,
     };
@@ -285,7 +409,7 @@ fn b_04_only_what_is_wanted_is_taken() {
         panic!()
     };
     session.step(Input::LookedUp { ticket, held: Vec::new() }, Span::ZERO);
-    let other = offsite_model::Key::of(b"other");
+    let other = Key::of(b"other");
     assert_eq!(refused(session.step(group(other), Span::ZERO)), ErrorCode::WrongState);
     let effects = session.step(group(entry.key()), Span::ZERO);
     assert_eq!(effects, [Effect::Stage { group: 0 }]);
@@ -322,13 +446,13 @@ fn d_16_another_list_than_announced_is_never_committed() {
         let at = luck.below(n) as usize;
         match round % 4 {
             0 => {
-                let key = offsite_model::Key::of(&luck.bytes(4));
+                let key = Key::of(&luck.bytes(4));
                 list[at] = ListEntry::record(list[at].offset(), 4096, key);
             }
             1 => {
                 list.remove(at);
             }
-            2 => list.push(ListEntry::record(24 * 4096, 4096, offsite_model::Key::of(b"extra"))),
+            2 => list.push(ListEntry::record(24 * 4096, 4096, Key::of(b"extra"))),
             _ => {
                 let other = (at + 1) % list.len();
                 let (a, b) = (list[at], list[other]);
@@ -380,8 +504,7 @@ fn d_16_a_list_without_all_of_its_records_is_never_committed() {
             continue;
         }
         assert!(is_refused(&session), "without record {ordinal}: {:?}", commit(&session));
-        let table =
-            vec![offsite_proto::group::GroupEntry::new(ordinal, entry.key(), entry.bytes())];
+        let table = vec![GroupEntry::new(ordinal, entry.key(), entry.bytes())];
         let group = Input::Group { table, is_encrypted: false, bytes: 100 };
         let effects = session.step(group, Span::ZERO);
         let [Effect::Stage { group }] = effects[..] else { panic!("{effects:?}") };

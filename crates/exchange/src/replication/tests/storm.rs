@@ -21,6 +21,8 @@ pub(super) struct Plan {
     /// After so many events nothing bad happens any more.
     pub(super) calm_after: u64,
     pub(super) jitter: u64,
+    /// Once in so many pieces of the target's work on its disk.
+    pub(super) disk_fault: u64,
     pub(super) trace: bool,
 }
 
@@ -39,6 +41,7 @@ impl Plan {
             lost_answer: 0,
             calm_after: 0,
             jitter: 0,
+            disk_fault: 0,
             trace: true,
         }
     }
@@ -59,6 +62,7 @@ impl Plan {
             lost_answer: some(10),
             calm_after: luck.between(50, 1_500),
             jitter: luck.between(1, 50_000),
+            disk_fault: some(60),
             trace: false,
         }
     }
@@ -71,6 +75,7 @@ pub(super) fn target_rules() -> target::Rules {
         credit_bytes: 16 * 6_000,
         parallel_streams_max: 3,
         barrier_bytes: 32 * 4_096,
+        behind_bytes: 8 * 4_096,
         barrier_after: Span::from_secs(10),
         idle: Span::from_hours(1),
         owed_keys_max: 160,

@@ -388,6 +388,9 @@ impl World {
     }
 
     pub(super) fn disk(&mut self, session: SessionId, disk: Disk) {
+        if self.sessions.contains_key(&session) && self.strikes(self.plan.disk_fault) {
+            return self.fail_disk(session, disk);
+        }
         let Some(live) = self.sessions.get_mut(&session) else { return };
         let name = live.name;
         match disk {
@@ -428,6 +431,28 @@ impl World {
                 self.note(|| format!("  {} is stored: {outcome:?}", show(name)));
                 self.tell_target(session, target::Input::Stored(outcome));
             }
+        }
+    }
+
+    /// The disk refuses a piece of work. A store that could not sync writes no more until it has
+    /// been opened again; a full one goes on.
+    fn fail_disk(&mut self, session: SessionId, disk: Disk) {
+        self.tally.n_disk_faults += 1;
+        let is_full = self.luck.chance(1, 2);
+        let fault = if is_full { CommitFault::NoSpace } else { CommitFault::Unavailable };
+        let input = match disk {
+            // What cannot be looked up is not held.
+            Disk::LookUp { ticket, .. } => target::Input::LookedUp { ticket, held: Vec::new() },
+            Disk::Stage { group, .. } => {
+                let fault = if is_full { StageFault::NoSpace } else { StageFault::Unavailable };
+                target::Input::Staged { group, outcome: Err(fault) }
+            }
+            Disk::Draft { .. } | Disk::Barrier { .. } => target::Input::NotKept(fault),
+            Disk::Commit => target::Input::Stored(Err(fault)),
+        };
+        self.tell_target(session, input);
+        if !is_full {
+            self.at(self.now, Happens::KillTarget);
         }
     }
 

@@ -135,6 +135,7 @@ pub(super) struct Tally {
     pub(super) n_source_kills: u64,
     pub(super) n_wrong_groups: u64,
     pub(super) n_lost_answers: u64,
+    pub(super) n_disk_faults: u64,
     pub(super) n_collected: u64,
     pub(super) n_resumed: u64,
     pub(super) n_held: u64,
@@ -347,10 +348,12 @@ impl World {
         let cuts = self.tally.n_cuts
             + self.tally.n_source_kills
             + self.tally.n_wrong_groups
+            + self.tally.n_disk_faults
             + self.tally.n_lost_answers;
         let bound = n_images.min(4)
             * ((cuts + self.tally.n_target_kills) * rules.credit_bytes
-                + self.tally.n_target_kills * (rules.barrier_bytes + rules.credit_bytes));
+                + self.tally.n_target_kills
+                    * (rules.barrier_bytes + rules.behind_bytes + rules.credit_bytes));
         if self.plan.collect == 0 && self.tally.bytes_sent_again > bound {
             return Err(format!(
                 "seed {seed}: {} bytes sent again, bound {bound}: {:?}",
