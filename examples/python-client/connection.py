@@ -199,7 +199,9 @@ class Connection:
         elif isinstance(event, h2.events.StreamEnded):
             stream.ended = True
         elif isinstance(event, h2.events.StreamReset):
-            stream.ended = stream.reset = True
+            # After a whole answer a reset only says that the rest of the request is not wanted.
+            stream.reset = not stream.ended
+            stream.ended = True
 
     def flush(self) -> None:
         try:

@@ -281,11 +281,13 @@ class Half:
     items: int = 0
     ended: bool = False
     answered: bool = False
+    is_begun: bool = False
     parser: frames.Parser = field(init=False)
 
     def __post_init__(self):
         self.parser = frames.Parser(self.down, self.session)
-        self.stream.send(frames.preamble(self.up, self.session))
+        if not self.is_begun:
+            self.stream.send(frames.preamble(self.up, self.session))
 
     def send(self, opcode: int, payload: bytes, items: int = 0) -> None:
         self.n_bytes += len(payload)
