@@ -9,10 +9,13 @@
 )]
 
 mod foreign_client;
+mod hostile;
 mod kills;
 mod matrix;
+mod offline;
 mod pairing;
 mod protect;
 mod replicate;
 mod sim_seeds;
 mod strangers;
+mod terminal;

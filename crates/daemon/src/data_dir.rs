@@ -87,12 +87,12 @@ pub enum DataDirError {
         program: &'static str,
     },
     /// Another process uses it.
-    #[error("{} is in use by another {program}: stop that one first", path.display())]
+    #[error("{} is in use by {holder}: stop that one first", path.display())]
     InUse {
         /// The directory.
         path: PathBuf,
-        /// The program that looked at it.
-        program: &'static str,
+        /// Which process, in words.
+        holder: String,
     },
     /// Other users may change what is in it, so that no mode further down means anything.
     #[error("{} can be changed by others (mode {mode:04o}): run: chmod go-w '{}'",
@@ -162,7 +162,7 @@ impl DataDir {
         let lock_path = path.join(LOCK);
         let lock =
             files.open(&lock_path, OpenMode::CreateNew).map_err(io_error("make", &lock_path))?;
-        take(&*lock, path, &lock_path, program)?;
+        take(&*files, &*lock, &lock_path, program)?;
         files.sync_dir(path).map_err(io_error("sync", path))?;
         Ok(Self { files, path: path.to_owned(), program, _lock: lock })
     }
@@ -197,7 +197,7 @@ impl DataDir {
         check_version(&*files, path, program)?;
         let lock_path = path.join(LOCK);
         let lock = files.open(&lock_path, OpenMode::Write).map_err(io_error("open", &lock_path))?;
-        take(&*lock, path, &lock_path, program)?;
+        take(&*files, &*lock, &lock_path, program)?;
         Ok(Self { files, path: path.to_owned(), program, _lock: lock })
     }
 
@@ -331,14 +331,19 @@ fn check_version(
 }
 
 fn take(
+    files: &dyn FileSystem,
     lock: &dyn File,
-    path: &Path,
     lock_path: &Path,
     program: &'static str,
 ) -> Result<(), DataDirError> {
     match lock.try_lock() {
         Ok(true) => Ok(()),
-        Ok(false) => Err(DataDirError::InUse { path: path.to_owned(), program }),
+        Ok(false) => {
+            let path = lock_path.parent().unwrap_or(lock_path).to_owned();
+            let holder = files.lock_holder(lock_path);
+            let holder = holder.unwrap_or_else(|| format!("another {program}"));
+            Err(DataDirError::InUse { path, holder })
+        }
         Err(error) => Err(io_error("lock", lock_path)(error)),
     }
 }
@@ -371,7 +376,8 @@ mod tests {
         assert_eq!(SystemFiles.metadata(&path).unwrap().mode, 0o700);
         assert!(said(open(&path)).contains("was interrupted"));
         first.finish_set_up().unwrap();
-        assert!(said(open(&path)).contains("in use by another offsite-target"));
+        let us = format!("in use by process {} (", std::process::id());
+        assert!(said(open(&path)).contains(&us));
         drop(first);
         assert!(said(begin(&path)).contains("was set up before"));
         let daemon = open(&path).unwrap();

@@ -124,6 +124,25 @@ impl FileSystem for SystemFiles {
         let space = rustix::fs::statvfs(path)?;
         Ok(space.f_blocks.saturating_mul(space.f_frsize))
     }
+
+    #[expect(clippy::disallowed_methods, reason = "this is the module that reads files")]
+    fn lock_holder(&self, path: &Path) -> Option<String> {
+        let found = rustix::fs::stat(path).ok()?;
+        let (major, minor) = (rustix::fs::major(found.st_dev), rustix::fs::minor(found.st_dev));
+        let file = format!("{major:02x}:{minor:02x}:{}", found.st_ino);
+        // One lock a line: number, kind, ADVISORY, mode, process, file, range; a process that waits
+        // has an arrow in the second place. A process of another namespace shows as 0 or less.
+        let locks = fs::read_to_string("/proc/locks").ok()?;
+        let mut holders = locks.lines().filter_map(|line| {
+            let words: Vec<&str> = line.split_ascii_whitespace().collect();
+            let [_, "FLOCK", _, _, process, of, ..] = words[..] else { return None };
+            process.parse::<u32>().ok().filter(|process| of == file && *process > 0)
+        });
+        let process = holders.next()?;
+        // A name is the process's own choice.
+        let name = fs::read_to_string(format!("/proc/{process}/comm")).unwrap_or_default();
+        Some(format!("process {process} ({})", name.trim_end().escape_debug()))
+    }
 }
 
 /// We give every name ourselves and give none that is not UTF-8, so such a name is somebody else's.
@@ -208,13 +227,21 @@ impl File for SystemFile {
     }
 
     fn try_lock(&self) -> io::Result<bool> {
-        // This lock belongs to the open file and not to the process: closing another descriptor of
-        // the same file by accident does not let it go, as it would with `fcntl` locks.
-        match rustix::fs::flock(&self.file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(true),
-            Err(Errno::WOULDBLOCK) => Ok(false),
-            Err(error) => Err(error.into()),
-        }
+        flock(&self.file, FlockOperation::NonBlockingLockExclusive)
+    }
+
+    fn try_lock_shared(&self) -> io::Result<bool> {
+        flock(&self.file, FlockOperation::NonBlockingLockShared)
+    }
+}
+
+/// Takes a lock that belongs to the open file and not to the process: closing another descriptor of
+/// the same file by accident does not let it go, as it would with `fcntl` locks.
+fn flock(file: &fs::File, operation: FlockOperation) -> io::Result<bool> {
+    match rustix::fs::flock(file, operation) {
+        Ok(()) => Ok(true),
+        Err(Errno::WOULDBLOCK) => Ok(false),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -279,6 +306,23 @@ mod tests {
             assert!(SystemFiles.open(&pipe, mode).is_err());
         }
         assert_eq!(SystemFiles.metadata(&pipe).unwrap().kind, Kind::Other);
+    }
+
+    #[test]
+    fn a_lock_is_shared_or_held_alone_and_its_holder_is_named() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("lock");
+        SystemFiles.write_atomically(&path, b"").unwrap();
+        let open = || SystemFiles.open(&path, OpenMode::Read).unwrap();
+        assert_eq!(SystemFiles.lock_holder(&path), None);
+        let (first, second) = (open(), open());
+        assert!(first.try_lock_shared().unwrap() && second.try_lock_shared().unwrap());
+        assert!(!open().try_lock().unwrap());
+        drop(first);
+        assert!(second.try_lock().unwrap());
+        assert!(!open().try_lock_shared().unwrap());
+        let holder = SystemFiles.lock_holder(&path).unwrap();
+        assert!(holder.starts_with(&format!("process {} (", std::process::id())), "{holder}");
     }
 
     #[test]

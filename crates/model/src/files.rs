@@ -98,6 +98,9 @@ pub trait File: Send + Sync {
     /// holder has it. It is let go when the file is dropped or its process dies.
     fn try_lock(&self) -> io::Result<bool>;
 
+    /// As [`File::try_lock`], beside others that share it: it excludes only who locks alone.
+    fn try_lock_shared(&self) -> io::Result<bool>;
+
     /// Reads exactly that many bytes; `UnexpectedEof` when the file ends before.
     fn read_exact_at(&self, mut bytes: &mut [u8], mut offset: u64) -> io::Result<()> {
         while !bytes.is_empty() {
@@ -147,6 +150,10 @@ pub trait FileSystem: Send + Sync {
 
     /// Bytes of the whole file system that holds this path.
     fn bytes_total(&self, path: &Path) -> io::Result<u64>;
+
+    /// Who holds the lock of this file, in words for a person; none when nobody does or the system
+    /// does not say.
+    fn lock_holder(&self, path: &Path) -> Option<String>;
 
     /// Reads a whole file of at most `bytes_max`; a longer one is `InvalidData`.
     fn read(&self, path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {

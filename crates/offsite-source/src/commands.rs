@@ -12,53 +12,44 @@ pub(crate) mod serve;
 pub(crate) mod status;
 pub(crate) mod unpair;
 pub(crate) mod verify;
+use offsite_terminal::{Exit, Failure};
 
 use crate::cli::{Agents, Command, Pair, Points};
 use crate::context::Context;
-use crate::exit::{Exit, Failure};
 
 /// Carries out a command.
 pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Failure> {
-    let done = |()| Exit::Done;
     match command {
-        Command::Init { name } => init::run(context, &name).map(done),
-        Command::Serve => serve::run(context).await.map(done),
-        Command::Status => status::run(context).await.map(done),
+        Command::Init { name } => init::run(context, &name),
+        Command::Serve => serve::run(context).await,
+        Command::Status => status::run(context).await,
         Command::Doctor { url } => doctor::run(context, url.as_deref()).await,
         Command::Agents(Agents::Add { name, volumes, encrypt }) => {
-            agents::add::run(context, name, &volumes, encrypt).await.map(done)
+            agents::add::run(context, name, &volumes, encrypt).await
         }
-        Command::Agents(Agents::List) => agents::list::run(context).await.map(done),
-        Command::Agents(Agents::Show { name }) => agents::show::run(context, name).await.map(done),
-        Command::Agents(Agents::Remove { name }) => {
-            agents::remove::run(context, name).await.map(done)
-        }
-        Command::Agents(Agents::Hooks(hooks)) => agents::hooks::run(context, hooks).await.map(done),
-        Command::Protect { name } => protect::run(context, name).await.map(done),
+        Command::Agents(Agents::List) => agents::list::run(context).await,
+        Command::Agents(Agents::Show { name }) => agents::show::run(context, name).await,
+        Command::Agents(Agents::Remove { name }) => agents::remove::run(context, name).await,
+        Command::Agents(Agents::Hooks(hooks)) => agents::hooks::run(context, hooks).await,
+        Command::Protect { name } => protect::run(context, name).await,
         Command::Replicate { name, target, wait } => {
-            replicate::run(context, name, target, wait).await.map(done)
+            replicate::run(context, name, target, wait).await
         }
-        Command::Points(Points::List { name }) => points::list(context, name).await.map(done),
-        Command::Points(Points::Show { point }) => points::show(context, &point).await.map(done),
-        Command::Points(Points::Delete { point }) => {
-            points::delete(context, &point).await.map(done)
-        }
-        Command::Restore(restore) => restore::run(context, restore).await.map(done),
+        Command::Points(Points::List { name }) => points::list(context, name).await,
+        Command::Points(Points::Show { point }) => points::show(context, &point).await,
+        Command::Points(Points::Delete { point }) => points::delete(context, &point).await,
+        Command::Restore(restore) => restore::run(context, restore).await,
         Command::Verify => verify::run(context).await,
-        Command::Pair(Pair::Request(request)) => {
-            pair::request::run(context, request).await.map(done)
-        }
-        Command::Pair(Pair::Status(of)) => pair::status::run(context, of.target).await.map(done),
+        Command::Pair(Pair::Request(request)) => pair::request::run(context, request).await,
+        Command::Pair(Pair::Status(of)) => pair::status::run(context, of.target).await,
         Command::Pair(Pair::Wait(of)) => pair::wait::run(context, of.target).await,
-        Command::Pair(Pair::Code(of)) => pair::code::run(context, of.target).await.map(done),
-        Command::Pair(Pair::Withdraw(of)) => {
-            pair::withdraw::run(context, of.target).await.map(done)
-        }
-        Command::Pair(Pair::Renew(of)) => pair::renew::run(context, of.target).await.map(done),
-        Command::Pair(Pair::Retry(of)) => pair::retry::run(context, of.target).await.map(done),
-        Command::Pair(Pair::Reset(of)) => pair::reset::run(context, of.target).await.map(done),
+        Command::Pair(Pair::Code(of)) => pair::code::run(context, of.target).await,
+        Command::Pair(Pair::Withdraw(of)) => pair::withdraw::run(context, of.target).await,
+        Command::Pair(Pair::Renew(of)) => pair::renew::run(context, of.target).await,
+        Command::Pair(Pair::Retry(of)) => pair::retry::run(context, of.target).await,
+        Command::Pair(Pair::Reset(of)) => pair::reset::run(context, of.target).await,
         Command::Unpair { target, delete_recovery_points } => {
-            unpair::run(context, target, delete_recovery_points).await.map(done)
+            unpair::run(context, target, delete_recovery_points).await
         }
     }
 }

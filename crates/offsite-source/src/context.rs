@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use offsite_proto::endpoint::{Endpoint, Params, Row, Values};
+use offsite_terminal::{Exit, Failure, Output};
 use offsite_transport::{CallError, LocalClient, LocalError, Outgoing, StreamAnswer};
 
-use crate::exit::{Exit, Failure};
-use crate::output::Output;
+use crate::exit::refused;
 
 /// The socket of the daemon, in the data directory.
 pub(crate) const SOCKET: &str = "run/offsite.sock";
@@ -66,7 +66,7 @@ pub(crate) fn ended_early(cause: &dyn std::fmt::Display) -> Failure {
 
 fn not_answered(error: CallError) -> Failure {
     match error {
-        CallError::Refused(refusal, _) => refusal.into(),
+        CallError::Refused(refusal, _) => refused(refusal),
         error => ended_early(&error),
     }
 }
@@ -86,6 +86,6 @@ fn not_reached(data: &Path, error: &LocalError) -> Failure {
             format!("cannot talk to the daemon in {shown}: {error}"),
             "run this as the user as whom the daemon runs, or as root",
         ),
-        LocalError::Other { .. } => Failure::failed(error.to_string(), ""),
+        LocalError::Other { .. } => Failure::failed(error.to_string()),
     }
 }

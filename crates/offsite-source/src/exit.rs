@@ -1,96 +1,27 @@
-//! How a command ends: exit codes, and the words of an error.
+//! What refusals and troubles mean for a command: its exit code, and what to do about it.
 
-use std::process::ExitCode;
-
+use offsite_daemon::config::ConfigError;
+use offsite_daemon::data_dir::DataDirError;
+use offsite_daemon::private::PrivateError;
 use offsite_proto::error::{ErrorCode, Refusal};
-use serde_json::{Value, json};
+use offsite_source_core::error::Trouble;
+use offsite_store::catalog::CatalogError;
+use offsite_terminal::{Exit, Failure};
+use serde_json::Value;
 
-/// The exit codes that scripts rely on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub(crate) enum Exit {
-    /// Done.
-    Done = 0,
-    /// Failed.
-    Failed = 1,
-    /// Wrong usage, or an ambiguous name.
-    Usage = 2,
-    /// Refused by the peer or by policy.
-    Refused = 3,
-    /// No such thing.
-    Unknown = 4,
-    /// The daemon is not running.
-    NotRunning = 5,
-    /// Damaged data was found.
-    Damaged = 6,
-    /// Interrupted.
-    Interrupted = 130,
-}
-
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        Self::from(exit as u8)
-    }
-}
-
-/// Why a command did not succeed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Failure {
-    /// The exit code.
-    pub(crate) exit: Exit,
-    /// The stable word.
-    pub(crate) code: String,
-    /// What was being done, and what happened.
-    pub(crate) message: String,
-    /// What to do next; empty where there is nothing to say.
-    pub(crate) hint: String,
-}
-
-impl Failure {
-    /// A failure with these words.
-    pub(crate) fn new(
-        exit: Exit,
-        code: &str,
-        message: impl Into<String>,
-        hint: impl Into<String>,
-    ) -> Self {
-        Self { exit, code: code.to_owned(), message: message.into(), hint: hint.into() }
-    }
-
-    /// Something in or around this program failed.
-    pub(crate) fn failed(message: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self::new(Exit::Failed, "failed", message, hint)
-    }
-
-    /// The command line was wrong.
-    pub(crate) fn usage(message: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self::new(Exit::Usage, "usage", message, hint)
-    }
-
-    /// The document that `--json` prints.
-    pub(crate) fn document(&self) -> Value {
-        json!({ "error": { "code": self.code, "message": self.message, "hint": self.hint } })
-    }
-}
-
-impl From<Refusal> for Failure {
-    fn from(refusal: Refusal) -> Self {
-        let fact = |name: &str| {
-            refusal
-                .detail
-                .as_ref()
-                .and_then(|facts| facts.get(name))
-                .and_then(Value::as_str)
-                .unwrap_or_default()
-        };
-        let exit = match (refusal.code, fact("at_fault")) {
-            (ErrorCode::TargetUnreachable | ErrorCode::NotATarget, _) => Exit::Failed,
-            (ErrorCode::TargetChanged | ErrorCode::Forbidden, _) | (_, "peer") => Exit::Refused,
-            (code, _) => exit_of(code),
-        };
-        let hint = fact("hint").to_owned();
-        Self { exit, code: refusal.code.to_string(), hint, message: refusal.message }
-    }
+/// A refusal as the end of a command.
+pub(crate) fn refused(refusal: Refusal) -> Failure {
+    let fact = |name: &str| {
+        let facts = refusal.detail.as_ref();
+        facts.and_then(|facts| facts.get(name)).and_then(Value::as_str).unwrap_or_default()
+    };
+    let exit = match (refusal.code, fact("at_fault")) {
+        (ErrorCode::TargetUnreachable | ErrorCode::NotATarget, _) => Exit::Failed,
+        (ErrorCode::TargetChanged | ErrorCode::Forbidden, _) | (_, "peer") => Exit::Refused,
+        (code, _) => exit_of(code),
+    };
+    let hint = fact("hint").to_owned();
+    Failure::new(exit, refusal.code.as_str(), refusal.message, hint)
 }
 
 /// The exit code of what our own daemon refuses.
@@ -103,15 +34,52 @@ fn exit_of(code: ErrorCode) -> Exit {
     }
 }
 
+/// A data directory that cannot be used.
+pub(crate) fn no_directory(error: DataDirError) -> Failure {
+    let (exit, code) = match &error {
+        DataDirError::Absent { .. } => (Exit::Unknown, "not_set_up"),
+        DataDirError::InUse { .. } => (Exit::Failed, "in_use"),
+        DataDirError::SetUp { .. } => (Exit::Failed, "already_exists"),
+        DataDirError::Foreign { .. } | DataDirError::OtherProgram { .. } => {
+            (Exit::Failed, "foreign_directory")
+        }
+        DataDirError::OtherVersion { .. } => (Exit::Failed, "version_unsupported"),
+        DataDirError::Unfinished { .. } => (Exit::Failed, "unfinished"),
+        DataDirError::Loose { .. } => (Exit::Failed, "loose_mode"),
+        DataDirError::Io { .. } => (Exit::Failed, "failed"),
+    };
+    Failure::new(exit, code, error.to_string(), "")
+}
+
+/// A configuration that cannot be used.
+pub(crate) fn no_settings(error: ConfigError) -> Failure {
+    let hint = "correct the configuration file, then try again";
+    Failure::new(Exit::Failed, "configuration_wrong", error.to_string(), hint)
+}
+
+/// Keys that cannot be used.
+pub(crate) fn no_keys(error: PrivateError) -> Failure {
+    Failure::new(Exit::Failed, "keys_not_private", error.to_string(), "")
+}
+
+/// A memory that cannot be read or written.
+pub(crate) fn no_memory(error: CatalogError) -> Failure {
+    troubled(Trouble::from(error))
+}
+
+/// What the core says of its own troubles.
+pub(crate) fn troubled(trouble: Trouble) -> Failure {
+    refused(Refusal::from(trouble))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_refusal_ends_with_the_code_of_the_table() {
-        let exit = |code, at_fault: &str| {
-            Failure::from(Refusal::new(code, "x").with("at_fault", at_fault)).exit
-        };
+        let exit =
+            |code, at_fault: &str| refused(Refusal::new(code, "x").with("at_fault", at_fault)).exit;
         assert_eq!(exit(ErrorCode::BadRequest, "operator"), Exit::Usage);
         assert_eq!(exit(ErrorCode::AgentUnknown, "operator"), Exit::Unknown);
         assert_eq!(exit(ErrorCode::WrongState, "operator"), Exit::Failed);

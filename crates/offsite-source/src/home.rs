@@ -4,9 +4,6 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use offsite_daemon::config::ConfigError;
-use offsite_daemon::data_dir::DataDirError;
-use offsite_daemon::private::PrivateError;
 use offsite_daemon::{DataDir, PrivateDirectory, SystemFiles, SystemLuck, process};
 use offsite_model::FileSystem;
 use offsite_source_core::error::Trouble;
@@ -14,9 +11,10 @@ use offsite_source_core::install::Keys;
 use offsite_source_core::memory::{Identity, Memory};
 use offsite_source_core::names::check_name;
 use offsite_store::Store;
-use offsite_store::catalog::{CatalogError, RedbCatalog};
+use offsite_store::catalog::RedbCatalog;
+use offsite_terminal::Failure;
 
-use crate::exit::{Exit, Failure};
+use crate::exit::{no_directory, no_keys, no_memory, no_settings, troubled};
 use crate::settings::{self, File};
 
 /// The program, as data directories know it.
@@ -47,20 +45,21 @@ impl Home {
     /// Opens a directory that `init` made.
     pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
         let files: Arc<dyn FileSystem> = Arc::new(SystemFiles);
-        let directory = DataDir::open(Arc::clone(&files), path, PROGRAM)?;
-        let file = File::read(&*files, &directory.config_path())?;
+        let directory = DataDir::open(Arc::clone(&files), path, PROGRAM).map_err(no_directory)?;
+        let file = File::read(&*files, &directory.config_path()).map_err(no_settings)?;
         let private =
-            PrivateDirectory::open(Arc::clone(&files), &path.join(KEYS), process::owner())?;
+            PrivateDirectory::open(Arc::clone(&files), &path.join(KEYS), process::owner())
+                .map_err(no_keys)?;
         let keys = Keys::new(Arc::clone(&files), Arc::new(private));
-        let memory = Memory::new(Arc::new(RedbCatalog::open(&*files, &path.join(MEMORY))?));
-        let mut identity = memory.identity()?.ok_or_else(|| {
-            Failure::failed(
-                "the memory of this source does not say who it is",
-                "put the data directory back from a copy",
-            )
+        let memory = Memory::new(Arc::new(
+            RedbCatalog::open(&*files, &path.join(MEMORY)).map_err(no_memory)?,
+        ));
+        let mut identity = memory.identity().map_err(no_memory)?.ok_or_else(|| {
+            Failure::failed("the memory of this source does not say who it is")
+                .hinting("put the data directory back from a copy")
         })?;
         if let Some(name) = &file.name {
-            check_name("source", name)?;
+            check_name("source", name).map_err(troubled)?;
             identity.name.clone_from(name);
         }
         let store = open_store(&files, &path.join(STORE))?;
@@ -72,26 +71,29 @@ impl Home {
         path: &Path,
         identity: &Identity,
     ) -> Result<offsite_exchange::pairing::PublicKey, Failure> {
-        check_name("source", &identity.name)?;
+        check_name("source", &identity.name).map_err(troubled)?;
         let files: Arc<dyn FileSystem> = Arc::new(SystemFiles);
-        let directory = DataDir::begin_set_up(Arc::clone(&files), path, PROGRAM)?;
+        let directory =
+            DataDir::begin_set_up(Arc::clone(&files), path, PROGRAM).map_err(no_directory)?;
         let private =
-            PrivateDirectory::create(Arc::clone(&files), &path.join(KEYS), process::owner())?;
+            PrivateDirectory::create(Arc::clone(&files), &path.join(KEYS), process::owner())
+                .map_err(no_keys)?;
         let keys = Keys::new(Arc::clone(&files), Arc::new(private));
-        let memory = Memory::new(Arc::new(RedbCatalog::open(&*files, &path.join(MEMORY))?));
-        memory.set_identity(identity)?;
-        let key = keys.make()?;
-        memory.set_prepared_key(&key)?;
+        let memory = Memory::new(Arc::new(
+            RedbCatalog::open(&*files, &path.join(MEMORY)).map_err(no_memory)?,
+        ));
+        memory.set_identity(identity).map_err(no_memory)?;
+        let key = keys.make().map_err(troubled)?;
+        memory.set_prepared_key(&key).map_err(no_memory)?;
         let settings = offsite_store::Settings::default();
         drop(
             Store::create(Arc::clone(&files), &path.join(STORE), &SystemLuck, settings)
-                .map_err(Trouble::from)?,
+                .map_err(|error| troubled(error.into()))?,
         );
         let text = settings::text(&identity.name);
-        offsite_daemon::config::write_default(&*files, &directory.config_path(), &text).map_err(
-            |error| Failure::failed(format!("cannot write the configuration: {error}"), ""),
-        )?;
-        directory.finish_set_up()?;
+        offsite_daemon::config::write_default(&*files, &directory.config_path(), &text)
+            .map_err(|error| Failure::failed(format!("cannot write the configuration: {error}")))?;
+        directory.finish_set_up().map_err(no_directory)?;
         Ok(key)
     }
 }
@@ -102,56 +104,11 @@ fn open_store(files: &Arc<dyn FileSystem>, path: &Path) -> Result<Store, Failure
     let opened = Store::open(Arc::clone(files), path, offsite_store::Settings::default());
     let store = opened.map_err(|error| {
         let trouble = Trouble::from(error);
-        Trouble {
-            message: format!("cannot open the recovery points in {}: {trouble}", path.display()),
-            ..trouble
-        }
+        let message = format!("cannot open the recovery points in {}: {trouble}", path.display());
+        troubled(Trouble { message, ..trouble })
     })?;
     for alarm in store.alarms() {
         tracing::error!(cause = ?alarm, "the store needs looking at: offsite-source verify");
     }
     Ok(store)
-}
-
-impl From<DataDirError> for Failure {
-    fn from(error: DataDirError) -> Self {
-        let (exit, code) = match &error {
-            DataDirError::Absent { .. } => (Exit::Unknown, "not_set_up"),
-            DataDirError::InUse { .. } => (Exit::Failed, "in_use"),
-            DataDirError::SetUp { .. } => (Exit::Failed, "already_exists"),
-            DataDirError::Foreign { .. } | DataDirError::OtherProgram { .. } => {
-                (Exit::Failed, "foreign_directory")
-            }
-            DataDirError::OtherVersion { .. } => (Exit::Failed, "version_unsupported"),
-            DataDirError::Unfinished { .. } => (Exit::Failed, "unfinished"),
-            DataDirError::Loose { .. } => (Exit::Failed, "loose_mode"),
-            DataDirError::Io { .. } => (Exit::Failed, "failed"),
-        };
-        Self::new(exit, code, error.to_string(), "")
-    }
-}
-
-impl From<ConfigError> for Failure {
-    fn from(error: ConfigError) -> Self {
-        let hint = "correct the configuration file, then try again";
-        Self::new(Exit::Failed, "configuration_wrong", error.to_string(), hint)
-    }
-}
-
-impl From<PrivateError> for Failure {
-    fn from(error: PrivateError) -> Self {
-        Self::new(Exit::Failed, "keys_not_private", error.to_string(), "")
-    }
-}
-
-impl From<CatalogError> for Failure {
-    fn from(error: CatalogError) -> Self {
-        Trouble::from(error).into()
-    }
-}
-
-impl From<Trouble> for Failure {
-    fn from(trouble: Trouble) -> Self {
-        offsite_proto::error::Refusal::from(trouble).into()
-    }
 }

@@ -8,7 +8,6 @@ mod commands;
 mod context;
 mod exit;
 mod home;
-mod output;
 mod place;
 mod settings;
 mod watch;
@@ -17,11 +16,10 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use clap::error::ErrorKind;
+use offsite_terminal::{Exit, Failure, Output};
 
 use crate::cli::Cli;
 use crate::context::Context;
-use crate::exit::{Exit, Failure};
-use crate::output::Output;
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -33,7 +31,7 @@ fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            let failure = Failure::failed(format!("cannot start threads: {error}"), "");
+            let failure = Failure::failed(format!("cannot start threads: {error}"));
             return out.failure(&failure).into();
         }
     };

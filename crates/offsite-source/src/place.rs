@@ -4,8 +4,7 @@ use std::env;
 use std::path::{Path, PathBuf};
 
 use offsite_daemon::process;
-
-use crate::exit::Failure;
+use offsite_terminal::Failure;
 
 const PROGRAM: &str = "offsite-source";
 
@@ -27,7 +26,7 @@ pub(crate) fn absolute(path: &Path) -> Result<PathBuf, Failure> {
     }
     let here = env::current_dir().map_err(|error| {
         let message = format!("cannot tell the current directory: {error}");
-        Failure::failed(message, "give the absolute path")
+        Failure::failed(message).hinting("give the absolute path")
     })?;
     Ok(here.join(path))
 }

@@ -4,12 +4,12 @@ use offsite_daemon::shutdown;
 use offsite_proto::admin::protection::{EVENT_BYTES_MAX, Event, Progress};
 use offsite_proto::endpoint::{Params, Row};
 use offsite_proto::json::from_slice;
+use offsite_terminal::{Bar, Exit, Failure, seconds, size};
 use offsite_transport::BodyStream;
 use serde::de::DeserializeOwned;
 
 use crate::context::{Context, ended_early};
-use crate::exit::{Exit, Failure};
-use crate::output::{seconds, size, visible};
+use crate::exit::refused;
 
 /// Has the daemon do something that takes long; what came of it. Ctrl-C hangs up, which cancels the
 /// work.
@@ -26,7 +26,7 @@ pub(crate) async fn follow<T: DeserializeOwned>(
     tokio::select! {
         ended = work => ended,
         interrupted = shutdown::interrupted() => {
-            let deaf = |error| Failure::failed(format!("cannot listen for signals: {error}"), "");
+            let deaf = |error| Failure::failed(format!("cannot listen for signals: {error}"));
             interrupted.map_err(deaf)?;
             Err(interruption(interrupted_hint))
         }
@@ -47,22 +47,22 @@ async fn until_end<T: DeserializeOwned>(
     while let Some(piece) = body.next().await.map_err(|refusal| ended_early(&refusal.message))? {
         pending.extend_from_slice(&piece);
         if pending.len() > EVENT_BYTES_MAX {
-            return Err(Failure::failed("the daemon's answer is too long", ""));
+            return Err(Failure::failed("the daemon's answer is too long"));
         }
         while let Some(end) = pending.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = pending.drain(..=end).collect();
-            match from_slice::<Event<T>>(&line)? {
+            match from_slice::<Event<T>>(&line).map_err(refused)? {
                 Event::Progress(progress) if context.out.json => {
-                    context.out.result(&progress, String::new)?;
+                    context.out.step(&progress)?;
                 }
                 Event::Progress(progress) => show(&bar, &progress),
                 Event::Done(value) => {
-                    bar.finish_and_clear();
+                    drop(bar);
                     return Ok(value);
                 }
                 Event::Failed(refusal) => {
-                    bar.finish_and_clear();
-                    return Err(refusal.into());
+                    drop(bar);
+                    return Err(refused(refusal));
                 }
             }
         }
@@ -70,12 +70,11 @@ async fn until_end<T: DeserializeOwned>(
     Err(ended_early(&"its answer was cut"))
 }
 
-fn show(bar: &indicatif::ProgressBar, progress: &Progress) {
-    bar.set_length(progress.bytes_total.0);
-    bar.set_position(progress.bytes_done.0);
+fn show(bar: &Bar, progress: &Progress) {
+    bar.at(progress.bytes_done.0, progress.bytes_total.0);
     let mut text = progress.phase.clone();
     if let Some(volume) = &progress.volume {
-        text = format!("{text} {}", visible(volume));
+        text = format!("{text} {volume}");
     }
     if progress.bytes_per_second.0 > 0 {
         text = format!("{text}, {}/s", size(progress.bytes_per_second.0));
@@ -83,5 +82,5 @@ fn show(bar: &indicatif::ProgressBar, progress: &Progress) {
     if let Some(left) = progress.eta_seconds {
         text = format!("{text}, {} left", seconds(left));
     }
-    bar.set_message(text);
+    bar.say(&text);
 }

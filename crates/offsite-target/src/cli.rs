@@ -87,6 +87,8 @@ pub(crate) enum Command {
     Approvals(Approvals),
     /// Write a volume of a recovery point to a file
     Restore(Restore),
+    /// Read everything that is stored and compare it with its checksums
+    Verify(Verify),
     /// What a later release does
     #[command(flatten)]
     Later(Later),
@@ -119,6 +121,16 @@ pub(crate) struct Restore {
     /// The recovery point: its id, or latest
     #[arg(long, value_name = "POINT", default_value = "latest")]
     pub(crate) point: String,
+    /// Read the store without a daemon (the only way in this build)
+    #[arg(long)]
+    pub(crate) offline: bool,
+}
+
+/// What to verify, and how.
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    /// One agent alone (not in this build)
+    pub(crate) agent: Option<String>,
     /// Read the store without a daemon (the only way in this build)
     #[arg(long)]
     pub(crate) offline: bool,
@@ -426,9 +438,6 @@ pub(crate) enum Later {
     Nbd(Rest),
     /// Not built yet
     #[command(hide = true)]
-    Verify(Rest),
-    /// Not built yet
-    #[command(hide = true)]
     Gc(Rest),
     /// Not built yet
     #[command(hide = true)]
@@ -445,7 +454,6 @@ impl Later {
             Self::Points(_) => "points",
             Self::Retention(_) => "retention",
             Self::Nbd(_) => "nbd",
-            Self::Verify(_) => "verify",
             Self::Gc(_) => "gc",
             Self::Rebuild(_) => "rebuild",
             Self::Seed(_) => "seed",

@@ -5,6 +5,7 @@ mod approvals;
 mod audit;
 mod enrolment;
 mod init;
+mod offline;
 mod pairing;
 mod requests;
 mod restore;
@@ -15,10 +16,13 @@ mod storage;
 mod tenants;
 mod tokens;
 mod users;
+mod verify;
+
+use offsite_terminal::{Exit, Failure};
 
 use crate::cli::Command;
 use crate::context::Context;
-use crate::exit::{Exit, Failure};
+use crate::exit::not_built;
 
 /// Does what the command line says.
 pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Failure> {
@@ -40,6 +44,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Fai
         Command::Pairing(verb) => pairing::run(context, verb).await,
         Command::Approvals(verb) => approvals::run(context, verb).await,
         Command::Restore(asked) => restore::run(context, asked).await,
-        Command::Later(later) => Err(Failure::not_built(later.word())),
+        Command::Verify(asked) => verify::run(context, asked).await,
+        Command::Later(later) => Err(not_built(later.word())),
     }
 }

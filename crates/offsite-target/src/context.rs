@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use offsite_proto::endpoint::Endpoint;
+use offsite_terminal::{Exit, Failure, Output};
 use offsite_transport::{CallError, LocalClient, LocalError};
 
-use crate::exit::{Exit, Failure};
-use crate::output::Output;
+use crate::exit::refused;
 use crate::place::SOCKET;
 
 /// How long the daemon may take to answer; it is on this machine.
@@ -34,7 +34,7 @@ impl Context {
             .map_err(|error| self.unreached(&error))?;
         match client.call::<E>(params, body).await {
             Ok(answer) => Ok(answer.body),
-            Err(CallError::Refused(refusal, _)) => Err(refusal.into()),
+            Err(CallError::Refused(refusal, _)) => Err(refused(refusal)),
             Err(error @ CallError::Transport { .. }) => Err(Failure::new(
                 Exit::Failed,
                 "failed",

@@ -8,7 +8,6 @@ mod commands;
 mod context;
 mod exit;
 mod identity;
-mod output;
 mod place;
 mod settings;
 
@@ -16,11 +15,10 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use clap::error::ErrorKind;
+use offsite_terminal::{Exit, Failure, Output};
 
 use crate::cli::{Cli, Command};
 use crate::context::Context;
-use crate::exit::{Exit, Failure};
-use crate::output::Output;
 
 fn main() -> ExitCode {
     match Cli::try_parse() {

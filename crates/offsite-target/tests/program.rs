@@ -284,7 +284,8 @@ fn the_daemon_is_alone_and_commands_say_when_it_is_not_there() {
         assert_ne!(address.port(), 0);
     }
     let (_, _, message) = error(&data, &["serve"]);
-    assert!(message.contains("is in use by another"), "{message}");
+    let holder = format!("is in use by process {} (offsite-target)", daemon.child.id());
+    assert!(message.contains(&holder), "{message}");
     let status = json(&data, &["status"]);
     assert_eq!(status["state"], "serving");
     assert!(status["version"].is_string() && status["uptime_seconds"].is_u64());
@@ -304,6 +305,7 @@ fn the_daemon_is_alone_and_commands_say_when_it_is_not_there() {
         (&["users", "add", "x", "--role", "viewer", "--ntlm"], 1, "not_implemented"),
         (&["points", "list", "x"], 1, "not_implemented"),
         (&["verify"], 1, "not_implemented"),
+        (&["verify", "--offline"], 1, "data_directory"),
         (&["rebuild"], 1, "not_implemented"),
         (&["restore", "a", "b", "--to", "c"], 1, "not_implemented"),
     ] {

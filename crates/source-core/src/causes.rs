@@ -41,7 +41,8 @@ impl From<StoreError> for Trouble {
                 ErrorCode::RepositoryUnavailable,
                 "look at the disk that holds the data directory",
             ),
-            StoreError::InUse
+            StoreError::InUse { .. }
+            | StoreError::ReadOnly
             | StoreError::NotAStore(_)
             | StoreError::NotEmpty { .. }
             | StoreError::StoreExists(_) => disk(ErrorCode::RepositoryUnavailable, ""),

@@ -1,6 +1,7 @@
 //! Reading everything that is kept, and saying which recovery points suffer from what is damaged.
 
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 
 use offsite_model::PointId;
 use offsite_proto::admin::protection::{DamagedPart, Verified};
@@ -24,10 +25,10 @@ pub fn verify(protection: &Protection, progress: &Progress) -> Result<Verified, 
     let report = protection.store.verify(&mut |done, total| {
         progress.set_total(total);
         progress.set_done(done);
-    })?;
-    // The store's interface knows no interruption: reading harms nobody, and the answer has no
-    // reader by now.
+        if progress.check().is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    });
     progress.check()?;
+    let report = report?;
     let affected: BTreeSet<PointId> = report
         .damage
         .iter()

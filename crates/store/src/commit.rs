@@ -114,6 +114,7 @@ impl Core {
 
     /// Waits for a turn; whoever finds nobody busy performs for all that wait.
     fn run(&self, work: Work) -> Result<Committed, StoreError> {
+        self.check_writable()?;
         let mut state = lock(&self.queue.state);
         let ticket = state.next_ticket;
         state.next_ticket += 1;

@@ -27,8 +27,15 @@ pub enum StoreError {
     #[error(transparent)]
     Catalog(CatalogError),
     /// Another process has the store open.
-    #[error("the store is in use by another process")]
-    InUse,
+    #[error("the store is in use by {}; stop that first", holder.as_deref()
+        .unwrap_or("another process"))]
+    InUse {
+        /// Which, where the system says so.
+        holder: Option<String>,
+    },
+    /// This opening only reads.
+    #[error("the store was opened for reading only")]
+    ReadOnly,
     /// A later opening took the store over; this one must not write.
     #[error("the store was taken over by a later opening; this one has stopped writing")]
     Fenced,
@@ -97,6 +104,9 @@ pub enum StoreError {
     /// The same point or image exists with other content.
     #[error("point {0} exists already with other content")]
     AlreadyExists(PointId),
+    /// Whoever asked for it wished to stop.
+    #[error("interrupted before it was done")]
+    Interrupted,
     /// No such point of this tenant.
     #[error("there is no recovery point {0}")]
     PointUnknown(PointId),

@@ -142,7 +142,7 @@ impl Place {
         };
         match file.try_lock().map_err(doing())? {
             true => Ok(file),
-            false => Err(StoreError::InUse),
+            false => Err(StoreError::InUse { holder: self.files.lock_holder(&path) }),
         }
     }
 

@@ -25,6 +25,10 @@
 //! one, holding no lock, so windows are read ahead on several threads within the memory the caller
 //! allows. [`Store::group_as_stored`] is a group as it lies, for sending.
 //!
+//! **Reading only.** [`Store::open_read_only`] opens a store without writing a byte, after a crash
+//! as well: what recovery changes stays in memory ([`Overlay`]). It shares the lock with other
+//! readers and is refused while a writer has it.
+//!
 //! **Who may do what beside whom.** All operations may run at once from any thread; what each pair
 //! sees of the other:
 //!
@@ -56,6 +60,7 @@ mod journal;
 mod layout;
 mod lookup;
 mod manifest;
+mod overlay;
 mod recover;
 mod restore;
 mod rows;
@@ -72,6 +77,7 @@ pub use draft::{Draft, DraftSummary, OPENING_BYTES_MAX};
 pub use error::StoreError;
 pub use format::FORMAT_VERSION;
 pub use manifest::{Changes, Image, ImageSpec, ImageWriter, ListEntry, RECORD_BYTES_RANGE};
+pub use overlay::Overlay;
 pub use restore::{Fetch, Fetched};
 pub use rows::{IMAGES_MAX, NOTE_BYTES_MAX};
 pub use segment::RecordPlace;

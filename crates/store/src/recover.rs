@@ -27,7 +27,11 @@ use crate::rows::{
 use crate::segment::{Segment, has_head};
 use crate::store::{Alarm, Core, NUMBERS_BLOCK, SCAN_ROWS, Settings};
 
-pub(crate) fn open(place: Place, settings: Settings) -> Result<Core, StoreError> {
+pub(crate) fn open(
+    place: Place,
+    settings: Settings,
+    is_read_only: bool,
+) -> Result<Core, StoreError> {
     place.check_is_store()?;
     // Before the lock, so that an unknown version is named even where we may not write.
     place.read_root()?;
@@ -64,6 +68,7 @@ pub(crate) fn open(place: Place, settings: Settings) -> Result<Core, StoreError>
         queue: Queue::default(),
         upkeep: Mutex::new(()),
         is_poisoned: AtomicBool::new(false),
+        is_read_only,
         alarms: Mutex::new(alarms),
         trails: Mutex::default(),
         drafts: Mutex::new(drafts),
@@ -75,6 +80,10 @@ pub(crate) fn open(place: Place, settings: Settings) -> Result<Core, StoreError>
         for (tenant, numbers) in uncovered {
             core.read_segments(tenant, numbers)?;
         }
+    }
+    if is_read_only {
+        // What a caller changed in tables of its own would be gone unnoticed.
+        core.catalog.stop();
     }
     Ok(core)
 }

@@ -24,6 +24,7 @@ use crate::journal::{Journal, START};
 use crate::layout::Place;
 use crate::lookup::Trails;
 use crate::manifest::Image;
+use crate::overlay::Overlay;
 use crate::recover;
 use crate::rows::{
     ImageRow, POINTS, PointRow, STATE, STATE_KEY, StateRow, TOKENS, TokenRow, point_key, token_key,
@@ -174,6 +175,7 @@ pub(crate) struct Core {
     /// Held while runs are written or merged.
     pub(crate) upkeep: Mutex<()>,
     pub(crate) is_poisoned: AtomicBool,
+    pub(crate) is_read_only: bool,
     pub(crate) alarms: Mutex<Vec<Alarm>>,
     pub(crate) _lock: Arc<dyn File>,
 }
@@ -228,7 +230,23 @@ impl Store {
         directory: &Path,
         settings: Settings,
     ) -> Result<Self, StoreError> {
-        recover::open(Place::new(files, directory), settings)
+        recover::open(Place::new(files, directory), settings, false)
+            .map(|core| Self { core: Arc::new(core) })
+    }
+
+    /// Opens a store for reading, beside other readers and not beside a writer. Nothing is written,
+    /// not even where a crash left something to put in order: that is done in memory. What would
+    /// write is refused as [`StoreError::ReadOnly`].
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_read_only(
+        files: Arc<dyn FileSystem>,
+        directory: &Path,
+        settings: Settings,
+    ) -> Result<Self, StoreError> {
+        let files = Arc::new(Overlay::new(files));
+        recover::open(Place::new(files, directory), settings, true)
             .map(|core| Self { core: Arc::new(core) })
     }
 
@@ -438,6 +456,9 @@ impl Drop for Core {
 
 impl Core {
     pub(crate) fn check_writable(&self) -> Result<(), StoreError> {
+        if self.is_read_only {
+            return Err(StoreError::ReadOnly);
+        }
         match self.is_poisoned.load(Ordering::SeqCst) {
             true => Err(StoreError::Poisoned),
             false => Ok(()),

@@ -12,4 +12,5 @@ mod index;
 mod lists;
 mod memory;
 mod model;
+mod read_only;
 mod scene;

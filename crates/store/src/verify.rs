@@ -4,12 +4,14 @@
 //! Verify changes nothing but the cache: a damaged key run is dropped and made again.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 use std::sync::{Arc, PoisonError};
 
 use offsite_model::{Key, PointId, TenantId};
 
 use crate::catalog::{CatalogError, Order, Transactions, TypedRows};
 use crate::error::StoreError;
+use crate::format::PLACE_BYTES;
 use crate::group::Form;
 use crate::index::run::RunError;
 use crate::manifest::{Image, PAGE_POSITIONS, length_at};
@@ -43,6 +45,8 @@ pub struct VerifyReport {
     pub damage: Vec<Damage>,
 }
 
+/// Told the bytes read so far; an error ends the walk.
+type GoOn<'a> = &'a mut dyn FnMut(u64) -> Result<(), StoreError>;
 /// A group, as verify names it: segment and place.
 type GroupAt = (u32, u32);
 /// What a page consists of, by digests: shared pages are walked once.
@@ -59,12 +63,16 @@ struct Walk {
 }
 
 impl Store {
-    /// Reads the whole store. `progress` is told the bytes of segments read so far and in all.
+    /// Reads the whole store. `progress` is told the bytes of segments read so far and in all, once
+    /// a group and once a page, and says whether to go on.
     ///
     /// # Errors
-    /// Only what keeps verify from going on: the catalog's errors. What is damaged is in the
-    /// report.
-    pub fn verify(&self, progress: &mut dyn FnMut(u64, u64)) -> Result<VerifyReport, StoreError> {
+    /// [`StoreError::Interrupted`] when `progress` said so, or what keeps verify from going on: the
+    /// catalog's errors. What is damaged is in the report.
+    pub fn verify(
+        &self,
+        progress: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
+    ) -> Result<VerifyReport, StoreError> {
         let mut walk = Walk::default();
         let segments: Vec<Arc<Segment>> = {
             let all = self.core.segments.read().unwrap_or_else(PoisonError::into_inner);
@@ -72,12 +80,15 @@ impl Store {
             all.map(Arc::clone).collect()
         };
         let bytes_in_all = segments.iter().map(|segment| segment.bytes_committed()).sum();
+        let mut go_on = |bytes| match progress(bytes, bytes_in_all) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(StoreError::Interrupted),
+        };
         for segment in segments {
-            self.verify_segment(&segment, &mut walk);
-            progress(walk.report.bytes, bytes_in_all);
+            self.verify_segment(&segment, &mut walk, &mut go_on)?;
         }
         self.verify_runs(&mut walk)?;
-        self.verify_points(&mut walk)?;
+        self.verify_points(&mut walk, &mut go_on)?;
         self.verify_journal(&mut walk);
         let damage = walk.damage.into_iter();
         walk.report.damage = damage
@@ -86,15 +97,21 @@ impl Store {
         Ok(walk.report)
     }
 
-    fn verify_segment(&self, segment: &Segment, walk: &mut Walk) {
+    fn verify_segment(
+        &self,
+        segment: &Segment,
+        walk: &mut Walk,
+        go_on: GoOn<'_>,
+    ) -> Result<(), StoreError> {
         let name = format!("segment {:08x}", segment.number);
         let bytes = segment.bytes_committed();
+        let bytes_before = walk.report.bytes;
         walk.report.n_segments += 1;
         walk.report.bytes += bytes;
         let place = &self.core.place;
         let Ok(file) = segment.file(place) else {
             walk.damage.entry(format!("{name}: missing")).or_default();
-            return;
+            return Ok(());
         };
         let has_head = has_head(&*file, segment.number, self.core.id, segment.tenant);
         if !has_head.unwrap_or(false) {
@@ -111,7 +128,7 @@ impl Store {
             Ok(contents) => contents,
             Err(error) => {
                 walk.damage.entry(format!("{name}: {error}")).or_default();
-                return;
+                return Ok(());
             }
         };
         if !contents.is_whole {
@@ -119,6 +136,7 @@ impl Store {
         }
         for at in contents.groups {
             walk.report.n_groups += 1;
+            go_on(bytes_before + u64::from(at) * PLACE_BYTES)?;
             match segment.read_group(place, at) {
                 Ok(group) => {
                     walk.report.n_records += group.table().len() as u64;
@@ -129,6 +147,7 @@ impl Store {
                 }
             }
         }
+        go_on(walk.report.bytes)
     }
 
     /// Reads every page of every run; one that is damaged is made again by the next look-up.
@@ -150,7 +169,7 @@ impl Store {
         Ok(())
     }
 
-    fn verify_points(&self, walk: &mut Walk) -> Result<(), StoreError> {
+    fn verify_points(&self, walk: &mut Walk, go_on: GoOn<'_>) -> Result<(), StoreError> {
         let mut after: Option<Vec<u8>> = None;
         loop {
             let rows = self.core.catalog.read::<_, CatalogError>(|rows| {
@@ -165,7 +184,7 @@ impl Store {
                 let Some(tenant) = tenant else { continue };
                 walk.report.n_points += 1;
                 for image in row.images {
-                    for what in self.verify_image(tenant, image, walk) {
+                    for what in self.verify_image(tenant, image, walk, go_on)? {
                         walk.damage.entry(what).or_default().insert((tenant, point));
                     }
                 }
@@ -174,10 +193,16 @@ impl Store {
     }
 
     /// What is wrong with an image, in words.
-    fn verify_image(&self, tenant: TenantId, row: ImageRow, walk: &mut Walk) -> Vec<String> {
+    fn verify_image(
+        &self,
+        tenant: TenantId,
+        row: ImageRow,
+        walk: &mut Walk,
+        go_on: GoOn<'_>,
+    ) -> Result<Vec<String>, StoreError> {
         let image = match Image::open(&self.core.place, row) {
             Ok(image) => image,
-            Err(error) => return vec![error.to_string()],
+            Err(error) => return Ok(vec![error.to_string()]),
         };
         let mut wrong = Vec::new();
         if !image.has_good_tail().unwrap_or(false) {
@@ -186,6 +211,7 @@ impl Store {
             walk.damage.entry(what).or_default();
         }
         for page in 0..image.n_pages() {
+            go_on(walk.report.bytes)?;
             let [full, patch] = image.refs(page);
             let id = (tenant, image.form(), (full.digest, patch.digest));
             if let Some(known) = walk.pages.get(&id) {
@@ -196,7 +222,7 @@ impl Store {
             wrong.extend(found.iter().cloned());
             walk.pages.insert(id, found);
         }
-        wrong
+        Ok(wrong)
     }
 
     fn verify_page(&self, tenant: TenantId, image: &Image, page: u32, walk: &Walk) -> Vec<String> {
@@ -237,5 +263,5 @@ impl Store {
 }
 
 fn group_name((segment, place): GroupAt) -> String {
-    format!("segment {segment:08x}, group at {}", u64::from(place) * crate::format::PLACE_BYTES)
+    format!("segment {segment:08x}, group at {}", u64::from(place) * PLACE_BYTES)
 }

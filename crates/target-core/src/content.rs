@@ -55,7 +55,8 @@ pub struct Named<'a> {
     pub point: &'a str,
 }
 
-/// Opens a volume while no daemon has the data directory. Blocks.
+/// Opens a volume while no daemon has the data directory; the store is only read. What opening
+/// changes in other files goes to the files of `world`, which may keep it in memory. Blocks.
 ///
 /// # Errors
 /// `agent_unknown`, `point_unknown`, `image_unknown`; `bad_request` for a name that several agents
@@ -72,7 +73,7 @@ pub fn open_offline(
     let rules = Settings::shipped("").rules();
     let register = Register::open(Arc::clone(&catalog), rules).map_err(Failure::from)?;
     let (owner, agent) = find_agent(&register, named.agent)?;
-    let store = Store::open(Arc::clone(&world.files), store, StoreSettings::default())
+    let store = Store::open_read_only(Arc::clone(&world.files), store, StoreSettings::default())
         .map_err(|error| refusal(&error))?;
     let mutations = Mutations::new();
     let replicas = Replicas::open(store.clone(), world.clone(), catalog, directory, mutations, 1)
@@ -125,7 +126,9 @@ fn find_agent(register: &Register, name: &str) -> Result<(Owner, offsite_model::
     }
 }
 
-fn refusal(error: &StoreError) -> Refusal {
+/// An error of the store in the words of the wire.
+#[must_use]
+pub fn refusal(error: &StoreError) -> Refusal {
     let code = match error {
         StoreError::Damaged(_) | StoreError::UnknownRecord { .. } => ErrorCode::HashMismatch,
         _ => ErrorCode::RepositoryUnavailable,

@@ -172,6 +172,16 @@ fn lock_has_one_holder(files: &dyn FileSystem, place: &Path) {
     assert!(!second.try_lock().unwrap(), "two holders");
     drop(first);
     assert!(second.try_lock().unwrap(), "a dropped file lets its lock go");
+    let [third, fourth] = [OpenMode::Read; 2].map(|mode| files.open(&path, mode).unwrap());
+    assert!(!third.try_lock_shared().unwrap(), "shared with one that is alone");
+    assert!(files.lock_holder(&path).is_some(), "it is held");
+    drop(second);
+    assert!(third.try_lock_shared().unwrap() && fourth.try_lock_shared().unwrap());
+    let alone = files.open(&path, OpenMode::Write).unwrap();
+    assert!(!alone.try_lock().unwrap(), "alone beside two that share");
+    drop((third, fourth));
+    assert_eq!(files.lock_holder(&path), None);
+    assert!(alone.try_lock().unwrap());
 }
 
 fn rename_replaces(files: &dyn FileSystem, place: &Path) {

@@ -1,25 +1,25 @@
 //! One connection of a server, from its first byte of HTTP to its end: the builder that ALPN chose,
 //! the limits of its class, and a watchdog over all of it.
 
-use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::server::conn::{http1, http2};
-use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
 use offsite_proto::limits::{HEAD_BYTES_MAX, HEADERS_MAX};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
 
 use crate::connections::Ticket;
 use crate::peer::{PeerKey, Place};
 use crate::policy::ConnectionPolicy;
 use crate::pulse::{Patience, Pulse};
-use crate::routes::{Arrival, Router};
+use crate::routes::{Answering, Arrival};
 use crate::wire::Wire;
 
 /// Streams that were reset before we looked at them, and errors of the peer's on single streams,
@@ -48,34 +48,26 @@ pub(crate) struct Peer {
 }
 
 /// Serves requests until the connection ends by itself, is cut, or deserves to be.
-pub(crate) async fn serve<T, S, P>(
+pub(crate) async fn serve<T>(
     stream: T,
     peer: Peer,
     ticket: &Ticket,
     policy: &ConnectionPolicy,
-    router: &Arc<Router<S, P>>,
+    service: impl Answering,
     draining: &CancellationToken,
 ) where
     T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    S: Send + Sync + 'static,
-    P: Send + 'static,
 {
     let Peer { address, key, http2: is_http2, known } = peer;
-    let service = {
-        let (router, pulse, number) =
-            (Arc::clone(router), Arc::clone(&ticket.pulse), ticket.number);
-        service_fn(move |request| {
-            let arrival = Arrival {
-                address,
-                peer: key.clone(),
-                connection: number,
-                http2: is_http2,
-                open: pulse.open(),
-            };
-            let router = Arc::clone(&router);
-            async move { Ok::<_, Infallible>(router.answer(request, arrival).await) }
-        })
-    };
+    let (pulse, number) = (Arc::clone(&ticket.pulse), ticket.number);
+    let service = TowerToHyperService::new(service.map_request(move |request| Arrival {
+        request,
+        address,
+        peer: key.clone(),
+        connection: number,
+        http2: is_http2,
+        open: pulse.open(),
+    }));
     let pulse = Arc::clone(&ticket.pulse);
     let watch = Watch { ticket, patience: policy.patience(known), draining };
     if is_http2 {

@@ -15,10 +15,11 @@
 //!          Classify: class(Option<&Thumbprint>) -> ConnectionClass
 //!          Server::bind(address, tls, ConnectionPolicy).await -> io::Result<Listening>
 //!          listening.local_address(), .connections()
-//!          listening.serve(router, Arc<dyn Classify>, CancellationToken).await
+//!          listening.serve(impl Answering, Arc<dyn Classify>, CancellationToken).await
 //!          Connections::close(&Thumbprint) -> usize, .open_of(&Thumbprint) -> Condemned, .cut()
 //!          router.mutations().finish(within).await -> usize   after the listeners have stopped
-//!          LocalServer::bind(path, policy)?.serve(router, CancellationToken).await
+//!          LocalServer::bind(path, policy)?.serve(impl Answering, CancellationToken).await
+//!          Arc<Router> is a tower::Service<Arrival>, and so Answering; layers may stand around it
 //! client Connection::dial(&HostPort, &ClientTls, &Timeouts).await -> Result<Connection, DialError>
 //!          connection.peer() -> &Spki, .is_closed(), .is_http2()
 //!          connection.call::<E>(&params, &body).await -> Result<Answer<E::Response>, CallError>
@@ -72,6 +73,6 @@ pub use peer::{Origin, PeerKey, Place};
 pub use policy::ConnectionPolicy;
 pub use respond::{REQUEST_HEADER, Reply};
 pub use retry::{Backoff, Retry};
-pub use routes::{RouteError, Router, Routes, route_unknown};
+pub use routes::{Answering, Arrival, RouteError, Router, Routes, route_unknown};
 pub use server::{Listening, Server};
 pub use table::TableError;

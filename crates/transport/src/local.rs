@@ -5,7 +5,6 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderMap;
@@ -24,7 +23,7 @@ use crate::connection::{self, Peer};
 use crate::connections::{ConnectionClass, Connections};
 use crate::peer::Place;
 use crate::policy::ConnectionPolicy;
-use crate::routes::Router;
+use crate::routes::Answering;
 
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 64;
@@ -57,11 +56,7 @@ impl LocalServer {
     }
 
     /// Serves until `shutdown`, then as [`crate::Listening::serve`].
-    pub async fn serve<S, P>(self, router: Arc<Router<S, P>>, shutdown: CancellationToken)
-    where
-        S: Send + Sync + 'static,
-        P: Send + 'static,
-    {
+    pub async fn serve(self, service: impl Answering, shutdown: CancellationToken) {
         let Self { listener, policy } = self;
         let connections = Connections::new(policy.clone());
         let tasks = TaskTracker::new();
@@ -74,8 +69,8 @@ impl LocalServer {
             match accepted {
                 Ok((stream, _)) => {
                     let (connections, policy) = (connections.clone(), policy.clone());
-                    let (router, draining) = (Arc::clone(&router), shutdown.clone());
-                    tasks.spawn(serve(stream, connections, policy, router, draining));
+                    let (service, draining) = (service.clone(), shutdown.clone());
+                    tasks.spawn(serve(stream, connections, policy, service, draining));
                 }
                 Err(error) => {
                     tracing::warn!(cause = %error, "cannot accept a local connection");
@@ -92,16 +87,13 @@ impl LocalServer {
     }
 }
 
-async fn serve<S, P>(
+async fn serve(
     stream: UnixStream,
     connections: Connections,
     policy: ConnectionPolicy,
-    router: Arc<Router<S, P>>,
+    service: impl Answering,
     draining: CancellationToken,
-) where
-    S: Send + Sync + 'static,
-    P: Send + 'static,
-{
+) {
     // As the kernel saw it when the peer connected, whatever the peer has become since.
     let uid = match stream.peer_cred() {
         Ok(credentials) => credentials.uid(),
@@ -111,7 +103,7 @@ async fn serve<S, P>(
     let settled = ticket.settle(ConnectionClass::Operator);
     if settled.is_ok() {
         let peer = Peer { address: Place::Local { uid }, key: None, http2: false, known: true };
-        connection::serve(stream, peer, &ticket, &policy, &router, &draining).await;
+        connection::serve(stream, peer, &ticket, &policy, service, &draining).await;
     }
 }
 

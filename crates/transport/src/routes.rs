@@ -7,9 +7,13 @@
 //! **Absent:** redirects, backtracking, and any route that is not a row.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::future::Future;
 use std::marker::PhantomData;
 use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use futures_util::FutureExt;
 use http::header::HeaderValue;
@@ -20,6 +24,7 @@ use offsite_proto::endpoint::{Endpoint, Listener, Method, Row, Values};
 use offsite_proto::error::{ErrorCode, Refusal};
 use offsite_proto::version::ProtocolVersion;
 use tokio::time::Instant;
+use tower::Service;
 use tracing::Instrument;
 
 use crate::body::{BodyStream, Outgoing, Pace};
@@ -165,8 +170,10 @@ impl<S: Send + Sync + 'static, P: Send + 'static> Routes<S, P> {
     }
 }
 
-/// What the connection knows about a request.
-pub(crate) struct Arrival {
+/// A request as it came in, and what its connection knows about it.
+#[derive(Debug)]
+pub struct Arrival {
+    pub(crate) request: Request<Incoming>,
     pub(crate) address: Place,
     pub(crate) peer: Option<PeerKey>,
     pub(crate) connection: u64,
@@ -174,7 +181,27 @@ pub(crate) struct Arrival {
     pub(crate) open: OpenRequest,
 }
 
-/// A table with its handlers: what a listener serves.
+/// What a listener can serve: a service of tower that answers every arrival. A [`Router`] is one,
+/// and so is a router within layers.
+pub trait Answering:
+    Service<Arrival, Response = Response<Outgoing>, Error = Infallible, Future: Send>
+    + Clone
+    + Send
+    + Sync
+    + 'static
+{
+}
+
+impl<T> Answering for T where
+    T: Service<Arrival, Response = Response<Outgoing>, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static
+{
+}
+
+/// A table with its handlers: what a listener serves, shared by all of its connections.
 pub struct Router<S, P> {
     listener: Listener,
     table: Table,
@@ -208,6 +235,24 @@ impl From<Refusal> for Refused {
     }
 }
 
+/// Always ready: how many requests there may be at once is a matter of connections and their
+/// streams, which are refused before there is a request. Never fails: what goes wrong is an answer
+/// too.
+impl<S: Send + Sync + 'static, P: Send + 'static> Service<Arrival> for Arc<Router<S, P>> {
+    type Response = Response<Outgoing>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Outgoing>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, arrival: Arrival) -> Self::Future {
+        let router = Self::clone(self);
+        Box::pin(async move { Ok(router.answer(arrival).await) })
+    }
+}
+
 impl<S: Send + Sync + 'static, P: Send + 'static> Router<S, P> {
     /// The mutations that its handlers have under way.
     #[must_use]
@@ -226,12 +271,8 @@ impl<S: Send + Sync + 'static, P: Send + 'static> Router<S, P> {
     }
 
     /// Answers one request, within one span, whatever happens in it.
-    pub(crate) async fn answer(
-        self: Arc<Self>,
-        request: Request<Incoming>,
-        arrival: Arrival,
-    ) -> Response<Outgoing> {
-        let Arrival { address, peer, connection, http2, mut open } = arrival;
+    async fn answer(self: Arc<Self>, arrival: Arrival) -> Response<Outgoing> {
+        let Arrival { request, address, peer, connection, http2, mut open } = arrival;
         let origin = Origin { address, peer, request: self.number(), connection, http2 };
         let span = tracing::info_span!(
             "request",

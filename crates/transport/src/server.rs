@@ -22,7 +22,7 @@ use crate::connections::{Classify, ConnectionClass, Connections, Ticket};
 use crate::handshakes::Handshakes;
 use crate::peer::{PeerKey, Place};
 use crate::policy::ConnectionPolicy;
-use crate::routes::Router;
+use crate::routes::Answering;
 
 /// TCP keepalive: first probe, interval, probes; and the longest time sent bytes may stay
 /// unacknowledged.
@@ -63,11 +63,11 @@ impl Server {
     }
 }
 
-struct Shared<S, P> {
+struct Shared<R> {
     tls: Arc<ServerConfig>,
     policy: ConnectionPolicy,
     handshakes: Handshakes,
-    router: Arc<Router<S, P>>,
+    service: R,
     classify: Arc<dyn Classify>,
     draining: CancellationToken,
 }
@@ -90,19 +90,16 @@ impl Listening {
     /// Serves until `shutdown`, then stops accepting, lets open requests end within the policy's
     /// time, and cuts what is left. Mutations are left to their owner
     /// ([`crate::Mutations::finish`]), since several listeners may share them.
-    pub async fn serve<S, P>(
+    pub async fn serve(
         self,
-        router: Arc<Router<S, P>>,
+        service: impl Answering,
         classify: Arc<dyn Classify>,
         shutdown: CancellationToken,
-    ) where
-        S: Send + Sync + 'static,
-        P: Send + 'static,
-    {
+    ) {
         let Self { listener, tls, policy, connections, handshakes } = self;
         let drain = policy.drain;
         let draining = shutdown.clone();
-        let shared = Arc::new(Shared { tls, policy, handshakes, router, classify, draining });
+        let shared = Arc::new(Shared { tls, policy, handshakes, service, classify, draining });
         let tasks = TaskTracker::new();
         loop {
             let accepted = tokio::select! {
@@ -135,11 +132,12 @@ impl Listening {
     }
 }
 
-async fn serve<S, P>(shared: Arc<Shared<S, P>>, tcp: TcpStream, from: SocketAddr, ticket: Ticket)
-where
-    S: Send + Sync + 'static,
-    P: Send + 'static,
-{
+async fn serve<R: Answering>(
+    shared: Arc<Shared<R>>,
+    tcp: TcpStream,
+    from: SocketAddr,
+    ticket: Ticket,
+) {
     if let Err(error) = tune(&tcp) {
         tracing::debug!(cause = %error, "cannot set the options of a socket");
     }
@@ -172,8 +170,8 @@ where
     }
     let known = matches!(class, ConnectionClass::Paired | ConnectionClass::Operator);
     let peer = Peer { address: Place::Network(from.ip().to_canonical()), key, http2, known };
-    let Shared { policy, router, draining, .. } = &*shared;
-    connection::serve(stream, peer, &ticket, policy, router, draining).await;
+    let Shared { policy, service, draining, .. } = &*shared;
+    connection::serve(stream, peer, &ticket, policy, service.clone(), draining).await;
 }
 
 /// Waits for the hello, which costs nothing, and only then takes a place among the handshakes.

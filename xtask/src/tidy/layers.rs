@@ -44,36 +44,27 @@ const TABLE: &[Line] = &[
         "aws-lc-rs", "jiff", "rustix", "sd-notify", "serde", "thiserror", "tokio", "tokio-util", "toml",
         "tracing", "tracing-subscriber", "zeroize",
     ]),
+    line("offsite-terminal", 3, &["comfy-table", "indicatif", "serde", "serde_json"]),
     line("offsite-jobs", 3, &["croner", "jiff", "thiserror", "tokio", "tokio-util", "tracing"]),
     line("offsite-console", 3, &["http", "http-body-util", "thiserror"]),
     line("offsite-source-core", 4, &[
         "http", "jiff", "serde", "thiserror", "tokio", "tokio-util", "tracing", "zeroize",
     ]),
     line("offsite-target-core", 4, &[
-        "argon2", "aws-lc-rs", "http", "serde", "thiserror", "tokio", "tokio-util", "tower", "tracing",
+        "argon2", "aws-lc-rs", "http", "serde", "thiserror", "tokio", "tokio-util", "tracing",
         "unicode-normalization", "zeroize",
     ]),
     line("offsite-source", 5, PROGRAM),
     line("offsite-target", 5, PROGRAM),
     line("offsite-tests", 5, &[
-        "anyhow", "postcard", "proptest", "rcgen", "rustix", "rustls", "serde_json", "tempfile", "tokio",
-        "tokio-rustls", "x509-parser",
+        "anyhow", "http", "postcard", "proptest", "rcgen", "rustix", "rustls", "serde_json", "tempfile",
+        "tokio", "tokio-rustls", "tokio-util", "x509-parser",
     ]),
     line("xtask", 5, &["anyhow", "clap", "indicatif", "serde", "serde_json", "toml"]),
 ];
 
-const PROGRAM: &[&str] = &[
-    "anyhow",
-    "clap",
-    "comfy-table",
-    "indicatif",
-    "serde",
-    "serde_json",
-    "tokio",
-    "tokio-util",
-    "tracing",
-    "zeroize",
-];
+const PROGRAM: &[&str] =
+    &["anyhow", "clap", "serde", "serde_json", "tokio", "tokio-util", "tracing", "zeroize"];
 
 /// What any crate may use for its tests, wherever it is at home otherwise: none of these waits,
 /// opens sockets or holds keys. postcard is here because a machine that is kept as a value must

@@ -7,8 +7,7 @@ pub(crate) mod remove;
 pub(crate) mod show;
 
 use offsite_proto::admin::source::Agent;
-
-use crate::output::{facts, size};
+use offsite_terminal::{facts, size};
 
 /// An agent for people.
 fn text(agent: &Agent) -> String {

@@ -7,12 +7,11 @@ use offsite_proto::json::Json;
 use offsite_source_core::address;
 use offsite_source_core::config::Settings;
 use offsite_source_core::doctor::{Finding, Verdict, clock, reach};
+use offsite_terminal::{Exit, Failure, table};
 use serde_json::json;
 
 use crate::context::Context;
-use crate::exit::{Exit, Failure};
 use crate::home::Home;
-use crate::output::{table, visible};
 
 pub(crate) async fn run(context: &Context, url: Option<&str>) -> Result<Exit, Failure> {
     let mut findings = Vec::new();
@@ -30,7 +29,7 @@ pub(crate) async fn run(context: &Context, url: Option<&str>) -> Result<Exit, Fa
     }
     let is_well = findings.iter().all(|finding| finding.verdict != Verdict::Failed);
     let document = json!({ "ok": is_well, "findings": findings });
-    context.out.result(&document, || text(&findings))?;
+    context.out.result(&document, |_| text(&findings))?;
     Ok(if is_well { Exit::Done } else { Exit::Failed })
 }
 
@@ -62,18 +61,16 @@ async fn look_at_home(context: &Context, findings: &mut Vec<Finding>) -> Vec<Pai
 }
 
 fn text(findings: &[Finding]) -> String {
-    let mut rows = table(&["STEP", "", "FOUND"]);
-    for finding in findings {
+    let rows = findings.iter().flat_map(|finding| {
         let word = match finding.verdict {
             Verdict::Ok => "ok",
             Verdict::Warning => "warning",
             Verdict::Failed => "FAILED",
         };
-        let message = match finding.hint.as_str() {
-            "" => visible(&finding.message),
-            hint => format!("{}\n{}", visible(&finding.message), visible(hint)),
-        };
-        rows.add_row([finding.step.clone(), word.to_owned(), message]);
-    }
-    rows.to_string()
+        let found = [finding.step.clone(), word.to_owned(), finding.message.clone()];
+        // What to do about it stands in a line of its own.
+        let hint = (!finding.hint.is_empty()).then(|| finding.hint.clone());
+        [Some(found), hint.map(|hint| [String::new(), String::new(), hint])].into_iter().flatten()
+    });
+    table(["STEP", "", "FOUND"], rows)
 }

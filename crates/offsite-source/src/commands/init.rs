@@ -4,19 +4,18 @@ use offsite_daemon::{SystemClock, SystemLuck};
 use offsite_model::{Clock, CoreId};
 use offsite_source_core::memory::Identity;
 use offsite_source_core::view::fingerprint;
+use offsite_terminal::{Exit, Failure, facts};
 use serde_json::json;
 
 use crate::context::Context;
-use crate::exit::Failure;
 use crate::home::Home;
-use crate::output::facts;
 
-pub(crate) fn run(context: &Context, name: &str) -> Result<(), Failure> {
+pub(crate) fn run(context: &Context, name: &str) -> Result<Exit, Failure> {
     let id = CoreId::random(&SystemLuck);
     let identity = Identity::new(id, name.to_owned(), SystemClock.now());
     let key = fingerprint(&Home::make(&context.data, &identity)?);
     let document = json!({ "source_id": id.to_string(), "fingerprint": key });
-    context.out.result(&document, || {
+    context.out.result(&document, |_| {
         facts(&[
             ("source", Some(name.to_owned())),
             ("id", Some(id.to_string())),

@@ -10,8 +10,7 @@ pub(crate) mod wait;
 pub(crate) mod withdraw;
 
 use offsite_proto::admin::source::Pairing;
-
-use crate::output::facts;
+use offsite_terminal::facts;
 
 /// A pairing for people.
 pub(crate) fn text(pairing: &Pairing) -> String {

@@ -5,39 +5,37 @@ use offsite_proto::admin::protection::{
     DeletePoint, ListPoints, OfAgent, OfPoint, Point, ShowPoint,
 };
 use offsite_proto::json::Json;
+use offsite_terminal::{Exit, Failure, facts, size, table};
 
 use crate::context::Context;
-use crate::exit::{Exit, Failure};
-use crate::output::{facts, size, table};
 
-pub(crate) async fn list(context: &Context, name: String) -> Result<(), Failure> {
+pub(crate) async fn list(context: &Context, name: String) -> Result<Exit, Failure> {
     let Json(points) = context.ask::<ListPoints>(&OfAgent(name), &()).await?;
-    context.out.result(&points, || {
+    context.out.result(&points, |points| {
         if points.is_empty() {
             return "no recovery points; make one with: offsite-source protect NAME".to_owned();
         }
-        let mut rows = table(&["POINT", "MADE", "SIZE", "NEW", "STATE"]);
-        for point in &points {
-            rows.add_row([
+        let rows = points.iter().map(|point| {
+            [
                 point.id.to_string(),
                 point.created_at.to_string(),
                 size(point.logical_bytes.0),
                 size(point.new_bytes.0),
                 point.state.clone(),
-            ]);
-        }
-        rows.to_string()
+            ]
+        });
+        table(["POINT", "MADE", "SIZE", "NEW", "STATE"], rows)
     })
 }
 
-pub(crate) async fn show(context: &Context, point: &str) -> Result<(), Failure> {
+pub(crate) async fn show(context: &Context, point: &str) -> Result<Exit, Failure> {
     let Json(point) = context.ask::<ShowPoint>(&OfPoint(id(point)?), &()).await?;
-    context.out.result(&point, || text(&point))
+    context.out.result(&point, text)
 }
 
-pub(crate) async fn delete(context: &Context, point: &str) -> Result<(), Failure> {
+pub(crate) async fn delete(context: &Context, point: &str) -> Result<Exit, Failure> {
     let Json(point) = context.ask::<DeletePoint>(&OfPoint(id(point)?), &()).await?;
-    context.out.result(&point, || format!("recovery point {} is deleted", point.id))
+    context.out.result(&point, |point| format!("recovery point {} is deleted", point.id))
 }
 
 fn id(text: &str) -> Result<PointId, Failure> {

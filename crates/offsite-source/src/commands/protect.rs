@@ -1,16 +1,15 @@
 //! `protect`: a recovery point, now.
 
 use offsite_proto::admin::protection::{OfAgent, PROTECT, Protected};
+use offsite_terminal::{Exit, Failure, facts, size};
 
 use crate::context::Context;
-use crate::exit::Failure;
-use crate::output::{facts, size};
 use crate::watch::follow;
 
-pub(crate) async fn run(context: &Context, name: String) -> Result<(), Failure> {
+pub(crate) async fn run(context: &Context, name: String) -> Result<Exit, Failure> {
     let hint = "unless it was being committed already, no recovery point was made";
     let made: Protected = follow(context, &PROTECT, &OfAgent(name), hint).await?;
-    context.out.result(&made, || {
+    context.out.result(&made, |made| {
         let mut lines = vec![
             ("point", Some(made.point.to_string())),
             ("size", Some(size(made.logical_bytes.0))),

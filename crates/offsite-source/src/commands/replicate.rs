@@ -1,10 +1,9 @@
 //! `replicate`: an agent's recovery points go to its target, now.
 
 use offsite_proto::admin::replication::{REPLICATE, Replicate, Replicated};
+use offsite_terminal::{Exit, Failure, facts, size};
 
 use crate::context::Context;
-use crate::exit::Failure;
-use crate::output::{facts, size};
 use crate::watch::follow;
 
 pub(crate) async fn run(
@@ -12,11 +11,11 @@ pub(crate) async fn run(
     agent: String,
     target: Option<String>,
     wait: bool,
-) -> Result<(), Failure> {
+) -> Result<Exit, Failure> {
     let hint = "what arrived stays; start it again to go on";
     let asked = Replicate { agent, target, wait };
     let done: Replicated = follow(context, &REPLICATE, &asked, hint).await?;
-    context.out.result(&done, || {
+    context.out.result(&done, |done| {
         if !wait {
             return "begun; follow it with --wait next time, or see the log".to_owned();
         }

@@ -14,6 +14,7 @@ use offsite_proto::admin::content::{Head, Part, Reader};
 use offsite_proto::admin::protection::{CONTENT, OfContent};
 use offsite_proto::admin::source::ListAgents;
 use offsite_proto::json::Json;
+use offsite_terminal::{Exit, Failure, facts, size};
 use offsite_transport::{BodyStream, Bytes};
 use offsite_volume::{Destination, Overwrite, VolumeError};
 use serde_json::json;
@@ -21,8 +22,7 @@ use tokio::sync::mpsc;
 
 use crate::cli::Restore;
 use crate::context::{Context, ended_early};
-use crate::exit::{Exit, Failure};
-use crate::output::{facts, size};
+use crate::exit::refused;
 use crate::place::absolute;
 use crate::watch::interruption;
 
@@ -32,7 +32,7 @@ const PIECES_AHEAD: usize = 32;
 const SPARE_BYTES: u64 = 64 << 20;
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
-pub(crate) async fn run(context: &Context, asked: Restore) -> Result<(), Failure> {
+pub(crate) async fn run(context: &Context, asked: Restore) -> Result<Exit, Failure> {
     let began = SystemClock.uptime();
     let to = absolute(&asked.to)?;
     check_destination(context, &to, &asked).await?;
@@ -41,7 +41,7 @@ pub(crate) async fn run(context: &Context, asked: Restore) -> Result<(), Failure
     let written = tokio::select! {
         written = receive(context, &asked, &to, &files) => written,
         interrupted = shutdown::interrupted() => {
-            let deaf = |error| Failure::failed(format!("cannot listen for signals: {error}"), "");
+            let deaf = |error| Failure::failed(format!("cannot listen for signals: {error}"));
             interrupted.map_err(deaf)?;
             Err(interruption("the file is not whole; start again"))
         }
@@ -60,7 +60,7 @@ pub(crate) async fn run(context: &Context, asked: Restore) -> Result<(), Failure
     let micros = SystemClock.uptime().as_micros().saturating_sub(began.as_micros());
     let seconds = micros as f64 / 1e6;
     let document = json!({ "bytes": bytes, "blake3": digest.to_string(), "seconds": seconds });
-    context.out.result(&document, || {
+    context.out.result(&document, |_| {
         facts(&[
             ("file", Some(to.display().to_string())),
             ("size", Some(size(bytes))),
@@ -75,7 +75,7 @@ pub(crate) async fn run(context: &Context, asked: Restore) -> Result<(), Failure
 async fn check_destination(context: &Context, to: &Path, asked: &Restore) -> Result<(), Failure> {
     let cannot = |error: std::io::Error| {
         let hint = "name a file in a directory that exists";
-        Failure::failed(format!("cannot write to {}: {error}", to.display()), hint)
+        Failure::failed(format!("cannot write to {}: {error}", to.display())).hinting(hint)
     };
     let folder = to.parent().unwrap_or(Path::new("/"));
     let folder = SystemFiles.resolved(folder).map_err(cannot)?;
@@ -141,11 +141,11 @@ async fn receive(
         write(&*files, &path, &destination, received)
     });
     let bar = context.out.bar(bytes);
-    bar.set_message("restoring");
+    bar.say("restoring");
     let sent = async {
         loop {
-            while let Some(part) = reader.next(&mut rest)? {
-                bar.inc(match &part {
+            while let Some(part) = reader.next(&mut rest).map_err(refused)? {
+                bar.advance(match &part {
                     Part::Bytes(bytes) => bytes.len() as u64,
                     Part::Zeros(n) => *n,
                     _ => 0,
@@ -164,10 +164,9 @@ async fn receive(
     }
     .await;
     drop(parts);
-    let written = writing
-        .await
-        .map_err(|error| Failure::failed(format!("the writer failed: {error}"), ""))?;
-    bar.finish_and_clear();
+    let written =
+        writing.await.map_err(|error| Failure::failed(format!("the writer failed: {error}")))?;
+    drop(bar);
     // The daemon's own words first: a writer that was cut off has less to say.
     sent.and(written)
 }
@@ -177,7 +176,7 @@ async fn first(body: &mut BodyStream, reader: &mut Reader) -> Result<(Head, Byte
     while let Some(mut piece) =
         body.next().await.map_err(|refusal| ended_early(&refusal.message))?
     {
-        match reader.next(&mut piece)? {
+        match reader.next(&mut piece).map_err(refused)? {
             None => {}
             Some(Part::Head(head)) => return Ok((head, piece)),
             Some(_) => break,
@@ -212,7 +211,7 @@ fn not_written(path: &Path, error: VolumeError) -> Failure {
         VolumeError::TooSmall { .. } => {
             Failure::new(Exit::Failed, "too_small", error.to_string(), "restore to a larger device")
         }
-        error => Failure::failed(error.to_string(), ""),
+        error => Failure::failed(error.to_string()),
     }
 }
 
@@ -251,8 +250,8 @@ fn write(
     }
     destination.sync().map_err(wrong)?;
     let folder = path.parent().unwrap_or(Path::new("/"));
-    files.sync_dir(folder).map_err(|error| {
-        Failure::failed(format!("cannot sync {}: {error}", folder.display()), "")
-    })?;
+    files
+        .sync_dir(folder)
+        .map_err(|error| Failure::failed(format!("cannot sync {}: {error}", folder.display())))?;
     Ok((offset, digest.finish()))
 }

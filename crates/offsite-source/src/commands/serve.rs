@@ -15,11 +15,12 @@ use offsite_source_core::pairing::Means;
 use offsite_source_core::poll::RealWaiter;
 use offsite_source_core::protect::Protection;
 use offsite_source_core::replicate::Replicator;
+use offsite_terminal::{Exit, Failure};
 use offsite_transport::{ConnectionPolicy, LocalServer};
 use serde_json::json;
 
 use crate::context::{Context, SOCKET};
-use crate::exit::Failure;
+use crate::exit::{no_directory, troubled};
 use crate::home::Home;
 
 /// How long work that is under way may take to come to its end after a signal.
@@ -27,9 +28,9 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// How long a command may leave an answer unread.
 const UNREAD: Duration = Duration::from_secs(600);
 
-pub(crate) async fn run(context: &Context) -> Result<(), Failure> {
+pub(crate) async fn run(context: &Context) -> Result<Exit, Failure> {
     let failed = |doing: &str, error: &dyn std::fmt::Display| {
-        Failure::failed(format!("cannot {doing}: {error}"), "")
+        Failure::failed(format!("cannot {doing}: {error}"))
     };
     process::harden().map_err(|error| failed("keep secrets out of core files", &error))?;
     let home = Home::open(&context.data)?;
@@ -40,7 +41,7 @@ pub(crate) async fn run(context: &Context) -> Result<(), Failure> {
         Shutdown::on_signals(DRAIN).map_err(|error| failed("listen for signals", &error))?;
     let stop = shutdown.draining().clone();
 
-    let run_directory = home.directory.clean_run_dir()?;
+    let run_directory = home.directory.clean_run_dir().map_err(no_directory)?;
     tracing::debug!(path = %run_directory.display(), "run directory is clean");
     // A restore to a slow device may stop reading for a while; nobody but the owner gets here.
     let policy = ConnectionPolicy { unread: UNREAD, ..ConnectionPolicy::default() };
@@ -48,7 +49,7 @@ pub(crate) async fn run(context: &Context) -> Result<(), Failure> {
         .map_err(|error| failed("listen on the local socket", &error))?;
 
     let means = means(&home);
-    let (engine, handle) = Engine::load(Arc::clone(&means))?;
+    let (engine, handle) = Engine::load(Arc::clone(&means)).map_err(troubled)?;
     let protection = protection(&home);
     let replicator =
         Replicator::new(Arc::clone(&means), Arc::clone(&protection), home.file.settings());
@@ -66,7 +67,7 @@ pub(crate) async fn run(context: &Context) -> Result<(), Failure> {
         .map_err(|error| failed("serve the local socket", &error))?;
 
     let addresses = json!({ "console": null, "pid": process::id() }).to_string();
-    let published = home.directory.publish_addresses(&addresses)?;
+    let published = home.directory.publish_addresses(&addresses).map_err(no_directory)?;
     tracing::info!(source = %home.identity.core_id(), name = home.identity.name, "serving");
     readiness::ready().map_err(|error| failed("tell the service manager", &error))?;
 
@@ -85,7 +86,7 @@ pub(crate) async fn run(context: &Context) -> Result<(), Failure> {
     drop(published);
     tracing::info!("stopped");
     stopped.map_err(|error| failed("end the local socket", &error))?;
-    worked.map_err(Failure::from)
+    worked.map(|()| Exit::Done).map_err(troubled)
 }
 
 fn protection(home: &Home) -> Arc<Protection> {

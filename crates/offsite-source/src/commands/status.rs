@@ -2,15 +2,14 @@
 
 use offsite_proto::admin::source::ReadStatus;
 use offsite_proto::json::Json;
+use offsite_terminal::{Exit, Failure, facts};
 
 use super::pair::text;
 use crate::context::Context;
-use crate::exit::Failure;
-use crate::output::facts;
 
-pub(crate) async fn run(context: &Context) -> Result<(), Failure> {
+pub(crate) async fn run(context: &Context) -> Result<Exit, Failure> {
     let Json(status) = context.ask::<ReadStatus>(&(), &()).await?;
-    context.out.result(&status, || {
+    context.out.result(&status, |status| {
         let mut parts = vec![facts(&[
             ("source", Some(status.name.clone())),
             ("id", Some(status.source_id.to_string())),

@@ -1,15 +1,14 @@
 //! `verify`: reads everything; ends with the exit code for damage where there is some.
 
 use offsite_proto::admin::protection::{VERIFY, Verified};
+use offsite_terminal::{Exit, Failure, size, visible};
 
 use crate::context::Context;
-use crate::exit::{Exit, Failure};
-use crate::output::{size, visible};
 use crate::watch::follow;
 
 pub(crate) async fn run(context: &Context) -> Result<Exit, Failure> {
     let verified: Verified = follow(context, &VERIFY, &(), "nothing was changed").await?;
-    context.out.result(&verified, || text(&verified))?;
+    context.out.result(&verified, text)?;
     Ok(if verified.damaged == 0 { Exit::Done } else { Exit::Damaged })
 }
 

@@ -2,11 +2,11 @@
 
 use offsite_proto::admin::target::{Agent, ListAgents, OfAgent, ShowAgent};
 use offsite_proto::json::Json;
+use offsite_terminal::{Exit, Failure, facts, or_dash, size, table};
 
 use crate::cli::Agents;
 use crate::context::Context;
-use crate::exit::{Exit, Failure};
-use crate::output::{facts, or_dash, size, table};
+use crate::exit::not_built;
 
 /// Runs them.
 pub(crate) async fn run(context: &Context, verb: Agents) -> Result<Exit, Failure> {
@@ -16,7 +16,7 @@ pub(crate) async fn run(context: &Context, verb: Agents) -> Result<Exit, Failure
             let Json(agent) = context.ask::<ShowAgent>(&OfAgent(agent), &()).await?;
             context.out.result(&agent, text)
         }
-        Agents::Delete { .. } => Err(Failure::not_built("agents delete")),
+        Agents::Delete { .. } => Err(not_built("agents delete")),
     }
 }
 

@@ -4,11 +4,10 @@ use offsite_proto::admin::target::{
     Approval, Approve, ApproveApproval, ListApprovals, OfApproval, RejectApproval,
 };
 use offsite_proto::json::Json;
+use offsite_terminal::{Exit, Failure, facts, table};
 
 use crate::cli::Approvals;
 use crate::context::Context;
-use crate::exit::{Exit, Failure};
-use crate::output::{facts, table};
 
 /// Runs them.
 pub(crate) async fn run(context: &Context, verb: Approvals) -> Result<Exit, Failure> {

@@ -2,11 +2,10 @@
 
 use offsite_proto::admin::target::{AuditShown, ListAudit, VerifyAudit};
 use offsite_proto::json::Json;
+use offsite_terminal::{Exit, Failure, table};
 
 use crate::cli::Audit;
 use crate::context::Context;
-use crate::exit::{Exit, Failure};
-use crate::output::table;
 
 /// Runs them.
 pub(crate) async fn run(context: &Context, verb: Audit) -> Result<Exit, Failure> {

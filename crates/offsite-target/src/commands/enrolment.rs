@@ -2,11 +2,10 @@
 
 use offsite_proto::admin::target::{AddEnrolment, ListEnrolment, MakeEnrolment};
 use offsite_proto::json::Json;
+use offsite_terminal::{Exit, Failure, facts, table};
 
 use crate::cli::Enrolment;
 use crate::context::Context;
-use crate::exit::{Exit, Failure};
-use crate::output::{facts, table};
 
 /// Runs them.
 pub(crate) async fn run(context: &Context, verb: Enrolment) -> Result<Exit, Failure> {

@@ -7,13 +7,12 @@ use offsite_model::{FileSystem, Luck};
 use offsite_store::Store;
 use offsite_target_core::World;
 use offsite_target_core::setup;
+use offsite_terminal::{Exit, Failure, facts};
 use serde_json::json;
 
 use crate::cli::Init;
 use crate::context::Context;
-use crate::exit::{Exit, Failure};
 use crate::identity;
-use crate::output::{facts, print};
 use crate::place::{PROGRAM, STORE};
 use crate::settings::{self, Listen};
 
@@ -75,28 +74,24 @@ fn show(
     token: &Secret<String>,
     fingerprint: &str,
 ) -> Result<Exit, Failure> {
-    let text = if context.out.json {
-        json!({
-            "target_id": core,
-            "administrator": administrator,
-            "token": token.expose(),
-            "fingerprint": fingerprint,
-        })
-        .to_string()
-    } else {
+    let document = json!({
+        "target_id": core,
+        "administrator": administrator,
+        "token": token.expose(),
+        "fingerprint": fingerprint,
+    });
+    context.out.result(&document, |_| {
         let lines = facts(&[
             ("target", Some(core.to_owned())),
             ("fingerprint", Some(fingerprint.to_owned())),
             ("administrator", Some(administrator.to_owned())),
             ("token", Some(token.expose().clone())),
         ]);
+        let data = context.data.display();
         format!(
             "{lines}\n\nThe token is shown this once; keep it as you keep a password.\n\
-             Keep a copy of {}/keys: sources pin the key in it.\n\
-             Start the daemon with: offsite-target serve --data '{}'",
-            context.data.display(),
-            context.data.display()
+             Keep a copy of {data}/keys: sources pin the key in it.\n\
+             Start the daemon with: offsite-target serve --data '{data}'"
         )
-    };
-    print(&text).map(|()| Exit::Done)
+    })
 }

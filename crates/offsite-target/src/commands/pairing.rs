@@ -4,10 +4,10 @@ use offsite_proto::admin::target::{
     self as calls, ClosePairingDoor, OpenPairing, OpenPairingDoor, ShowPairing,
 };
 use offsite_proto::json::Json;
+use offsite_terminal::{Exit, Failure};
 
 use crate::cli::Pairing;
 use crate::context::Context;
-use crate::exit::{Exit, Failure};
 
 /// Runs them.
 pub(crate) async fn run(context: &Context, verb: Pairing) -> Result<Exit, Failure> {

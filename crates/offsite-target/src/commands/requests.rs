@@ -1,7 +1,5 @@
 //! Verbs about requests: the list, one of them, the decision.
 
-use std::io::{self, BufRead, IsTerminal, Write};
-
 use offsite_proto::admin::target::{
     self as calls, AcceptRequest, Decided, ListRequests, OfRequest, RejectRequest, Request,
     RequestsShown, ShowRequest,
@@ -9,11 +7,10 @@ use offsite_proto::admin::target::{
 use offsite_proto::json::Json;
 use offsite_proto::pairing::Resolution;
 use offsite_proto::text::Big;
+use offsite_terminal::{Exit, Failure, facts, size, table};
 
 use crate::cli::{Accept, Requests};
 use crate::context::Context;
-use crate::exit::{Exit, Failure};
-use crate::output::{diagnose, facts, size, table};
 
 /// Runs them.
 pub(crate) async fn run(context: &Context, verb: Requests) -> Result<Exit, Failure> {
@@ -116,8 +113,7 @@ async fn accept(context: &Context, told: Accept) -> Result<Exit, Failure> {
 /// Asks a person for the code: what is shown here must be compared with what the other operator
 /// reads out, so it is not shown.
 fn ask_code(context: &Context, request: &Request) -> Result<String, Failure> {
-    let is_person = io::stdin().is_terminal() && io::stderr().is_terminal() && !context.out.json;
-    if !is_person {
+    if !context.out.is_conversation() {
         return Err(Failure::usage(
             "give the check code with --code, or go without it with --without-code",
             "the source's operator reads it with: offsite-source pair code",
@@ -125,12 +121,10 @@ fn ask_code(context: &Context, request: &Request) -> Result<String, Failure> {
     }
     let hidden =
         Request { check_code: "compare it with the source's operator".into(), ..request.clone() };
-    diagnose(&text(&hidden));
-    let mut typed = String::new();
-    let asked = write!(io::stderr(), "\nCheck code, as the source's operator reads it out: ");
-    asked
-        .and_then(|()| io::stderr().flush())
-        .and_then(|()| io::stdin().lock().read_line(&mut typed))
+    context.out.note(&text(&hidden));
+    let typed = context
+        .out
+        .ask("\nCheck code, as the source's operator reads it out: ")
         .map_err(|error| Failure::failed(format!("cannot ask for the check code: {error}")))?;
     match typed.trim() {
         "" => Err(Failure::usage("no check code was entered", "nothing was decided")),

@@ -1,37 +1,37 @@
 //! `restore`: a volume of a recovery point, written to a file.
 //!
-//! With `--offline` this command opens the store itself, which only goes while no daemon has it.
+//! With `--offline` this command reads the store itself, without writing to the data directory,
+//! which only goes while no daemon has it.
 //! What is written is hashed as it is written; a file that was made here is removed again when the
 //! restore does not come to its end.
 
 use std::path::Path;
 use std::sync::Arc;
 
-use offsite_daemon::{DataDir, SystemClock, SystemFiles, SystemLuck};
+use offsite_daemon::{SystemClock, SystemFiles, SystemLuck};
 use offsite_model::{BytesDigest, Clock, FileSystem};
 use offsite_proto::error::{ErrorCode, Refusal};
 use offsite_target_core::World;
 use offsite_target_core::content::{Content, Named, Part, open_offline};
+use offsite_terminal::{Exit, Failure, facts, size};
 use offsite_volume::{Destination, Overwrite};
 use serde_json::json;
 
+use super::offline::{self, Stop};
 use crate::cli::Restore;
 use crate::context::Context;
-use crate::exit::{Exit, Failure};
-use crate::output::{facts, size};
-use crate::place::{PROGRAM, STORE};
+use crate::exit::{not_built, refused};
+use crate::place::STORE;
 
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// Runs it.
 pub(crate) async fn run(context: &Context, asked: Restore) -> Result<Exit, Failure> {
     if !asked.offline {
-        return Err(Failure::not_built("restore without --offline"));
+        return Err(not_built("restore without --offline"));
     }
     let data = context.data.clone();
-    let done = tokio::task::spawn_blocking(move || restore(&data, &asked)).await;
-    let document =
-        done.map_err(|error| Failure::failed(format!("the restore failed: {error}")))??;
+    let document = offline::work(move |stop| restore(&data, &asked, stop)).await?;
     context.out.result(&document, |document| {
         facts(&[
             ("size", document["bytes"].as_u64().map(size)),
@@ -40,31 +40,29 @@ pub(crate) async fn run(context: &Context, asked: Restore) -> Result<Exit, Failu
     })
 }
 
-fn restore(data: &Path, asked: &Restore) -> Result<serde_json::Value, Failure> {
+fn restore(data: &Path, asked: &Restore, stop: &Stop) -> Result<serde_json::Value, Failure> {
     let began = SystemClock.uptime();
     let files: Arc<dyn FileSystem> = Arc::new(SystemFiles);
-    // Taken as the daemon takes it: one of the two has the directory.
-    let _alone = DataDir::open(Arc::clone(&files), data, PROGRAM)
-        .map_err(|error| Failure::new(Exit::Failed, "data_directory", error.to_string(), ""))?;
+    let directory = offline::take(data)?;
     let to = std::path::absolute(&asked.to).map_err(|error| {
         Failure::usage(format!("cannot resolve {}: {error}", asked.to.display()), "")
     })?;
     let world = World {
         clock: Arc::new(SystemClock),
         luck: Arc::new(SystemLuck),
-        files: Arc::clone(&files),
+        files: Arc::clone(directory.files()),
     };
     let named = Named { agent: &asked.agent, volume: &asked.volume, point: &asked.point };
-    let content = open_offline(data, &data.join(STORE), &world, &named)?;
+    let content = open_offline(data, &data.join(STORE), &world, &named).map_err(refused)?;
     let wrong = |error: offsite_volume::VolumeError| Failure::failed(error.to_string());
     let destination =
         Destination::open(&*files, &to, content.bytes(), Overwrite::Never).map_err(wrong)?;
-    let digest = match write(&content, &destination) {
+    let digest = match write(&content, &destination, stop) {
         Ok(digest) => digest,
         Err(refusal) => {
             // Half a volume looks like a whole one.
             files.remove(&to).ok();
-            return Err(refusal.into());
+            return Err(refused(refusal));
         }
     };
     destination.sync().map_err(wrong)?;
@@ -73,11 +71,14 @@ fn restore(data: &Path, asked: &Restore) -> Result<serde_json::Value, Failure> {
     Ok(json!({ "bytes": content.bytes(), "blake3": digest, "seconds": seconds }))
 }
 
-fn write(content: &Content, destination: &Destination) -> Result<String, Refusal> {
+fn write(content: &Content, destination: &Destination, stop: &Stop) -> Result<String, Refusal> {
     let (mut digest, mut offset) = (BytesDigest::new(), 0_u64);
     let wrong =
         |error: offsite_volume::VolumeError| Refusal::new(ErrorCode::Internal, error.to_string());
     content.read(&mut |part| {
+        if stop.is_wished() {
+            return Err(Refusal::new(ErrorCode::WrongState, "interrupted before it was done"));
+        }
         match part {
             Part::Bytes(bytes) => {
                 destination.write(bytes, offset).map_err(wrong)?;

@@ -15,13 +15,13 @@ use offsite_pki::{Thumbprint, tls};
 use offsite_store::Store;
 use offsite_target_core::gate::ReplicationGate;
 use offsite_target_core::{Operators, Target, World, setup};
+use offsite_terminal::{Exit, Failure};
 use offsite_transport::{
     Classify, ConnectionClass, ConnectionPolicy, Listening, LocalServer, Server,
 };
 use serde_json::json;
 
 use crate::context::Context;
-use crate::exit::{Exit, Failure};
 use crate::identity;
 use crate::place::{PROGRAM, SOCKET, STORE};
 use crate::settings::File;

@@ -4,12 +4,11 @@ use offsite_proto::admin::target::{
     Adopt, AdoptSource, ListSources, OfSource, RevokeSource, ShowSource, Source,
 };
 use offsite_proto::json::Json;
+use offsite_terminal::{Exit, Failure, facts, or_dash, size, table};
 
 use super::approvals;
 use crate::cli::Sources;
 use crate::context::Context;
-use crate::exit::{Exit, Failure};
-use crate::output::{facts, or_dash, size, table};
 
 /// Runs them.
 pub(crate) async fn run(context: &Context, verb: Sources) -> Result<Exit, Failure> {

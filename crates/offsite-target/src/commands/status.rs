@@ -2,10 +2,9 @@
 
 use offsite_proto::admin::target::{ReadFingerprint, ReadStatus, RunDoctor};
 use offsite_proto::json::Json;
+use offsite_terminal::{Exit, Failure, facts, table};
 
 use crate::context::Context;
-use crate::exit::{Exit, Failure};
-use crate::output::{facts, table};
 
 /// The daemon, at a glance.
 pub(crate) async fn status(context: &Context) -> Result<Exit, Failure> {

@@ -5,12 +5,11 @@ use offsite_proto::admin::target::{
 };
 use offsite_proto::json::Json;
 use offsite_proto::text::Big;
+use offsite_terminal::{Exit, Failure, facts, size, table};
 
 use super::approvals;
 use crate::cli::Tenants;
 use crate::context::Context;
-use crate::exit::{Exit, Failure};
-use crate::output::{facts, size, table};
 
 /// Runs them.
 pub(crate) async fn run(context: &Context, verb: Tenants) -> Result<Exit, Failure> {

@@ -2,11 +2,10 @@
 
 use offsite_proto::admin::target::{AddToken, ListTokens, MakeToken, OfToken, RevokeToken};
 use offsite_proto::json::Json;
+use offsite_terminal::{Exit, Failure, facts, table};
 
 use crate::cli::Tokens;
 use crate::context::Context;
-use crate::exit::{Exit, Failure};
-use crate::output::{facts, table};
 
 /// Runs them.
 pub(crate) async fn run(context: &Context, verb: Tokens) -> Result<Exit, Failure> {

@@ -9,12 +9,12 @@ use offsite_proto::admin::target::{
     AddUser, ChangeUser, ListUsers, MakeUser, OfUser, RemoveUser, SetUser, User,
 };
 use offsite_proto::json::Json;
+use offsite_terminal::{Exit, Failure, facts, table, visible};
 
 use super::approvals;
 use crate::cli::Users;
 use crate::context::Context;
-use crate::exit::{Exit, Failure};
-use crate::output::{facts, table};
+use crate::exit::not_built;
 
 /// Bytes of a password file; more than a password can have.
 const PASSWORD_FILE_BYTES_MAX: u64 = 4 << 10;
@@ -22,7 +22,7 @@ const PASSWORD_FILE_BYTES_MAX: u64 = 4 << 10;
 /// Runs them.
 pub(crate) async fn run(context: &Context, verb: Users) -> Result<Exit, Failure> {
     match verb {
-        Users::Add { ntlm: true, .. } => Err(Failure::not_built("users add --ntlm")),
+        Users::Add { ntlm: true, .. } => Err(not_built("users add --ntlm")),
         Users::Add { name, role, password_file, tenants, allow_restore, ntlm: false } => {
             let password = password_file.as_deref().map(read_password).transpose()?;
             let body = AddUser {
@@ -50,9 +50,7 @@ pub(crate) async fn run(context: &Context, verb: Users) -> Result<Exit, Failure>
         Users::List => list(context).await,
         Users::Remove { name } => {
             let Json(user) = context.ask::<RemoveUser>(&OfUser(name), &()).await?;
-            context
-                .out
-                .result(&user, |user| format!("removed {}", crate::output::visible(&user.name)))
+            context.out.result(&user, |user| format!("removed {}", visible(&user.name)))
         }
     }
 }

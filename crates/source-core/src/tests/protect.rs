@@ -1,6 +1,7 @@
 //! Protecting and restoring on a simulated disk: every byte comes back, and the list is the one
 //! that was read.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -242,7 +243,14 @@ fn d_20_every_version_of_every_volume_comes_back() {
                 assert!(back == *volume, "seed {seed}, point {point}, volume {label}");
             }
         }
-        assert!(protection.store.verify(&mut |_, _| {}).unwrap().damage.is_empty());
+        assert!(
+            protection
+                .store
+                .verify(&mut |_, _| ControlFlow::Continue(()))
+                .unwrap()
+                .damage
+                .is_empty()
+        );
     }
 }
 
@@ -323,4 +331,17 @@ fn a_deleted_point_is_neither_listed_nor_built_upon() {
     write(&disk, "/a", b"three");
     make(&protection, &agent).unwrap();
     assert_eq!(read_back(&protection, "a", None).unwrap(), b"three");
+}
+
+#[test]
+fn verify_ends_when_the_work_is_cancelled() {
+    let disk = Disk::new(1);
+    let protection = protection(&disk);
+    write(&disk, "/a", &content(&SeededLuck::new(1), 50 * RECORD));
+    make(&protection, &agent(&["/a"])).unwrap();
+    let progress = Progress::default();
+    assert_eq!(crate::verify::verify(&protection, &progress).unwrap().damaged, 0);
+    progress.cancel();
+    let trouble = crate::verify::verify(&protection, &progress).unwrap_err();
+    assert_eq!(trouble.message, "interrupted before it was done");
 }

@@ -80,6 +80,10 @@ impl FileSystem for Meddled {
     fn bytes_total(&self, _: &Path) -> io::Result<u64> {
         unreachable!("volumes are only read")
     }
+
+    fn lock_holder(&self, _: &Path) -> Option<String> {
+        unreachable!("volumes are only read")
+    }
 }
 
 impl File for MeddledFile {
@@ -119,6 +123,10 @@ impl File for MeddledFile {
     }
 
     fn try_lock(&self) -> io::Result<bool> {
+        unreachable!("volumes are only read")
+    }
+
+    fn try_lock_shared(&self) -> io::Result<bool> {
         unreachable!("volumes are only read")
     }
 }

@@ -1,5 +1,6 @@
 //! The order of a commit, repeats, batches, second openers, versions.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Barrier;
 
@@ -170,7 +171,7 @@ fn commits_that_arrive_together_all_succeed() {
     drop(store);
     let store = open(&disk).unwrap();
     assert_eq!(store.journal_head().0, 24);
-    assert_eq!(store.verify(&mut |_, _| {}).unwrap().damage, []);
+    assert_eq!(store.verify(&mut |_, _| ControlFlow::Continue(())).unwrap().damage, []);
 }
 
 #[test]
@@ -222,7 +223,7 @@ fn d_12_a_second_opener_is_refused() {
     let disk = base.fork(1);
     let store = open(&disk).unwrap();
     for _ in 0..5 {
-        assert!(matches!(open(&disk), Err(StoreError::InUse)));
+        assert!(matches!(open(&disk), Err(StoreError::InUse { holder: Some(_) })));
     }
     check(&store, &model, None);
     drop(store);

@@ -1,6 +1,7 @@
 //! Power cuts, process deaths, failing calls, a full disk.
 
 use std::io;
+use std::ops::ControlFlow;
 
 use offsite_model::{Luck, Timestamp};
 use offsite_testkit::disk::{Disk, Fault, Which};
@@ -105,7 +106,7 @@ fn one_power_cut(base: &Disk, model: &Model, seed: u64) -> u32 {
     check(&store, &outcome.model, in_flight);
     check_no_strangers(&store, &disk);
     if dice.one_in(8) {
-        let report = store.verify(&mut |_, _| {}).unwrap();
+        let report = store.verify(&mut |_, _| ControlFlow::Continue(())).unwrap();
         assert_eq!(report.damage, []);
         let after = Volumes::from([(1, fresh_volume(&dice, 2))]);
         protect(&store, 1, 1000, &after, None).unwrap();
@@ -280,7 +281,7 @@ fn d_05_a_full_disk_refuses_and_recovers_without_loss() {
         check(&store, &model, Some((50, &expected)));
         assert!(done.is_err() || store.point(tenant(1), point(50)).is_ok());
         protect_next(&store, &model).unwrap();
-        let report = store.verify(&mut |_, _| {}).unwrap();
+        let report = store.verify(&mut |_, _| ControlFlow::Continue(())).unwrap();
         assert_eq!(report.damage, []);
     }
     assert!(n_refused > 3 && n_done > 3, "{n_refused} {n_done}");

@@ -2,6 +2,7 @@
 //! served, nothing panics.
 
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use offsite_model::Luck;
@@ -89,7 +90,7 @@ fn spoil_and_look(base: &Disk, model: &Model, folder: &str, seed: u64) -> Option
     // Refusing to open with an error is finding it, too.
     let Ok(store) = open(&disk) else { return Some(Vec::new()) };
     let failing = failing_points(&store, model);
-    let report = store.verify(&mut |_, _| {}).unwrap();
+    let report = store.verify(&mut |_, _| ControlFlow::Continue(())).unwrap();
     let is_found = !report.damage.is_empty() || !store.alarms().is_empty();
     // The journal's last entry is in the catalog, too: a torn tail is mended without a word.
     let journal = |disk: &Disk| disk.files().read(Path::new("/store/journal"), 1 << 20).unwrap();
@@ -190,7 +191,7 @@ fn d_06_bytes_that_agree_with_their_own_checksums_are_still_compared_with_their_
     assert!(n_spoiled > 0);
     let store = open(&disk).unwrap();
     assert!(!failing_points(&store, &model).is_empty());
-    assert!(!store.verify(&mut |_, _| {}).unwrap().damage.is_empty());
+    assert!(!store.verify(&mut |_, _| ControlFlow::Continue(())).unwrap().damage.is_empty());
 }
 
 #[test]
@@ -203,7 +204,7 @@ fn d_06_missing_files_are_named() {
         let store = open(&disk).unwrap();
         let failing = failing_points(&store, &model);
         assert!(failing.contains(&1), "{failing:?}");
-        assert!(!store.verify(&mut |_, _| {}).unwrap().damage.is_empty());
+        assert!(!store.verify(&mut |_, _| ControlFlow::Continue(())).unwrap().damage.is_empty());
     }
     let disk = base.fork(1);
     disk.files().remove(Path::new("/store/journal")).unwrap();
@@ -229,7 +230,7 @@ fn a_catalog_that_lost_its_last_commits_gets_them_back_from_the_journal() {
         model.insert(number, expected);
     }
     check(&store, &model, None);
-    assert_eq!(store.verify(&mut |_, _| {}).unwrap().damage, []);
+    assert_eq!(store.verify(&mut |_, _| ControlFlow::Continue(())).unwrap().damage, []);
     // And the chain goes on.
     protect(&store, 1, 72, &volumes, None).unwrap();
     drop(store);

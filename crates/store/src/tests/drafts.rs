@@ -2,6 +2,7 @@
 
 use offsite_model::{Key, Luck, SessionId};
 use offsite_testkit::disk::Disk;
+use std::ops::ControlFlow;
 
 use super::scene::*;
 use crate::group::{CheckedGroup, Form};
@@ -125,7 +126,11 @@ fn b_08_what_was_answered_as_held_survives_power_cuts_and_e_11_the_token_answers
                 .unwrap_or_else(|error| panic!("seed {seed} does not open: {error}"));
             assert_eq!(store.alarms(), [], "seed {seed}");
             check_told(&store, 60, &bytes, &told);
-            assert_eq!(store.verify(&mut |_, _| {}).unwrap().damage, [], "seed {seed}");
+            assert_eq!(
+                store.verify(&mut |_, _| ControlFlow::Continue(())).unwrap().damage,
+                [],
+                "seed {seed}"
+            );
             n_told += told.held.len();
         }
         life(&mut told).unwrap_or_else(|error| panic!("seed {seed} does not go on: {error}"));
@@ -136,7 +141,11 @@ fn b_08_what_was_answered_as_held_survives_power_cuts_and_e_11_the_token_answers
         assert_eq!(committed.point, point(60));
         assert!(restore(&store, 1, 60, 1).unwrap() == bytes, "seed {seed}");
         check_no_strangers(&store, &disk);
-        assert_eq!(store.verify(&mut |_, _| {}).unwrap().damage, [], "seed {seed}");
+        assert_eq!(
+            store.verify(&mut |_, _| ControlFlow::Continue(())).unwrap().damage,
+            [],
+            "seed {seed}"
+        );
     }
     assert!(n_told > 1000 && n_committed == 400, "{n_told} {n_committed}");
 }

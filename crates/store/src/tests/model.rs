@@ -2,6 +2,7 @@
 //! step by step with maps: tenants to keys, points to bytes.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 
 use offsite_model::{Key, Luck, Timestamp};
 use offsite_testkit::disk::Disk;
@@ -199,7 +200,7 @@ fn interleaved_sessions_agree_with_the_model() {
         check(&world.store(), &world.model, None);
         world.reopen();
         check(&world.store(), &world.model, None);
-        let report = world.store().verify(&mut |_, _| {}).unwrap();
+        let report = world.store().verify(&mut |_, _| ControlFlow::Continue(())).unwrap();
         assert_eq!(report.damage, [], "seed {seed}");
     }
 }

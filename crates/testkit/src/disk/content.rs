@@ -115,14 +115,50 @@ impl Change {
     }
 }
 
+/// Who holds a file's advisory lock: one alone, or several that share it.
+#[derive(Default)]
+pub(super) struct Lock {
+    holders: Vec<u64>,
+    is_shared: bool,
+}
+
+impl Lock {
+    pub(super) fn take_alone(&mut self, id: u64) -> bool {
+        let is_free = self.holders.iter().all(|holder| *holder == id);
+        if is_free {
+            *self = Self { holders: vec![id], is_shared: false };
+        }
+        is_free
+    }
+
+    pub(super) fn share(&mut self, id: u64) -> bool {
+        let is_free = self.is_shared || self.holders.iter().all(|holder| *holder == id);
+        if is_free {
+            self.is_shared = true;
+            if !self.holders.contains(&id) {
+                self.holders.push(id);
+            }
+        }
+        is_free
+    }
+
+    pub(super) fn let_go(&mut self, id: u64) {
+        self.holders.retain(|holder| *holder != id);
+    }
+
+    pub(super) fn is_held(&self) -> bool {
+        !self.holders.is_empty()
+    }
+}
+
 /// A file as the disk holds it.
 #[derive(Default)]
 pub(super) struct Stored {
     pub(super) seen: Content,
     durable: Content,
     pending: Vec<Change>,
-    /// The open file that holds the advisory lock.
-    pub(super) locked_by: Option<u64>,
+    /// The open files that hold the advisory lock.
+    pub(super) locked_by: Lock,
 }
 
 impl Stored {
@@ -142,7 +178,7 @@ impl Stored {
             seen: self.seen.clone(),
             durable: self.durable.clone(),
             pending: pending.collect(),
-            locked_by: None,
+            locked_by: Lock::default(),
         }
     }
 

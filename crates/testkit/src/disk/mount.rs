@@ -214,6 +214,12 @@ impl FileSystem for Mount {
     fn bytes_total(&self, _path: &Path) -> io::Result<u64> {
         Ok(self.alive()?.bytes_max.unwrap_or(BYTES_UNBOUNDED))
     }
+
+    fn lock_holder(&self, path: &Path) -> Option<String> {
+        let state = self.alive().ok()?;
+        let Ok(Named::File(index)) = state.names.find(path) else { return None };
+        state.files[index].locked_by.is_held().then(|| "process 7 (somebody)".to_owned())
+    }
 }
 
 /// An open file.
@@ -353,21 +359,20 @@ impl File for Open {
 
     fn try_lock(&self) -> io::Result<bool> {
         let mut state = self.alive()?;
-        let holder = &mut state.files[self.index].locked_by;
-        let is_free = holder.is_none_or(|id| id == self.id);
-        if is_free {
-            *holder = Some(self.id);
-        }
-        Ok(is_free)
+        Ok(state.files[self.index].locked_by.take_alone(self.id))
+    }
+
+    fn try_lock_shared(&self) -> io::Result<bool> {
+        let mut state = self.alive()?;
+        Ok(state.files[self.index].locked_by.share(self.id))
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
         let mut state = lock(&self.state);
-        if state.generation == self.generation && state.files[self.index].locked_by == Some(self.id)
-        {
-            state.files[self.index].locked_by = None;
+        if state.generation == self.generation {
+            state.files[self.index].locked_by.let_go(self.id);
         }
     }
 }

@@ -62,7 +62,7 @@ impl State {
         self.calls_to_cut = None;
         self.faults.clear();
         for file in &mut self.files {
-            file.locked_by = None;
+            file.locked_by = super::content::Lock::default();
         }
     }
 

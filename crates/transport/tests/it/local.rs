@@ -4,10 +4,12 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::{HeaderValue, Response};
 use offsite_proto::endpoint::Listener;
-use offsite_transport::{ConnectionPolicy, LocalClient, LocalError, LocalServer, Pace};
+use offsite_transport::{ConnectionPolicy, LocalClient, LocalError, LocalServer, Outgoing, Pace};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
 
 use crate::support::*;
 
@@ -54,4 +56,30 @@ async fn calls_over_the_local_socket() {
     let gone = LocalClient::open(&path, WITHIN).await.unwrap_err();
     assert!(matches!(gone, LocalError::NotRunning(_)), "{gone}");
     LocalServer::bind(&path, ConnectionPolicy::default()).unwrap();
+}
+
+#[tokio::test]
+async fn a_layer_stands_around_the_router_of_a_server() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("daemon.sock");
+    let (begun, _keep) = mpsc::unbounded_channel();
+    let state =
+        Arc::new(State { n_handled: 0.into(), n_bodies: 0.into(), begun, go_on: Notify::new() });
+    let router = router(state, Pairings::default(), Listener::Replication, Pace::default());
+    let marked = router.map_response(|mut response: Response<Outgoing>| {
+        response.headers_mut().insert("marked", HeaderValue::from_static("yes"));
+        response
+    });
+    let shutdown = CancellationToken::new();
+    let server = LocalServer::bind(&path, ConnectionPolicy::default()).unwrap();
+    let serving = tokio::spawn(server.serve(marked, shutdown.clone()));
+    let client = LocalClient::open(&path, WITHIN).await.unwrap();
+    for text in ["a", "b"] {
+        let answer = client.call::<Echo>(&agent(), &said(text)).await.unwrap();
+        assert_eq!(answer.body, said(text));
+        assert_eq!(answer.headers["marked"], "yes");
+    }
+    drop(client);
+    shutdown.cancel();
+    within(30, "the stop", serving).await.unwrap();
 }

@@ -4,10 +4,10 @@ use std::path::Path;
 
 use offsite_proto::admin::source::{AddAgent, CreateAgent, VolumeSpec};
 use offsite_proto::json::Json;
+use offsite_terminal::{Exit, Failure};
 
 use super::text;
 use crate::context::Context;
-use crate::exit::{Exit, Failure};
 use crate::place::absolute;
 
 pub(crate) async fn run(
@@ -15,7 +15,7 @@ pub(crate) async fn run(
     name: String,
     volumes: &[String],
     encrypt: bool,
-) -> Result<(), Failure> {
+) -> Result<Exit, Failure> {
     if encrypt {
         return Err(Failure::new(
             Exit::Failed,
@@ -27,7 +27,7 @@ pub(crate) async fn run(
     let volumes = volumes.iter().map(|text| volume(text)).collect::<Result<_, _>>()?;
     let order = Json(AddAgent { name, volumes });
     let Json(agent) = context.ask::<CreateAgent>(&(), &order).await?;
-    context.out.result(&agent, || text(&agent))
+    context.out.result(&agent, text)
 }
 
 /// Reads `LABEL=PATH`; a relative path counts from here, not from where the daemon runs.

@@ -4,14 +4,13 @@ use std::path::{Path, PathBuf};
 
 use offsite_proto::admin::protection::{Hooks, OfAgent, SetHooks, ShowHooks};
 use offsite_proto::json::Json;
+use offsite_terminal::{Exit, Failure, facts};
 
 use crate::cli;
 use crate::context::Context;
-use crate::exit::Failure;
-use crate::output::facts;
 use crate::place::absolute;
 
-pub(crate) async fn run(context: &Context, asked: cli::Hooks) -> Result<(), Failure> {
+pub(crate) async fn run(context: &Context, asked: cli::Hooks) -> Result<Exit, Failure> {
     let cli::Hooks { name, before, after, timeout, proceed_on_failure, clear } = asked;
     let agent = OfAgent(name);
     let is_question = !clear && !proceed_on_failure && timeout.is_none();
@@ -27,7 +26,7 @@ pub(crate) async fn run(context: &Context, asked: cli::Hooks) -> Result<(), Fail
         };
         context.ask::<SetHooks>(&agent, &Json(hooks)).await?
     };
-    context.out.result(&hooks, || text(&hooks))
+    context.out.result(&hooks, text)
 }
 
 fn program(path: Option<PathBuf>) -> Result<Option<String>, Failure> {

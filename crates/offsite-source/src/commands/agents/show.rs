@@ -2,12 +2,12 @@
 
 use offsite_proto::admin::source::{OfAgent, ShowAgent};
 use offsite_proto::json::Json;
+use offsite_terminal::{Exit, Failure};
 
 use super::text;
 use crate::context::Context;
-use crate::exit::Failure;
 
-pub(crate) async fn run(context: &Context, name: String) -> Result<(), Failure> {
+pub(crate) async fn run(context: &Context, name: String) -> Result<Exit, Failure> {
     let Json(agent) = context.ask::<ShowAgent>(&OfAgent(name), &()).await?;
-    context.out.result(&agent, || text(&agent))
+    context.out.result(&agent, text)
 }

@@ -2,12 +2,12 @@
 
 use offsite_proto::admin::source::{ReadPairing, ShowPairing};
 use offsite_proto::json::Json;
+use offsite_terminal::{Exit, Failure};
 use serde_json::json;
 
 use crate::context::Context;
-use crate::exit::{Exit, Failure};
 
-pub(crate) async fn run(context: &Context, target: Option<String>) -> Result<(), Failure> {
+pub(crate) async fn run(context: &Context, target: Option<String>) -> Result<Exit, Failure> {
     let Json(pairing) =
         context.ask::<ReadPairing>(&ShowPairing { target, after: None }, &()).await?;
     let Some(code) = pairing.check_code else {
@@ -18,5 +18,5 @@ pub(crate) async fn run(context: &Context, target: Option<String>) -> Result<(),
             "a code exists while the target's operator has to decide",
         ));
     };
-    context.out.result(&json!({ "check_code": code, "target": pairing.target }), || code.clone())
+    context.out.result(&json!({ "check_code": code, "target": pairing.target }), |_| code.clone())
 }

@@ -4,22 +4,22 @@
 use offsite_daemon::shutdown;
 use offsite_proto::admin::source::{Pairing, ReadPairing, ShowPairing, State};
 use offsite_proto::json::Json;
+use offsite_terminal::{Exit, Failure};
 
 use super::text;
 use crate::context::Context;
-use crate::exit::{Exit, Failure};
 
 pub(crate) async fn run(context: &Context, target: Option<String>) -> Result<Exit, Failure> {
     let spinner = context.out.spinner("waiting");
     let resolved = tokio::select! {
         resolved = resolved(context, target, |pairing| {
             let message = pairing.message.as_deref().unwrap_or_default();
-            spinner.set_message(crate::output::visible(message));
+            spinner.say(message);
         }) => resolved,
         interrupted = shutdown::interrupted() => {
-            spinner.finish_and_clear();
+            drop(spinner);
             interrupted.map_err(|error| Failure::failed(format!("cannot listen for signals: \
-                {error}"), ""))?;
+                {error}")))?;
             return Err(Failure::new(
                 Exit::Interrupted,
                 "interrupted",
@@ -28,9 +28,9 @@ pub(crate) async fn run(context: &Context, target: Option<String>) -> Result<Exi
             ));
         }
     };
-    spinner.finish_and_clear();
+    drop(spinner);
     let pairing = resolved?;
-    context.out.result(&pairing, || text(&pairing))?;
+    context.out.result(&pairing, text)?;
     Ok(exit(&pairing))
 }
 
@@ -50,7 +50,7 @@ async fn resolved(
         }
         show(&pairing);
         if context.out.json && after != Some(pairing.change) {
-            context.out.result(&pairing, String::new)?;
+            context.out.step(&pairing)?;
         }
         after = Some(pairing.change);
     }
