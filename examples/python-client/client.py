@@ -43,13 +43,14 @@ def wait(pairing: Pairing, _) -> int:
 def send(pairing: Pairing, options) -> int:
     """Replicates a file: the first time as a base image, later as an increment of the last one."""
     chain = Chain(options.state / "chain.json")
-    image = chain.next(pairing, Volume(options.image, RECORD_BYTES))
+    image = chain.next(pairing, Volume(options.image, options.record_bytes))
     reports = replicate(pairing, image, Habits(
         options.group_bytes, options.body_bytes, options.cut_after,
         options.when_flushed))
     chain.committed(image)
     print(json.dumps({
         "imageType": image.body["imageType"], "epochNumber": image.body["epochNumber"],
+        "recoveryPointId": image.body["recoveryPointId"],
         "volume": chain.facts["volume"], "recordCount": image.body["recordCount"],
         "openings": [asdict(report) for report in reports]}))
     return 0
@@ -118,6 +119,7 @@ def arguments() -> argparse.Namespace:
     step.set_defaults(run=wait)
     step = commands.add_parser("send", help=send.__doc__)
     step.add_argument("image", type=Path)
+    step.add_argument("--record-bytes", type=int, default=RECORD_BYTES)
     step.add_argument("--group-bytes", type=int, default=1 << 20,
                       help="bytes of records in one group at most")
     step.add_argument("--body-bytes", type=int, default=1 << 30,

@@ -26,4 +26,4 @@ mod tools;
 pub use program::{Daemon, Program, Ran};
 pub use scene::{Scene, eventually};
 pub use strace::Kill;
-pub use tools::{curl, curl_by, openssl, require};
+pub use tools::{curl, curl_by, openssl, python, require};
