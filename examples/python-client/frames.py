@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 # What the binary layouts and their media types carry, in one place.
-VERSION = 0
+VERSION = 1
 
 KIND_KEYS, KIND_WANTED, KIND_RECORDS, KIND_RECEIPT = 1, 2, 3, 4
 KEYS, WANTED, RECORDS, CREDIT, FLUSHED, PING, FAIL, END = 1, 2, 3, 4, 5, 7, 254, 255

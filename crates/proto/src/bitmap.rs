@@ -21,7 +21,10 @@ use crate::codec::{DecodeError, Reader, crc32c, require};
 use crate::limits::BITMAP_BYTES_MAX;
 
 const MAGIC: [u8; 4] = *b"OFBM";
-const VERSION: u8 = 0;
+/// The version of bitmaps. Frozen; see docs/decisions/0009-format-version-1.md.
+const VERSION: u8 = 1;
+/// The media type of a bitmap.
+pub const BITMAP_MEDIA: &str = "application/vnd.offsite.bitmap; version=1";
 const WINDOW_LOG_MAX: u32 = 20;
 
 /// A run of ones.
@@ -90,7 +93,10 @@ impl<'a> Bitmap<'a> {
             let value = u32::from_le_bytes(header.magic).into();
             return Err(DecodeError::Unknown { what: "magic of a bitmap", value });
         }
-        require(header.version == VERSION, "the version of a bitmap", header.version, "0")?;
+        if header.version != VERSION {
+            let (found, known) = (header.version, VERSION);
+            return Err(DecodeError::Version { what: "a bitmap", found, known });
+        }
         require(header.zero.get() == 0, "a reserved field of a bitmap", header.zero.get(), "0")?;
         let block_bytes = header.block_size.get();
         require(

@@ -34,6 +34,16 @@ pub enum DecodeError {
         /// What may stand there.
         rule: &'static str,
     },
+    /// A part is announced that is above its limit.
+    #[error("the length of {what} is {n_bytes}, allowed is {rule}")]
+    TooLarge {
+        /// The part.
+        what: &'static str,
+        /// What was announced.
+        n_bytes: u64,
+        /// The limit.
+        rule: &'static str,
+    },
     /// Two parts that must agree do not.
     #[error("{left} and {right} disagree")]
     Disagree {
@@ -47,6 +57,16 @@ pub enum DecodeError {
     Checksum {
         /// The layout.
         what: &'static str,
+    },
+    /// Another version of the protocol wrote it.
+    #[error("{what} has version {found}, this program knows {known}")]
+    Version {
+        /// The kind of thing.
+        what: &'static str,
+        /// The version found.
+        found: u8,
+        /// The version known here.
+        known: u8,
     },
     /// A part that must be understood is not.
     #[error("{what} {value} is unknown")]

@@ -21,8 +21,9 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 use crate::codec::{DecodeError, Reader, crc32c, require};
 use crate::limits::FRAME_BYTES_MAX;
 
-/// The version of the streams. It is 0 until replication freezes the layouts as 1.
-pub const STREAM_VERSION: u8 = 0;
+/// The version of the streams: of the preamble and of every frame's payload. Frozen; see
+/// docs/decisions/0009-format-version-1.md.
+pub const STREAM_VERSION: u8 = 1;
 
 const MAGIC: [u8; 4] = *b"OFST";
 const CHECKSUM_BYTES: usize = 4;
@@ -59,11 +60,11 @@ impl StreamKind {
     #[must_use]
     pub const fn media_type(self) -> &'static str {
         match self {
-            Self::Keys => "application/vnd.offsite.keys; version=0",
-            Self::Wanted => "application/vnd.offsite.wanted; version=0",
-            Self::Records => "application/vnd.offsite.records; version=0",
-            Self::Receipt => "application/vnd.offsite.receipt; version=0",
-            Self::Blocks => "application/vnd.offsite.o3e; version=0",
+            Self::Keys => "application/vnd.offsite.keys; version=1",
+            Self::Wanted => "application/vnd.offsite.wanted; version=1",
+            Self::Records => "application/vnd.offsite.records; version=1",
+            Self::Receipt => "application/vnd.offsite.receipt; version=1",
+            Self::Blocks => "application/vnd.offsite.o3e; version=1",
         }
     }
 }
@@ -343,7 +344,10 @@ impl Decoder {
             return Ok(None);
         };
         let length = header.length.get();
-        require(length <= FRAME_BYTES_MAX, "the length of a frame", length, "1 MiB + 64 KiB")?;
+        if length > FRAME_BYTES_MAX {
+            let (what, rule) = ("a frame", "1 MiB + 64 KiB");
+            return Err(DecodeError::TooLarge { what, n_bytes: length.into(), rule });
+        }
         let opcode = Opcode::from_number(header.opcode.get())?;
         let channel = header.channel.get();
         let n_covered = HEADER_BYTES.saturating_add(length as usize);
@@ -385,8 +389,11 @@ impl Decoder {
             return Err(DecodeError::Unknown { what: "magic of a stream", value });
         }
         if preamble.version != STREAM_VERSION {
-            let value = preamble.version.into();
-            return Err(DecodeError::Unknown { what: "version of a stream", value });
+            return Err(DecodeError::Version {
+                what: "a stream",
+                found: preamble.version,
+                known: STREAM_VERSION,
+            });
         }
         if preamble.kind != self.kind.number() {
             let value = preamble.kind.into();

@@ -28,7 +28,7 @@ impl From<StoreError> for Trouble {
             StoreError::OutOfBounds(_) => {
                 Self::operator(ErrorCode::TooLarge, error.to_string(), "")
             }
-            StoreError::VersionUnknown { .. } => Self::operator(
+            StoreError::VersionUnknown { .. } | StoreError::NeedsUnknown { .. } => Self::operator(
                 ErrorCode::VersionUnsupported,
                 error.to_string(),
                 "update this program",

@@ -43,7 +43,7 @@ pub(crate) struct DraftRow {
 }
 
 impl Value for DraftRow {
-    const VERSION: u8 = 0;
+    const VERSION: u8 = 1;
     const BYTES_MAX: usize = OPENING_BYTES_MAX + 64;
 }
 

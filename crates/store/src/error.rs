@@ -5,6 +5,7 @@ use std::io;
 use offsite_model::{Key, PointId};
 
 use crate::catalog::CatalogError;
+use crate::format::{FORMAT_VERSION, OtherVersion};
 use crate::group::GroupError;
 
 /// An error of the store.
@@ -53,8 +54,11 @@ pub enum StoreError {
     /// There is a store here already.
     #[error("there is a store in {0} already")]
     StoreExists(String),
-    /// A newer program wrote this; nothing was touched.
-    #[error("{what} has format version {found}, this program knows {known}; use a newer program")]
+    /// Another version of this program wrote this; nothing was touched.
+    #[error(
+        "{what} has format version {found}, this program knows {known}; use the program that \
+        wrote it, or a newer one"
+    )]
     VersionUnknown {
         /// The file.
         what: String,
@@ -62,6 +66,15 @@ pub enum StoreError {
         found: u32,
         /// The version this program writes.
         known: u32,
+    },
+    /// The store was given a feature that this program does not have; nothing was touched.
+    #[error(
+        "the store needs features that this program does not have (bits {bits:#x}); use a \
+        newer program"
+    )]
+    NeedsUnknown {
+        /// Their bits.
+        bits: u32,
     },
     /// Bytes on disk are not those that were written.
     #[error("damage found: {0}")]
@@ -123,7 +136,14 @@ impl StoreError {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::NoSpace,
             // Our files are as long as we say; one that is not has been damaged.
             io::ErrorKind::UnexpectedEof => Self::Damaged(format!("cannot {doing}: cut")),
-            _ => Self::Io { doing, error },
+            _ => match error.downcast::<OtherVersion>() {
+                Ok(OtherVersion { what, found }) => Self::VersionUnknown {
+                    what: what.to_owned(),
+                    found: found.into(),
+                    known: FORMAT_VERSION,
+                },
+                Err(error) => Self::Io { doing, error },
+            },
         }
     }
 }

@@ -3,12 +3,16 @@
 //! The structs are the tables of that page. Magic, version and checksum of each are written and
 //! checked here and nowhere else.
 
+use std::io;
+
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-/// Version of the store as a whole, and of every file in it.
-pub const FORMAT_VERSION: u32 = 0;
-pub(crate) const FILE_VERSION: u8 = 0;
+/// Version of the store as a whole. It goes up with that of any file or row in it, so that a program
+/// which does not know all of a store touches none of it.
+pub const FORMAT_VERSION: u32 = 1;
+/// Version of every file in it; frozen, see docs/decisions/0009-format-version-1.md.
+pub(crate) const FILE_VERSION: u8 = 1;
 
 /// Groups begin at multiples of this many bytes.
 pub(crate) const PLACE_BYTES: u64 = 16;
@@ -33,6 +37,29 @@ pub(crate) fn crc(parts: &[&[u8]]) -> u32 {
     u32::try_from(digest.finalize()).unwrap_or(u32::MAX)
 }
 
+/// Something whole, its checksum good, that another version of this program wrote.
+#[derive(Debug, thiserror::Error)]
+#[error("{what} has format version {found}, this program knows {FILE_VERSION}")]
+pub(crate) struct OtherVersion {
+    pub(crate) what: &'static str,
+    pub(crate) found: u8,
+}
+
+/// Refuses a version that is not ours. Asked after the checksum: rot in the place of the version is
+/// damage, and not a message from the future.
+pub(crate) fn check_version(what: &'static str, found: u8) -> io::Result<()> {
+    match found {
+        FILE_VERSION => Ok(()),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidData, OtherVersion { what, found })),
+    }
+}
+
+/// Whether reserved bytes are what every version so far writes. Others are refused, so that a later
+/// version can give them a meaning that nobody overlooks.
+pub(crate) fn are_zero(parts: &[&[u8]]) -> bool {
+    parts.iter().all(|part| part.iter().all(|byte| *byte == 0))
+}
+
 /// The fixed part of a layout and what follows it; none when the bytes end before.
 pub(crate) fn split<T: FromBytes + KnownLayout + Immutable + Unaligned>(
     bytes: &[u8],
@@ -54,7 +81,7 @@ layouts! {
     StoreRoot {
         magic: [u8; 8],
         version: U32,
-        zero: U32,
+        needs: U32,
         store: [u8; 16],
         fence: U64,
         zeros: [u8; 20],
@@ -155,7 +182,11 @@ layouts! {
         number: U32,
         root_bytes: U32,
         root_offset: U64,
-        zeros: U32,
+        root_digest: [u8; 32],
+        store: [u8; 16],
+        tenant: [u8; 16],
+        point: [u8; 16],
+        zeros: [u8; 20],
         crc: U32,
     }
     /// The beginning of a key run.
@@ -187,7 +218,9 @@ layouts! {
         version: u8,
         zero: [u8; 3],
         store: [u8; 16],
-        zeros: U32,
+        entries_before: U64,
+        digest_before: [u8; 32],
+        zeros: [u8; 12],
         crc: U32,
     }
     /// The beginning of a draft's log.
@@ -238,9 +271,14 @@ const _: () = assert!(size_of::<RecordRow>() == 36);
 const _: () = assert!(size_of::<FooterTail>() == 32);
 const _: () = assert!(size_of::<PageHead>() == 16);
 const _: () = assert!(size_of::<PageRef>() == 48);
-const _: () = assert!(size_of::<ManifestTail>() == 32);
+const _: () = assert!(size_of::<ManifestTail>() == 128);
+const _: () = assert!(size_of::<FooterGroup>() == 8);
+const _: () = assert!(size_of::<PatchRow>() == 34);
+const _: () = assert!(size_of::<RootHead>() == 120);
+const _: () = assert!(size_of::<RunHead>() == 72);
+const _: () = assert!(size_of::<EntryHead>() == 8);
 const _: () = assert!(size_of::<RunRow>() == 44);
-const _: () = assert!(size_of::<JournalHead>() == 32);
+const _: () = assert!(size_of::<JournalHead>() == 80);
 const _: () = assert!(size_of::<DraftHead>() == 64);
 const _: () = assert!(size_of::<DraftFrame>() == 24);
 const _: () = assert!(size_of::<DraftEntry>() == 44);

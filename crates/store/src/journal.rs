@@ -10,9 +10,12 @@ use std::sync::Arc;
 use offsite_model::{Digest, File, OpenMode};
 use zerocopy::{FromBytes, IntoBytes};
 
-use crate::catalog::{VALUE_BYTES_MAX, decode_value};
+use crate::catalog::{CatalogError, VALUE_BYTES_MAX, decode_value};
 use crate::error::StoreError;
-use crate::format::{EntryHead, FILE_VERSION, JOURNAL_MAGIC, JournalHead, crc, split};
+use crate::format::{
+    EntryHead, FILE_VERSION, JOURNAL_MAGIC, JournalHead, OtherVersion, are_zero, check_version,
+    crc, split,
+};
 use crate::layout::Place;
 use crate::rows::{ENTRIES, Entry};
 
@@ -52,7 +55,9 @@ impl Journal {
             version: FILE_VERSION,
             zero: [0; 3],
             store,
-            zeros: 0.into(),
+            entries_before: START.entry.into(),
+            digest_before: *START.digest.as_bytes(),
+            zeros: [0; 12],
             crc: 0.into(),
         };
         let (checked, _) = head.as_bytes().split_at(HEAD_BYTES - 4);
@@ -70,7 +75,7 @@ impl Journal {
     ) -> Result<(Self, Found), StoreError> {
         let doing = || StoreError::io("read the journal");
         let file = place.files.open(&place.journal(), OpenMode::Write).map_err(doing())?;
-        let is_known = has_head(&*file, store).map_err(doing())?
+        let is_known = beginning(&*file, store).map_err(doing())?.is_some()
             && file.bytes().map_err(doing())? >= known.bytes;
         let mut journal = Self { file, last: known };
         let mut entries = Vec::new();
@@ -101,7 +106,15 @@ impl Journal {
         if crc(&[&payload]) != head.crc.get() {
             return Ok(None);
         }
-        let Ok(entry) = decode_value::<Entry>(ENTRIES, &payload) else { return Ok(None) };
+        let entry = match decode_value::<Entry>(ENTRIES, &payload) {
+            Ok(entry) => entry,
+            // Whole, and not torn: it must not be cut.
+            Err(CatalogError::VersionUnknown { found, .. }) => {
+                let other = OtherVersion { what: "an entry of the journal", found };
+                return Err(io::Error::new(io::ErrorKind::InvalidData, other));
+            }
+            Err(_) => return Ok(None),
+        };
         if entry.number != link.entry + 1 || entry.previous != *link.digest.as_bytes() {
             return Ok(None);
         }
@@ -145,10 +158,7 @@ impl Journal {
 
     /// Reads the chain from the beginning: its last good link.
     pub(crate) fn walk(&self, store: [u8; 16]) -> io::Result<Link> {
-        let mut link = START;
-        if !has_head(&*self.file, store)? {
-            return Ok(link);
-        }
+        let Some(mut link) = beginning(&*self.file, store)? else { return Ok(START) };
         while let Some((_, next)) = self.next(link)? {
             link = next;
         }
@@ -156,16 +166,24 @@ impl Journal {
     }
 }
 
-fn has_head(file: &dyn File, store: [u8; 16]) -> io::Result<bool> {
+/// The place before the first entry that this journal holds; none when it is not this store's. One
+/// that was begun anew names the entry that its first one follows.
+fn beginning(file: &dyn File, store: [u8; 16]) -> io::Result<Option<Link>> {
     let mut bytes = [0; HEAD_BYTES];
     match file.read_exact_at(&mut bytes, 0) {
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
         other => other?,
     }
-    let Ok(head) = JournalHead::ref_from_bytes(&bytes) else { return Ok(false) };
+    let Ok(head) = JournalHead::ref_from_bytes(&bytes) else { return Ok(None) };
     let (checked, _) = bytes.split_at(HEAD_BYTES - 4);
-    Ok(head.magic == JOURNAL_MAGIC
-        && head.version == FILE_VERSION
-        && head.store == store
-        && head.crc.get() == crc(&[checked]))
+    if head.magic != JOURNAL_MAGIC || head.crc.get() != crc(&[checked]) {
+        return Ok(None);
+    }
+    check_version("the journal", head.version)?;
+    let is_ours = head.store == store && are_zero(&[&head.zero, &head.zeros]);
+    Ok(is_ours.then(|| Link {
+        entry: head.entries_before.get(),
+        digest: Digest::from_bytes(head.digest_before),
+        bytes: START.bytes,
+    }))
 }

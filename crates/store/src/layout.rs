@@ -8,7 +8,7 @@ use offsite_model::{File, FileSystem, OpenMode};
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::error::StoreError;
-use crate::format::{FORMAT_VERSION, STORE_MAGIC, StoreRoot, crc};
+use crate::format::{FORMAT_VERSION, STORE_MAGIC, StoreRoot, are_zero, crc};
 
 const LOCK: &str = "lock";
 const ROOT: &str = "store";
@@ -216,8 +216,12 @@ impl Place {
             });
         }
         let checked = bytes.get(..ROOT_BYTES - 4).unwrap_or_default();
-        if bytes.len() != ROOT_BYTES || root.crc.get() != crc(&[checked]) {
+        let is_whole = bytes.len() == ROOT_BYTES && root.crc.get() == crc(&[checked]);
+        if !is_whole || !are_zero(&[&root.zeros]) {
             return Err(damaged());
+        }
+        if root.needs.get() != 0 {
+            return Err(StoreError::NeedsUnknown { bits: root.needs.get() });
         }
         Ok((root.store, root.fence.get()))
     }
@@ -227,7 +231,7 @@ impl Place {
         let mut root = StoreRoot {
             magic: STORE_MAGIC,
             version: FORMAT_VERSION.into(),
-            zero: 0.into(),
+            needs: 0.into(),
             store,
             fence: fence.into(),
             zeros: [0; 20],

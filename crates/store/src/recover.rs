@@ -322,11 +322,13 @@ fn trim(
     let found = place.files.metadata(&path).map_err(doing())?.bytes;
     let mode = if found > bytes { OpenMode::Write } else { OpenMode::Read };
     let file = place.files.open(&path, mode).map_err(doing())?;
+    // Looked at first: what another version wrote is not cut.
+    let is_ours = has_head(&*file, number, id, tenant).map_err(doing())?;
     if found > bytes {
         file.set_bytes(bytes).map_err(doing())?;
         file.sync().map_err(doing())?;
     }
-    Ok(found >= bytes && has_head(&*file, number, id, tenant).map_err(doing())?)
+    Ok(found >= bytes && is_ours)
 }
 
 /// Segments that no run covers, per tenant.

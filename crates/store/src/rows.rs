@@ -38,7 +38,7 @@ pub(crate) struct StateRow {
 }
 
 impl Value for StateRow {
-    const VERSION: u8 = 0;
+    const VERSION: u8 = 1;
     const BYTES_MAX: usize = 256;
 }
 
@@ -90,7 +90,7 @@ impl PointRow {
 }
 
 impl Value for PointRow {
-    const VERSION: u8 = 0;
+    const VERSION: u8 = 1;
     const BYTES_MAX: usize = NOTE_BYTES_MAX + IMAGES_MAX * 256 + 256;
 }
 
@@ -104,7 +104,7 @@ pub(crate) struct TokenRow {
 }
 
 impl Value for TokenRow {
-    const VERSION: u8 = 0;
+    const VERSION: u8 = 1;
     const BYTES_MAX: usize = 128;
 }
 
@@ -117,7 +117,7 @@ pub(crate) struct SegmentRow {
 }
 
 impl Value for SegmentRow {
-    const VERSION: u8 = 0;
+    const VERSION: u8 = 1;
     const BYTES_MAX: usize = 64;
 }
 
@@ -130,7 +130,7 @@ pub(crate) struct ManifestRow {
 }
 
 impl Value for ManifestRow {
-    const VERSION: u8 = 0;
+    const VERSION: u8 = 1;
     const BYTES_MAX: usize = 64;
 }
 
@@ -172,7 +172,7 @@ pub(crate) struct Entry {
 }
 
 impl Value for Entry {
-    const VERSION: u8 = 0;
+    const VERSION: u8 = 1;
     const BYTES_MAX: usize = VALUE_BYTES_MAX;
 }
 

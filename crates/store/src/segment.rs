@@ -16,7 +16,7 @@ use zerocopy::{FromBytes, IntoBytes};
 use crate::error::StoreError;
 use crate::format::{
     FILE_VERSION, FOOTER_MAGIC, FooterGroup, FooterTail, GROUP_MAGIC, GroupHead, PLACE_BYTES,
-    RecordRow, SEGMENT_MAGIC, SegmentHead, crc, split,
+    RecordRow, SEGMENT_MAGIC, SegmentHead, are_zero, check_version, crc, split,
 };
 use crate::group::{self, CheckedGroup, Codec, DecodedGroup, Form, GROUP_RECORDS_MAX, TableRow};
 use crate::layout::{Folder, Place};
@@ -25,7 +25,7 @@ use crate::store::Settings;
 const HEAD_BYTES: u64 = size_of::<SegmentHead>() as u64;
 const GROUP_HEAD_BYTES: usize = size_of::<GroupHead>();
 const TAIL_BYTES: usize = size_of::<FooterTail>();
-const FLAG_ENCRYPTED: u8 = 1;
+const FLAG_ENCRYPTED: u16 = 1;
 
 /// Where a record lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -192,7 +192,6 @@ pub(crate) fn read_heading(
     let Some((head, _)) = split::<GroupHead>(&fixed) else { return Ok(None) };
     let n_records = head.n_records.get() as usize;
     if head.magic != GROUP_MAGIC
-        || head.version != FILE_VERSION
         || head.segment.get() != segment
         || head.place.get() != at
         || head.tenant != tenant.to_bytes()
@@ -209,7 +208,11 @@ pub(crate) fn read_heading(
     if head.crc.get() != crc(&[checked, &rows]) {
         return Ok(None);
     }
-    let form = if head.flags & FLAG_ENCRYPTED == 0 { Form::Plain } else { Form::Encrypted };
+    check_version("a group", head.version)?;
+    if !are_zero(&[&[head.zero], &head.zeros]) {
+        return Ok(None);
+    }
+    let Some(form) = form_of(head.flags.into()) else { return Ok(None) };
     let codec = match head.codec {
         0 => Codec::None,
         1 => Codec::Zstd,
@@ -222,6 +225,15 @@ pub(crate) fn read_heading(
     }
     let heading = Heading { form, codec, table, payload_crc: head.payload_crc.get(), stored_bytes };
     Ok((heading.bytes() <= room).then_some(heading))
+}
+
+/// What the flags of a group say; none for one that nobody here knows.
+const fn form_of(flags: u16) -> Option<Form> {
+    match flags {
+        0 => Some(Form::Plain),
+        FLAG_ENCRYPTED => Some(Form::Encrypted),
+        _ => None,
+    }
 }
 
 fn parse_rows(rows: &[u8]) -> Vec<TableRow> {
@@ -335,9 +347,7 @@ fn footer_offset(file: &dyn File, bytes: u64) -> io::Result<Option<u64>> {
     file.read_exact_at(&mut tail, start)?;
     let Some((tail, _)) = split::<FooterTail>(&tail) else { return Ok(None) };
     let offset = tail.offset.get();
-    let is_good = tail.magic == FOOTER_MAGIC
-        && tail.version == FILE_VERSION
-        && (HEAD_BYTES..=start).contains(&offset);
+    let is_good = tail.magic == FOOTER_MAGIC && (HEAD_BYTES..=start).contains(&offset);
     Ok(is_good.then_some(offset))
 }
 
@@ -346,14 +356,20 @@ fn read_footer(file: &dyn File, segment: u32, bytes: u64) -> io::Result<Option<C
     let Ok(n) = usize::try_from(bytes - offset) else { return Ok(None) };
     let mut footer = vec![0; n];
     file.read_exact_at(&mut footer, offset)?;
+    let Some((checked, stated)) = footer.split_at_checked(n.saturating_sub(4)) else {
+        return Ok(None);
+    };
+    if crc(&[checked]).to_le_bytes() != stated {
+        return Ok(None);
+    }
+    let tail = footer.get(n.saturating_sub(TAIL_BYTES)..).and_then(split::<FooterTail>);
+    if let Some((tail, _)) = tail {
+        check_version("the footer of a segment", tail.version)?;
+    }
     Ok(parse_footer(&footer, segment))
 }
 
 fn parse_footer(footer: &[u8], segment: u32) -> Option<Contents> {
-    let (checked, stated) = footer.split_at_checked(footer.len().checked_sub(4)?)?;
-    if crc(&[checked]).to_le_bytes() != stated {
-        return None;
-    }
     let (mut rest, tail) = footer.split_at_checked(footer.len().checked_sub(TAIL_BYTES)?)?;
     let (tail, _) = split::<FooterTail>(tail)?;
     let mut contents = Contents { is_whole: true, ..Contents::default() };
@@ -361,10 +377,12 @@ fn parse_footer(footer: &[u8], segment: u32) -> Option<Contents> {
         let (group, after) = split::<FooterGroup>(rest)?;
         let n = usize::from(group.n_records.get()) * size_of::<RecordRow>();
         let (rows, after) = after.split_at_checked(n)?;
-        let is_encrypted = group.flags.get() & u16::from(FLAG_ENCRYPTED) != 0;
-        let form = if is_encrypted { Form::Encrypted } else { Form::Plain };
+        let form = form_of(group.flags.get())?;
         contents.add(segment, group.place.get(), form, &parse_rows(rows));
         rest = after;
+    }
+    if !are_zero(&[&tail.zero, tail.zeros.as_bytes()]) {
+        return None;
     }
     let is_counted = contents.groups.len() == tail.n_groups.get() as usize
         && contents.records.len() == tail.n_records.get() as usize;
@@ -430,7 +448,7 @@ impl SegmentWriter {
     /// Appends a group with one write; its place.
     pub(crate) fn append(&mut self, group: &CheckedGroup) -> io::Result<u32> {
         let at = u32::try_from(self.end / PLACE_BYTES).map_err(io::Error::other)?;
-        let flags = if group.form() == Form::Encrypted { FLAG_ENCRYPTED } else { 0 };
+        let flags = if group.form() == Form::Encrypted { FLAG_ENCRYPTED as u8 } else { 0 };
         let n_records = group.table().len() as u16;
         let mut head = GroupHead {
             magic: GROUP_MAGIC,
@@ -516,10 +534,12 @@ pub(crate) fn has_head(
     }
     let Ok(head) = SegmentHead::ref_from_bytes(&bytes) else { return Ok(false) };
     let (checked, _) = bytes.split_at(HEAD_BYTES as usize - 4);
-    Ok(head.magic == SEGMENT_MAGIC
-        && head.version == FILE_VERSION
-        && head.number.get() == number
+    if head.magic != SEGMENT_MAGIC || head.crc.get() != crc(&[checked]) {
+        return Ok(false);
+    }
+    check_version("a segment", head.version)?;
+    Ok(head.number.get() == number
         && head.store == store
         && head.tenant == tenant.to_bytes()
-        && head.crc.get() == crc(&[checked]))
+        && are_zero(&[&head.zero, head.zeros.as_bytes(), &head.more_zeros]))
 }

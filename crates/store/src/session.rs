@@ -286,9 +286,10 @@ impl Session {
             return Err(StoreError::OutOfBounds("an image of another tenant".to_owned()));
         }
         self.close_writer()?;
+        let of = [self.core.id, self.tenant.to_bytes(), spec.point.to_bytes()];
         let images: Vec<_> = images
             .into_iter()
-            .map(|(image, announced)| image.finish(announced))
+            .map(|(image, announced)| image.finish(announced, of))
             .collect::<Result<_, _>>()?;
         let mut segments = BTreeSet::new();
         for image in &images {

@@ -184,7 +184,7 @@ impl Store {
                 let Some(tenant) = tenant else { continue };
                 walk.report.n_points += 1;
                 for image in row.images {
-                    for what in self.verify_image(tenant, image, walk, go_on)? {
+                    for what in self.verify_image((tenant, point), image, walk, go_on)? {
                         walk.damage.entry(what).or_default().insert((tenant, point));
                     }
                 }
@@ -195,7 +195,7 @@ impl Store {
     /// What is wrong with an image, in words.
     fn verify_image(
         &self,
-        tenant: TenantId,
+        (tenant, point): (TenantId, PointId),
         row: ImageRow,
         walk: &mut Walk,
         go_on: GoOn<'_>,
@@ -205,7 +205,10 @@ impl Store {
             Err(error) => return Ok(vec![error.to_string()]),
         };
         let mut wrong = Vec::new();
-        if !image.has_good_tail().unwrap_or(false) {
+        if !image
+            .has_good_tail([self.core.id, tenant.to_bytes(), point.to_bytes()])
+            .unwrap_or(false)
+        {
             // It repeats what the catalog says, so it hurts nobody.
             let what = format!("manifest of image {}: its end", image.image());
             walk.damage.entry(what).or_default();

@@ -10,6 +10,7 @@ use http::header::{
     RETRY_AFTER, UPGRADE, WWW_AUTHENTICATE,
 };
 use http::{HeaderMap, StatusCode};
+use offsite_proto::bitmap::BITMAP_MEDIA;
 use offsite_proto::endpoint::{Body, Media, Method};
 use offsite_proto::error::{ErrorBody, ErrorCode, Facts, Refusal};
 use offsite_proto::version::ProtocolVersion;
@@ -103,7 +104,7 @@ pub(crate) const fn media_type(media: Media) -> Option<&'static str> {
         Media::Json => Some("application/json"),
         Media::Pem => Some("application/x-pem-file"),
         Media::Text => Some("text/plain; charset=utf-8"),
-        Media::Bitmap => Some("application/vnd.offsite.bitmap; version=0"),
+        Media::Bitmap => Some(BITMAP_MEDIA),
     }
 }
 

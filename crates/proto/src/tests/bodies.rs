@@ -18,7 +18,7 @@ use crate::limits::PAGE_ITEMS_MAX;
 use crate::page::Page;
 use crate::session::{ImageType, OpenSession, SessionOpened};
 
-const SAMPLES: &str = include_str!("../../fixtures/v0/bodies.json");
+const SAMPLES: &str = include_str!("../../fixtures/v1/bodies.json");
 
 fn with_more(value: &Value) -> Value {
     match value {

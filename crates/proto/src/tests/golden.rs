@@ -1,13 +1,17 @@
-//! Golden bytes: what a sample looked like when its layout was decided. `UPDATE_EXPECT=1` writes
-//! them anew, which after version 1 means a new version.
+//! D-18 on the wire: what a sample of each layout looked like when it was frozen. The bytes lie in
+//! `fixtures/vN`, N being the version, and are written once: whoever changes a layout finds this test
+//! red and raises the version (docs/decisions/0009-format-version-1.md).
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use super::layouts;
+use crate::bitmap::BITMAP_MEDIA;
+use crate::stream::{STREAM_VERSION, StreamKind};
 
 fn path(name: &str) -> PathBuf {
-    [env!("CARGO_MANIFEST_DIR"), "fixtures", "v0", &format!("{name}.hex")].iter().collect()
+    let version = format!("v{STREAM_VERSION}");
+    [env!("CARGO_MANIFEST_DIR"), "fixtures", &version, &format!("{name}.hex")].iter().collect()
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -21,15 +25,31 @@ fn hex(bytes: &[u8]) -> String {
 
 #[test]
 #[expect(clippy::disallowed_methods, reason = "fixtures are files of the repository")]
-fn the_bytes_are_those_that_were_decided() {
+fn d_18_every_layout_of_the_wire_is_as_it_was_frozen() {
     for layout in layouts::all() {
         let (path, now) = (path(layout.name), hex(&layout.sample));
-        if std::env::var_os("UPDATE_EXPECT").is_some() {
+        // Only what is not there is written: frozen bytes are never brought in line with the code.
+        if !path.exists() && std::env::var_os("UPDATE_EXPECT").is_some() {
             std::fs::write(&path, &now).unwrap();
         }
-        let decided = std::fs::read_to_string(&path).unwrap_or_else(|error| {
-            panic!("{}: {error}; UPDATE_EXPECT=1 writes it", path.display())
+        let frozen = std::fs::read_to_string(&path).unwrap_or_else(|error| {
+            panic!("{}: {error}; a new layout's bytes: UPDATE_EXPECT=1", path.display())
         });
-        assert_eq!(now, decided, "{}", layout.name);
+        let name = layout.name;
+        assert_eq!(now, frozen, "{name} is another layout now; a change needs a new version");
+    }
+}
+
+#[test]
+fn media_types_name_the_version_of_their_bytes() {
+    let kinds = [
+        StreamKind::Keys,
+        StreamKind::Wanted,
+        StreamKind::Records,
+        StreamKind::Receipt,
+        StreamKind::Blocks,
+    ];
+    for media in kinds.iter().map(|kind| kind.media_type()).chain([BITMAP_MEDIA]) {
+        assert!(media.ends_with(&format!("; version={STREAM_VERSION}")), "{media}");
     }
 }

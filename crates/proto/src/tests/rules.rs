@@ -68,7 +68,12 @@ fn windows() {
 fn streams() {
     refused("stream", &[(0, b"X")], "magic of a stream");
     refused("stream", &[(4, &[1])], "the kind of a stream is 1");
-    refused("stream", &[(5, &[9])], "version of a stream 9 is unknown");
+    for (version, said) in [
+        (0, "a stream has version 0, this program knows 1"),
+        (2, "a stream has version 2, this program knows 1"),
+    ] {
+        refused("stream", &[(5, &[version])], said);
+    }
     refused("stream", &[(6, &[17])], "the length of a preamble is 17");
     refused("stream", &[(8, &[8])], "the session of a stream and its path disagree");
     refused("stream", &[(18, &[99, 0])], "opcode 99 is unknown");
@@ -79,7 +84,8 @@ fn streams() {
 #[test]
 fn bitmaps() {
     refused("bitmap", &[(0, b"X")], "magic of a bitmap");
-    refused("bitmap", &[(4, &[9])], "the version of a bitmap is 9");
+    refused("bitmap", &[(4, &[0])], "a bitmap has version 0, this program knows 1");
+    refused("bitmap", &[(4, &[9])], "a bitmap has version 9, this program knows 1");
     refused("bitmap", &[(5, &[3])], "encoding of a bitmap 3 is unknown");
     refused("bitmap", &[(6, &[1])], "a reserved field of a bitmap is 1");
     refused("bitmap", &[(8, &le(16385))], "the block size of a bitmap is 16385");

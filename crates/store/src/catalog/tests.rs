@@ -164,7 +164,11 @@ fn typed_values_carry_their_version(catalog: &dyn Catalog) {
                 rows.value::<Fruit>(FRUIT, b"3 newer"),
                 Err(CatalogError::VersionUnknown { table: "fruit", found: 3, newest: 2 })
             ));
-            for key in [&b"4 older"[..], b"5 empty", b"6 trailing", b"7 cut"] {
+            assert!(matches!(
+                rows.value::<Fruit>(FRUIT, b"4 older"),
+                Err(CatalogError::VersionUnknown { table: "fruit", found: 0, newest: 2 })
+            ));
+            for key in [&b"5 empty"[..], b"6 trailing", b"7 cut"] {
                 let read = rows.value::<Fruit>(FRUIT, key);
                 assert!(matches!(read, Err(CatalogError::Damaged(_))), "{read:?}");
             }

@@ -38,7 +38,8 @@ pub fn encode_value<T: Value>(table: Table, value: &T) -> Result<Vec<u8>, Catalo
 /// Reads a value from its bytes, all of them.
 ///
 /// # Errors
-/// [`CatalogError::VersionUnknown`] for a version nobody here knows, [`CatalogError::TooLong`]
+/// [`CatalogError::VersionUnknown`] for a version nobody here knows,
+/// newer or older, [`CatalogError::TooLong`]
 /// above the bound, [`CatalogError::Damaged`] when the bytes do not parse or go on after the value.
 pub fn decode_value<T: Value>(table: Table, bytes: &[u8]) -> Result<T, CatalogError> {
     let damaged = |why: &str| CatalogError::Damaged(format!("table {}: {why}", table.name()));
@@ -48,16 +49,10 @@ pub fn decode_value<T: Value>(table: Table, bytes: &[u8]) -> Result<T, CatalogEr
     let Some((&version, payload)) = bytes.split_first() else {
         return Err(damaged("a value is empty"));
     };
-    if version > T::VERSION {
-        return Err(CatalogError::VersionUnknown {
-            table: table.name(),
-            found: version,
-            newest: T::VERSION,
-        });
-    }
-    if version < T::VERSION {
-        return T::from_older(version, payload)
-            .ok_or_else(|| damaged("a value of an older version does not parse"));
+    if version != T::VERSION {
+        let older = (version < T::VERSION).then(|| T::from_older(version, payload)).flatten();
+        let (table, found, newest) = (table.name(), version, T::VERSION);
+        return older.ok_or(CatalogError::VersionUnknown { table, found, newest });
     }
     match postcard::take_from_bytes(payload) {
         Ok((value, [])) => Ok(value),

@@ -8,7 +8,8 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use crate::error::StoreError;
 use crate::format::{
-    DRAFT_MAGIC, DraftEntry, DraftFrame, DraftHead, DraftSegment, FILE_VERSION, crc,
+    DRAFT_MAGIC, DraftEntry, DraftFrame, DraftHead, DraftSegment, FILE_VERSION, are_zero,
+    check_version, crc,
 };
 use crate::layout::{Folder, Place};
 use crate::manifest::ListEntry;
@@ -254,7 +255,14 @@ fn has_head(file: &dyn File, number: u32, store: [u8; 16], tenant: TenantId) -> 
     match file.read_exact_at(&mut bytes, 0) {
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
         Err(error) => Err(error),
-        Ok(()) => Ok(bytes == head(number, store, tenant).as_bytes()),
+        Ok(()) => {
+            let Ok(found) = DraftHead::ref_from_bytes(&bytes) else { return Ok(false) };
+            let (checked, _) = bytes.split_at(HEAD_BYTES - 4);
+            if found.magic == DRAFT_MAGIC && found.crc.get() == crc(&[checked]) {
+                check_version("the log of a session", found.version)?;
+            }
+            Ok(bytes == head(number, store, tenant).as_bytes())
+        }
     }
 }
 
@@ -269,16 +277,17 @@ fn read_frame(file: &dyn File, at: u64, is_checked: bool) -> io::Result<Option<F
     file.read_exact_at(&mut bytes, at)?;
     let Ok(frame) = DraftFrame::ref_from_bytes(&bytes) else { return Ok(None) };
     let (checked, _) = bytes.split_at(FRAME_BYTES - 4);
+    if crc(&[checked, &at.to_le_bytes()]) != frame.crc.get() {
+        return Ok(None);
+    }
     let row_bytes = match frame.kind {
-        ENTRIES => size_of::<DraftEntry>(),
-        SEGMENTS => size_of::<DraftSegment>(),
-        _ => return Ok(None),
+        ENTRIES if are_zero(&[&frame.zero]) => size_of::<DraftEntry>(),
+        SEGMENTS if are_zero(&[&frame.zero]) => size_of::<DraftSegment>(),
+        // Whole, and not torn: it must not be cut.
+        _ => return Err(io::Error::other("a frame of a kind that this program does not know")),
     };
     let n = frame.n.get() as usize;
-    if crc(&[checked, &at.to_le_bytes()]) != frame.crc.get()
-        || n > FRAME_ENTRIES_MAX
-        || room < (FRAME_BYTES + n * row_bytes) as u64
-    {
+    if n > FRAME_ENTRIES_MAX || room < (FRAME_BYTES + n * row_bytes) as u64 {
         return Ok(None);
     }
     let mut payload = vec![0; n * row_bytes];

@@ -10,7 +10,9 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use super::IndexKey;
 use super::filter::{BLOCK_BYTES, Filter};
-use crate::format::{FILE_VERSION, RUN_MAGIC, RunHead, RunRow, crc, split};
+use crate::format::{
+    FILE_VERSION, RUN_MAGIC, RunHead, RunRow, are_zero, check_version, crc, split,
+};
 use crate::group::Form;
 use crate::layout::{Folder, Place};
 use crate::segment::RecordPlace;
@@ -95,12 +97,14 @@ impl Run {
         let mut page = [0; PAGE_BYTES];
         file.read_exact_at(&mut page, 0)?;
         let (checked, stated) = page.split_at(PAGE_BYTES - 4);
-        let (head, _) = split::<RunHead>(&page).ok_or(RunError::Damaged)?;
-        let is_ours = head.magic == RUN_MAGIC
-            && head.version == FILE_VERSION
+        let (head, rest) = split::<RunHead>(checked).ok_or(RunError::Damaged)?;
+        if head.magic != RUN_MAGIC || crc(&[checked]).to_le_bytes() != stated {
+            return Err(RunError::Damaged);
+        }
+        check_version("a key run", head.version)?;
+        let is_ours = are_zero(&[&head.zero, head.zeros.as_bytes(), rest])
             && head.number.get() == number
-            && head.store == store
-            && crc(&[checked]).to_le_bytes() == stated;
+            && head.store == store;
         let n_pages = head.n_pages.get();
         let n_entries = head.n_entries.get();
         if !is_ours || n_entries.div_ceil(PAGE_ROWS as u64) != u64::from(n_pages) {
@@ -163,7 +167,12 @@ impl Run {
         }
         let before = u64::from(index) * PAGE_ROWS as u64;
         let n_rows = self.n_entries.saturating_sub(before).min(PAGE_ROWS as u64) as usize;
-        Ok(Page { bytes, n_rows })
+        let page = Page { bytes, n_rows };
+        let has_unknown_bits = |row: &RunRow| size_and_form(row) >= FORM_BIT * 2;
+        if page.rows().iter().any(has_unknown_bits) {
+            return Err(RunError::Damaged);
+        }
+        Ok(page)
     }
 
     /// All entries in order, page by page.

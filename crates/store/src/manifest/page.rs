@@ -1,9 +1,11 @@
 //! The bytes of a page: full, or a patch over a full one.
 
+use std::io;
+
 use offsite_model::Key;
 use zerocopy::IntoBytes;
 
-use crate::format::{FILE_VERSION, PAGE_MAGIC, PageHead, PatchRow, split};
+use crate::format::{FILE_VERSION, PAGE_MAGIC, PageHead, PatchRow, check_version, split};
 
 const FULL: u8 = 1;
 const PATCH: u8 = 2;
@@ -47,12 +49,21 @@ fn head(index: u32, kind: u8, n_entries: usize) -> Vec<u8> {
     head.as_bytes().to_vec()
 }
 
-/// Reads the bytes of the page of this index; none when they are not such a page.
-pub(crate) fn decode(index: u32, bytes: &[u8]) -> Option<Page> {
-    let (head, rest) = split::<PageHead>(bytes)?;
-    if head.magic != PAGE_MAGIC || head.version != FILE_VERSION || head.index.get() != index {
-        return None;
+/// Reads the bytes of the page of this index, which have their digest; none when they are not such
+/// a page.
+pub(crate) fn decode(index: u32, bytes: &[u8]) -> io::Result<Option<Page>> {
+    let Some((head, rest)) = split::<PageHead>(bytes) else { return Ok(None) };
+    if head.magic != PAGE_MAGIC {
+        return Ok(None);
     }
+    check_version("a page of an image", head.version)?;
+    if head.zero.get() != 0 || head.index.get() != index {
+        return Ok(None);
+    }
+    Ok(entries(head, rest))
+}
+
+fn entries(head: &PageHead, rest: &[u8]) -> Option<Page> {
     let n_entries = head.n_entries.get() as usize;
     match head.kind {
         FULL => {

@@ -10,7 +10,7 @@ use super::page::{self, Page};
 use super::{ListEntry, PAGE_POSITIONS, ZERO_RUN_BYTES, length_at, n_positions};
 use crate::error::StoreError;
 use crate::format::{
-    FILE_VERSION, ManifestTail, PageRef, ROOT_MAGIC, RootHead, TRAILER_MAGIC, crc, split,
+    ManifestTail, PageRef, ROOT_MAGIC, RootHead, TRAILER_MAGIC, are_zero, check_version, crc, split,
 };
 use crate::group::Form;
 use crate::layout::{Folder, Place};
@@ -34,6 +34,9 @@ pub(crate) const NO_REFS: PageRefs = [NO_REF, NO_REF];
 pub(crate) fn is_none(page_ref: &PageRef) -> bool {
     page_ref.bytes.get() == 0
 }
+
+/// The ids of a store, a tenant and a point.
+pub(crate) type Ids = [[u8; 16]; 3];
 
 /// An image of a recovery point, open for reading: which record stands where.
 ///
@@ -64,10 +67,16 @@ impl Image {
         let (head, refs) = split::<RootHead>(&bytes).ok_or_else(damaged)?;
         let refs = <[PageRefs]>::ref_from_bytes(refs).map_err(|_| damaged())?;
         let n_pages = n_positions(row.bytes, row.record_bytes).div_ceil(PAGE_POSITIONS);
-        if head.magic != ROOT_MAGIC
-            || head.version != FILE_VERSION
-            || head.levels != 1
+        if head.magic != ROOT_MAGIC {
+            return Err(damaged());
+        }
+        check_version("the root of an image", head.version).map_err(doing())?;
+        if head.levels != 1
+            || head.zero != 0
+            || head.form != u8::from(row.is_encrypted)
             || head.image != row.image
+            || head.volume != row.volume
+            || head.list != row.list_digest
             || head.bytes.get() != row.bytes
             || head.record_bytes.get() != row.record_bytes
             || refs.len() as u64 != n_pages
@@ -190,8 +199,9 @@ impl Image {
         Ok(Some(ListEntry { offset, length, key }))
     }
 
-    /// Whether the end of the manifest file says where the root lies, as it was written.
-    pub(crate) fn has_good_tail(&self) -> Result<bool, StoreError> {
+    /// Whether the end of the manifest file says where the root lies and whose it is (store, tenant,
+    /// point), as it was written.
+    pub(crate) fn has_good_tail(&self, of: Ids) -> Result<bool, StoreError> {
         let file = self.manifest(self.row.manifest)?;
         let mut bytes = [0; size_of::<ManifestTail>()];
         let offset = self.row.root_offset + u64::from(self.row.root_bytes);
@@ -202,11 +212,16 @@ impl Image {
         file.read_exact_at(&mut bytes, offset).map_err(doing())?;
         let (checked, stated) = bytes.split_at(size_of::<ManifestTail>() - 4);
         let Some((tail, _)) = split::<ManifestTail>(&bytes) else { return Ok(false) };
-        Ok(tail.magic == TRAILER_MAGIC
-            && tail.version == FILE_VERSION
-            && tail.number.get() == self.row.manifest
+        if tail.magic != TRAILER_MAGIC || crc(&[checked]).to_le_bytes() != stated {
+            return Ok(false);
+        }
+        check_version("the end of a manifest", tail.version).map_err(doing())?;
+        Ok(tail.number.get() == self.row.manifest
             && tail.root_offset.get() == self.row.root_offset
-            && crc(&[checked]).to_le_bytes() == stated)
+            && tail.root_bytes.get() == self.row.root_bytes
+            && tail.root_digest == self.row.root_digest
+            && [tail.store, tail.tenant, tail.point] == of
+            && are_zero(&[&tail.zero, &tail.zeros]))
     }
 
     pub(crate) fn refs(&self, page: u32) -> PageRefs {
@@ -302,7 +317,7 @@ pub(crate) fn read_page(
     {
         return Ok(None);
     }
-    Ok(page::decode(index, &bytes))
+    page::decode(index, &bytes)
 }
 
 /// Reads exactly; none when the file ends before, which is damage and no error of the disk.

@@ -6,7 +6,7 @@ use offsite_model::{Digest, File, Key, ListDigest, OpenMode, TenantId};
 use zerocopy::IntoBytes;
 
 use super::page::{self, Page};
-use super::read::{NO_REFS, PageRefs, read_page};
+use super::read::{Ids, NO_REFS, PageRefs, read_page};
 use super::{
     Image, ImageSpec, ListEntry, PAGE_POSITIONS, RECORD_BYTES_RANGE, ZERO_RUN_BYTES, length_at,
     n_positions,
@@ -272,8 +272,13 @@ impl ImageWriter {
         Ok(())
     }
 
-    /// Ends the list, compares its digest with the announced one, and writes root and trailer.
-    pub(crate) fn finish(mut self, announced: Option<Digest>) -> Result<Prepared, StoreError> {
+    /// Ends the list, compares its digest with the announced one, and writes root and trailer, which
+    /// says whose image it is: store, tenant, point.
+    pub(crate) fn finish(
+        mut self,
+        announced: Option<Digest>,
+        [store, tenant, point]: Ids,
+    ) -> Result<Prepared, StoreError> {
         let n_positions = n_positions(self.spec.bytes, self.spec.record_bytes);
         if self.next < n_positions && self.inherited < n_positions {
             return Err(StoreError::BadList("it ends before the volume does".to_owned()));
@@ -310,7 +315,11 @@ impl ImageWriter {
             number: self.number.into(),
             root_bytes: root_bytes.into(),
             root_offset: root_offset.into(),
-            zeros: 0.into(),
+            root_digest: *Digest::of(&root).as_bytes(),
+            store,
+            tenant,
+            point,
+            zeros: [0; 20],
             crc: 0.into(),
         };
         let (checked, _) = tail.as_bytes().split_at(size_of::<ManifestTail>() - 4);
@@ -326,7 +335,7 @@ impl ImageWriter {
             manifest: self.number,
             root_offset,
             root_bytes,
-            root_digest: *Digest::of(&root).as_bytes(),
+            root_digest: tail.root_digest,
             list_digest: *list.as_bytes(),
         };
         self.is_finished = true;

@@ -357,7 +357,8 @@ pub(super) fn commit_fault(error: &offsite_store::StoreError) -> CommitFault {
     use offsite_store::StoreError as E;
     match error {
         E::UnknownRecord { .. } => CommitFault::LeaseLost,
-        E::ListMismatch | E::BadList(_) | E::AlreadyExists(_) => CommitFault::HashMismatch,
+        E::ListMismatch | E::AlreadyExists(_) => CommitFault::HashMismatch,
+        E::BadList(_) => CommitFault::BadList,
         E::BaseMissing => CommitFault::BaseMissing,
         E::NoSpace => CommitFault::NoSpace,
         E::Poisoned | E::Fenced => CommitFault::Unavailable,
