@@ -10,10 +10,10 @@ from pathlib import Path
 from uuid import uuid4
 
 from connection import Cut, OtherKey, Refused
-from frames import Malformed
+from frames import GROUP_RAW_BYTES_MAX, Malformed
 from pairing import NotPaired, Pairing
-from session import Habits, Image, replicate
-from volume import Volume, list_digest
+from session import BODY_BYTES_MAX, Habits, Image, replicate
+from volume import Parent, Volume, list_digest
 
 RECORD_BYTES = 16 << 10
 
@@ -69,8 +69,9 @@ class Chain:
 
     def next(self, pairing: Pairing, volume: Volume) -> Image:
         last = self.facts["last"]
-        parent_keys = [bytes.fromhex(key) for key in self.facts["keys"]] if last else None
-        entries = volume.entries(parent_keys)
+        parent = Parent(last["sizeBytes"], list(map(bytes.fromhex, self.facts["keys"]))) \
+            if last else None
+        entries = volume.entries(parent)
         digest = list_digest(entries).hex()
         body = self.facts["next"]
         if body is None or body["imageDigest"] != digest:
@@ -120,9 +121,9 @@ def arguments() -> argparse.Namespace:
     step = commands.add_parser("send", help=send.__doc__)
     step.add_argument("image", type=Path)
     step.add_argument("--record-bytes", type=int, default=RECORD_BYTES)
-    step.add_argument("--group-bytes", type=int, default=1 << 20,
+    step.add_argument("--group-bytes", type=int, default=GROUP_RAW_BYTES_MAX,
                       help="bytes of records in one group at most")
-    step.add_argument("--body-bytes", type=int, default=1 << 30,
+    step.add_argument("--body-bytes", type=int, default=BODY_BYTES_MAX,
                       help="payload bytes after which a request of row 6 is ended")
     step.add_argument("--cut-after", type=int, help="kill the connection once after so many bytes")
     step.add_argument("--when-flushed", action="store_true",

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import h2.config
 import h2.connection
 import h2.events
+import h2.exceptions
 
 import der
 
@@ -165,8 +166,11 @@ class Connection:
         self._quiet_turns = 0
         if not content:
             raise Cut("the target closed the connection")
-        for event in self.wire.receive_data(self._without_goaway(content)):
-            self._take(event)
+        try:
+            for event in self.wire.receive_data(self._without_goaway(content)):
+                self._take(event)
+        except h2.exceptions.ProtocolError as error:
+            raise Cut(f"the target broke a rule of HTTP/2: {ascii(str(error))}") from error
         self.flush()
         return True
 

@@ -15,8 +15,8 @@ from client import RECORD_BYTES, Chain
 from connection import Cut, Refused
 from frames import Entry
 from pairing import ROOT, Pairing
-from session import Half, Image, Opening, Report
-from volume import Volume
+from session import Habits, Half, Image, Opening, Report, replicate
+from volume import Volume, list_digest
 
 
 class Rudeness:
@@ -173,6 +173,24 @@ class Rudeness:
                     "detail": sorted(refused.detail or {})}
         return {"answer": "taken"}
 
+    def missing_growth(self) -> dict:
+        """An increment of a volume twice as large, whose list leaves out what was added."""
+        parent = self.other_image()
+        replicate(self.pairing, parent, Habits())
+        body = parent.body | fresh("jobId", "recoveryPointId", "imageId", "commitToken") | {
+            "imageType": "Incremental", "epochNumber": parent.body["epochNumber"] + 1,
+            "previousEpochNumber": parent.body["epochNumber"],
+            "parentImageId": parent.body["imageId"],
+            "parentImageDigest": parent.body["imageDigest"],
+            "sizeBytes": 2 * parent.body["sizeBytes"], "recordCount": 0,
+            "imageDigest": list_digest([]).hex()}
+        try:
+            child = Image(body, [], self.image.volume)
+            Opening(self.pairing.connect(), child, None, Report()).run(Habits())
+        except Refused as refused:
+            return {"answer": refused.code, "status": refused.status, "message": str(refused)}
+        return {"answer": "taken"}
+
     def beyond_credit(self) -> dict:
         """One byte more of RECORDS payloads than was granted, all ready beforehand.
 
@@ -228,9 +246,13 @@ class Rudeness:
         return next(i for i, entry in enumerate(self.image.entries) if not entry.is_zeros)
 
     def other_image(self) -> Image:
-        body = self.image.body | {name: str(uuid4()) for name in (
-            "jobId", "recoveryPointId", "imageId", "volumeDriverId", "commitToken")}
+        body = self.image.body | fresh(
+            "jobId", "recoveryPointId", "imageId", "volumeDriverId", "commitToken")
         return Image(body, self.image.entries, self.image.volume)
+
+
+def fresh(*names: str) -> dict:
+    return {name: str(uuid4()) for name in names}
 
 
 def answer(opening: Opening, half: Half) -> dict:

@@ -20,7 +20,8 @@ from volume import Volume
 ATTEMPTS_MAX = 5
 # After these, and after a cut, the image is opened again (section 6.8).
 OPEN_AGAIN = {"session_unknown", "session_expired", "wrong_state", "incomplete", "lease_lost"}
-BODY_BYTES_MAX = 1 << 30
+# A body may have 1 GiB; frames have headers, and the last group is sent whole.
+BODY_BYTES_MAX = (1 << 30) - (1 << 24)
 
 
 @dataclass
@@ -39,6 +40,7 @@ class Report:
     resumed: bool = False
     positions_held: int = 0
     entries_offered: int = 0
+    windows_answered: int = 0
     records_sent: int = 0
     record_bytes_sent: int = 0
     flushed_through: int = 0
@@ -77,7 +79,7 @@ def replicate(pairing: Pairing, image: Image, habits: Habits) -> list[Report]:
                     trouble.retryable or trouble.code in OPEN_AGAIN):
                 raise
             report.ended_by = str(trouble)
-            progress = report.entries_offered or report.flushed_through
+            progress = report.windows_answered or report.flushed_through
             idle_attempts = 0 if progress else idle_attempts + 1
             if idle_attempts == ATTEMPTS_MAX:
                 raise
@@ -224,6 +226,7 @@ class Opening:
         if frame.opcode == frames.WANTED:
             window, ordinals = frames.wanted(frame.payload)
             self.windows_open.remove(window)
+            self.report.windows_answered += 1
             self.wanted.extend(ordinals)
         elif frame.opcode == frames.CREDIT:
             self.credit = max(self.credit, int.from_bytes(frame.payload, "little"))

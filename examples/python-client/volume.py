@@ -1,6 +1,7 @@
 """A disk image as the list of section 6.1 of docs/protocol.md: positions, entries, digest."""
 
 import struct
+from dataclasses import dataclass
 from pathlib import Path
 
 import blake3
@@ -17,11 +18,12 @@ class Volume:
         self.size = file.stat().st_size
         self.keys = [key_of(self._read(offset)) for offset in range(0, self.size, record_bytes)]
 
-    def entries(self, parent_keys: list[bytes] | None = None) -> list[Entry]:
-        """The list: every position, or those whose key differs from the parent's."""
+    def entries(self, parent: "Parent | None" = None) -> list[Entry]:
+        """The list: every position, or those that differ from the parent's."""
         entries: list[Entry] = []
+        n_common = 0 if parent is None else parent.n_common(self)
         for position, key in enumerate(self.keys):
-            if parent_keys is not None and parent_keys[position:position + 1] == [key]:
+            if position < n_common and parent.keys[position] == key:
                 continue
             offset = position * self.record_bytes
             length = min(self.record_bytes, self.size - offset)
@@ -42,6 +44,20 @@ class Volume:
         with self.file.open("rb") as file:
             file.seek(offset)
             return file.read(self.record_bytes)
+
+
+@dataclass(frozen=True)
+class Parent:
+    """What must be known of an earlier version to tell what has changed since."""
+
+    size: int
+    keys: list[bytes]
+
+    def n_common(self, volume: Volume) -> int:
+        """Positions that both have in the same length: a short last one ends at its own volume."""
+        if self.size == volume.size:
+            return len(self.keys)
+        return min(self.size, volume.size) // volume.record_bytes
 
 
 def key_of(content: bytes) -> bytes:

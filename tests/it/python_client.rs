@@ -150,10 +150,23 @@ fn a_client_in_python_replicates_a_base_an_increment_and_what_a_cut_left() {
         "{second}"
     );
 
+    // It shrinks to an odd length that ends in zeros, and grows again: with zeros, which its first
+    // image had otherwise.
+    bytes.truncate(24 * RECORD_BYTES + 5_000);
+    bytes[24 * RECORD_BYTES..].fill(0);
+    let third_file = foreign.scene.file("third.img", &bytes);
+    foreign.send(&third_file, &[]);
+    bytes.resize(64 * RECORD_BYTES, 0);
+    let fourth_file = foreign.scene.file("fourth.img", &bytes);
+    let fourth = foreign.send(&fourth_file, &[]);
+    assert_eq!(number(&fourth, "recordCount"), 1, "one run of zeros: {fourth}");
+
     let again = foreign.restored(&first, "first.restored");
     assert_eq!(sha256(&again), sha256(Path::new(&first_file)));
     let again = foreign.restored(&second, "second.restored");
     assert_eq!(sha256(&again), sha256(Path::new(&second_file)));
+    let again = foreign.restored(&fourth, "fourth.restored");
+    assert_eq!(sha256(&again), sha256(Path::new(&fourth_file)));
 }
 
 #[test]
@@ -179,6 +192,8 @@ fn a_client_in_python_that_breaks_a_rule_is_told_what_the_page_says() {
         ("wrong_record", "hash_mismatch"),
         ("unwanted_record", "wrong_state"),
         ("early_commit", "incomplete"),
+        // The last one: it has the same records committed under another image.
+        ("missing_growth", "bad_request"),
     ];
     let cases = promised.map(|(case, _)| case);
     let answers = foreign.rude(&[], &image, &cases);

@@ -188,7 +188,7 @@ impl CommitFault {
             }
             Self::BadList => (
                 ErrorCode::BadRequest,
-                "the list leaves out positions that its parent does not have either",
+                "the list leaves out a position that its parent does not have, or cuts one wrongly",
             ),
             Self::UnknownRecord => (ErrorCode::UnknownRecord, "the image names an unknown record"),
             Self::LeaseLost => {
