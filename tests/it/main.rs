@@ -8,6 +8,7 @@
     reason = "tests: a panic here is how they fail, and files are their fixtures"
 )]
 
+mod approvals;
 mod foreign_client;
 mod hostile;
 mod kills;
@@ -19,4 +20,6 @@ mod python_client;
 mod replicate;
 mod sim_seeds;
 mod strangers;
+mod swap;
 mod terminal;
+mod wayback;

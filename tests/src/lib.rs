@@ -18,12 +18,14 @@
 
 pub mod pairing;
 mod program;
+mod relay;
 mod scene;
 pub mod sim;
 mod strace;
 mod tools;
 
 pub use program::{Daemon, Program, Ran};
+pub use relay::Relay;
 pub use scene::{Scene, eventually};
 pub use strace::Kill;
 pub use tools::{curl, curl_by, openssl, python, require};

@@ -77,6 +77,11 @@ impl Program {
         Self::init("offsite-source", folder.join(name), &["init", "--name", name], SOURCE_PACE)
     }
 
+    pub(crate) fn init_source_as(folder: &Path, name: &str, lost: &str) -> Self {
+        let arguments = ["init", "--name", name, "--as", lost];
+        Self::init("offsite-source", folder.join(name), &arguments, SOURCE_PACE)
+    }
+
     fn init(binary: &str, data: PathBuf, arguments: &[&str], pace: &[(&str, &str)]) -> Self {
         let mut program = Self { binary: built(binary), data, init: Value::Null };
         program.init = program.json(arguments);

@@ -55,6 +55,12 @@ impl Scene {
         Program::init_source(self.path(), name)
     }
 
+    /// A source that comes back under the id of one that was lost.
+    #[must_use]
+    pub fn source_as(&self, name: &str, lost: &str) -> Program {
+        Program::init_source_as(self.path(), name, lost)
+    }
+
     /// Writes a file of the scene and returns its path as text.
     #[must_use]
     pub fn file(&self, name: &str, content: &[u8]) -> String {

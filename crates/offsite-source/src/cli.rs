@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use offsite_model::{AgentId, CoreId};
 
 /// Protects machines and keeps a second copy of their recovery points at a target.
 #[derive(Debug, Parser)]
@@ -44,6 +45,10 @@ pub(crate) enum Command {
         /// What this source is called at its targets
         #[arg(long)]
         name: String,
+        /// Come back as a source that was lost: its core id, as `offsite-target sources show` has it.
+        /// Two people at the target must agree before it gets what the lost one had
+        #[arg(long = "as", value_name = "CORE_ID")]
+        lost: Option<CoreId>,
     },
     /// Run the daemon until it is told to stop
     Serve,
@@ -106,6 +111,9 @@ pub(crate) enum Agents {
         /// Encrypt its records before they leave this source (not built yet)
         #[arg(long)]
         encrypt: bool,
+        /// The id it had at a source that was lost, as `offsite-target agents list` shows it
+        #[arg(long = "as", value_name = "AGENT_ID")]
+        lost: Option<AgentId>,
     },
     /// List the agents
     List,
@@ -178,6 +186,9 @@ pub(crate) struct Restore {
     /// The recovery point: its id, or latest
     #[arg(long, value_name = "POINT", default_value = "latest")]
     pub(crate) point: String,
+    /// Bring it back from this target: its name, HOST:PORT or its id [default: from this source]
+    #[arg(long, value_name = "TARGET")]
+    pub(crate) from: Option<String>,
     /// Write over what is there
     #[arg(long)]
     pub(crate) overwrite: bool,

@@ -20,12 +20,12 @@ use crate::context::Context;
 /// Carries out a command.
 pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Failure> {
     match command {
-        Command::Init { name } => init::run(context, &name),
+        Command::Init { name, lost } => init::run(context, &name, lost),
         Command::Serve => serve::run(context).await,
         Command::Status => status::run(context).await,
         Command::Doctor { url } => doctor::run(context, url.as_deref()).await,
-        Command::Agents(Agents::Add { name, volumes, encrypt }) => {
-            agents::add::run(context, name, &volumes, encrypt).await
+        Command::Agents(Agents::Add { name, volumes, encrypt, lost }) => {
+            agents::add::run(context, name, &volumes, encrypt, lost).await
         }
         Command::Agents(Agents::List) => agents::list::run(context).await,
         Command::Agents(Agents::Show { name }) => agents::show::run(context, name).await,

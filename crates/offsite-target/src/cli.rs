@@ -37,6 +37,10 @@ pub(crate) struct Common {
     /// Print JSON: one document, or one object per line while something is in progress
     #[arg(long, global = true)]
     pub(crate) json: bool,
+    /// Act as the account whose token is the first line of this file; `-` is standard input
+    /// [default: act as the administrator of this machine]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
 }
 
 /// The verbs.
@@ -70,6 +74,15 @@ pub(crate) enum Command {
     /// Name the operators
     #[command(subcommand)]
     Users(Users),
+    /// Log in with a password; prints a token for a working day
+    Login {
+        /// The account
+        #[arg(long, value_name = "NAME")]
+        user: String,
+        /// A file with its password in the first line; `-` is standard input
+        #[arg(long, value_name = "FILE")]
+        password_file: PathBuf,
+    },
     /// Make and revoke access tokens
     #[command(subcommand)]
     Tokens(Tokens),
@@ -85,9 +98,12 @@ pub(crate) enum Command {
     /// Agree to what another person began
     #[command(subcommand)]
     Approvals(Approvals),
+    /// See recovery points
+    #[command(subcommand)]
+    Points(Points),
     /// Write a volume of a recovery point to a file
     Restore(Restore),
-    /// Read everything that is stored and compare it with its checksums
+    /// Read everything that is stored and name what is damaged
     Verify(Verify),
     /// What a later release does
     #[command(flatten)]
@@ -121,7 +137,7 @@ pub(crate) struct Restore {
     /// The recovery point: its id, or latest
     #[arg(long, value_name = "POINT", default_value = "latest")]
     pub(crate) point: String,
-    /// Read the store without a daemon (the only way in this build)
+    /// Read the store without a daemon
     #[arg(long)]
     pub(crate) offline: bool,
 }
@@ -129,10 +145,10 @@ pub(crate) struct Restore {
 /// What to verify, and how.
 #[derive(Debug, Args)]
 pub(crate) struct Verify {
-    /// One agent alone (not in this build)
+    /// Name only what hurts this agent's points; everything is read in any case
     pub(crate) agent: Option<String>,
-    /// Read the store without a daemon (the only way in this build)
-    #[arg(long)]
+    /// Read the store without a daemon; what is found is not put aside for healing
+    #[arg(long, conflicts_with = "agent")]
     pub(crate) offline: bool,
 }
 
@@ -260,6 +276,31 @@ pub(crate) enum Agents {
     Delete {
         /// The agent
         agent: String,
+    },
+}
+
+/// Verbs about recovery points.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Points {
+    /// List the recovery points of an agent, oldest first
+    List {
+        /// The agent: its id, SOURCE/NAME, or its name where only one has it
+        agent: String,
+    },
+    /// Show one recovery point
+    Show {
+        /// Its id
+        point: String,
+    },
+    /// Delete a recovery point (not built yet)
+    Delete {
+        /// Its id
+        point: String,
+    },
+    /// Take a deletion back (not built yet)
+    Undelete {
+        /// Its id
+        point: String,
     },
 }
 
@@ -409,16 +450,24 @@ pub(crate) enum Pairing {
 /// Verbs about approvals.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Approvals {
-    /// List what waits for a second person
+    /// List what waits for a second person, and what ended
     List,
-    /// Agree, as the second person
-    Approve {
-        /// The approval
+    /// Show exactly what would happen
+    Show {
+        /// The approval: its id
         id: String,
     },
-    /// Refuse, as the second person
+    /// Agree, as the second person: with --token-file
+    Approve {
+        /// The approval: its id
+        id: String,
+        /// The digest that `show` printed: agree to exactly that [default: to what stands now]
+        #[arg(long)]
+        digest: Option<String>,
+    },
+    /// Refuse, as the second person: with --token-file
     Reject {
-        /// The approval
+        /// The approval: its id
         id: String,
     },
 }
@@ -427,9 +476,6 @@ pub(crate) enum Approvals {
 #[derive(Debug, Subcommand)]
 #[command(hide = true)]
 pub(crate) enum Later {
-    /// Not built yet
-    #[command(hide = true)]
-    Points(Rest),
     /// Not built yet
     #[command(hide = true)]
     Retention(Rest),
@@ -451,7 +497,6 @@ impl Later {
     /// The word.
     pub(crate) const fn word(&self) -> &'static str {
         match self {
-            Self::Points(_) => "points",
             Self::Retention(_) => "retention",
             Self::Nbd(_) => "nbd",
             Self::Gc(_) => "gc",

@@ -5,8 +5,10 @@ mod approvals;
 mod audit;
 mod enrolment;
 mod init;
+mod login;
 mod offline;
 mod pairing;
+mod points;
 mod requests;
 mod restore;
 mod serve;
@@ -38,11 +40,13 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Fai
         Command::Agents(verb) => agents::run(context, verb).await,
         Command::Storage(verb) => storage::run(context, verb).await,
         Command::Users(verb) => users::run(context, verb).await,
+        Command::Login { user, password_file } => login::run(context, user, &password_file).await,
         Command::Tokens(verb) => tokens::run(context, verb).await,
         Command::Audit(verb) => audit::run(context, verb).await,
         Command::Enrolment(verb) => enrolment::run(context, verb).await,
         Command::Pairing(verb) => pairing::run(context, verb).await,
         Command::Approvals(verb) => approvals::run(context, verb).await,
+        Command::Points(verb) => points::run(context, verb).await,
         Command::Restore(asked) => restore::run(context, asked).await,
         Command::Verify(asked) => verify::run(context, asked).await,
         Command::Later(later) => Err(not_built(later.word())),

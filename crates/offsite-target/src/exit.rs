@@ -7,6 +7,7 @@ use offsite_terminal::{Exit, Failure};
 pub(crate) fn refused(refusal: Refusal) -> Failure {
     let exit = match refusal.code {
         ErrorCode::BadRequest | ErrorCode::MessageRequired => Exit::Usage,
+        ErrorCode::HashMismatch => Exit::Damaged,
         code if code.status() == 404 => Exit::Unknown,
         code if code.status() >= 500 && code != ErrorCode::NoSpace => Exit::Failed,
         _ => Exit::Refused,

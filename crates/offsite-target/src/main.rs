@@ -9,7 +9,9 @@ mod context;
 mod exit;
 mod identity;
 mod place;
+mod secrets;
 mod settings;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -31,7 +33,12 @@ fn start(cli: Cli) -> Exit {
     // What follows a word of a later release is not parsed, and scripts still want their document.
     let is_later = matches!(cli.command, Command::Later(_));
     let out = Output { json: cli.common.json || (is_later && wants_json()) };
-    let context = Context { data: cli.common.data.unwrap_or_else(place::usual), out };
+    let token = match cli.common.token_file.map(|path| secrets::first_line(&path, "token")) {
+        Some(Ok(token)) => Some(token),
+        Some(Err(failure)) => return out.failure(&failure),
+        None => None,
+    };
+    let context = Context { data: cli.common.data.unwrap_or_else(place::usual), out, token };
     let is_daemon = matches!(cli.command, Command::Serve);
     let mut builder = if is_daemon {
         tokio::runtime::Builder::new_multi_thread()

@@ -258,6 +258,9 @@ pub struct VolumeImageSummary {
     /// Carried for the source; proves nothing.
     #[serde(default)]
     pub volume_image_hash: i32,
+    /// What people call the volume, as it was announced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub display_name: Option<String>,
 }
 
 /// Row 22: may a replication of this agent start now.

@@ -68,6 +68,9 @@ pub struct OrdinalRange {
 /// Ranges of one call of H2.
 pub const RANGES_MAX: usize = 4_096;
 
+/// Ordinals whose records one call of H2 may ask for; of keys alone there is no such bound.
+pub const ORDINALS_WITH_RECORDS_MAX: u64 = 1 << 18;
+
 /// H2: records of an own point, by ordinals.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -88,6 +91,10 @@ pub struct ReadRecords {
 pub const LIST_DIGEST_HEADER: &str = "offsite-list-digest";
 /// The header of H2's answer: entries of the whole list.
 pub const LIST_COUNT_HEADER: &str = "offsite-list-count";
+/// The header of H2's answer: size of the volume in bytes.
+pub const VOLUME_BYTES_HEADER: &str = "offsite-volume-bytes";
+/// The header of H2's answer: bytes of all records of the list, the zeros left out.
+pub const RECORD_BYTES_HEADER: &str = "offsite-record-bytes";
 
 endpoint! {
     /// H1: records of own points that are damaged here.

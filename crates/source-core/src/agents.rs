@@ -40,6 +40,14 @@ pub fn add(
             format!("see it with: offsite-source agents show {}", order.name),
         ));
     }
+    let id = order.agent_id.map_or_else(|| AgentId::random(luck), |id| id.0);
+    if let Some(same) = known.iter().find(|agent| agent.agent_id() == id) {
+        return Err(Trouble::operator(
+            ErrorCode::AlreadyExists,
+            format!("agent {} has the id {id} already", same.name),
+            format!("see it with: offsite-source agents show {}", same.name),
+        ));
+    }
     if known.len() >= AGENTS_MAX {
         return Err(Trouble::operator(
             ErrorCode::TooLarge,
@@ -48,7 +56,7 @@ pub fn add(
         ));
     }
     let volumes = check_volumes(files, luck, &order.volumes)?;
-    let agent = AgentRow::new(AgentId::random(luck), order.name.clone(), volumes, clock.now());
+    let agent = AgentRow::new(id, order.name.clone(), volumes, clock.now());
     memory.put_agent(&agent)?;
     Ok(view(files, &agent))
 }

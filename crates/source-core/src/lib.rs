@@ -14,6 +14,7 @@ pub mod doctor;
 pub mod engine;
 pub mod error;
 pub mod event;
+mod heal;
 pub mod hooks;
 pub mod install;
 pub mod line;
@@ -25,10 +26,12 @@ pub mod points;
 pub mod poll;
 pub mod progress;
 pub mod protect;
+mod readback;
 pub mod replicate;
 pub mod restore;
 pub mod verify;
 pub mod view;
+mod wayback;
 
 #[cfg(test)]
 mod tests;

@@ -18,7 +18,7 @@ use offsite_proto::session::{CommitToken, ImageType, OpenSession};
 use offsite_proto::text::{Big, Text, Time};
 use offsite_proto::window::{ListEntry, ZERO_RUN_CUT_BYTES};
 use offsite_store::catalog::{Table, Transactions, TypedRows, TypedRowsMut, Value};
-use offsite_store::group::{CheckedGroup, Codec, Form};
+use offsite_store::group::{CheckedGroup, Codec, Form, GROUP_BYTES_MAX, GROUP_RECORDS_MAX};
 use offsite_store::{Image, RecordPlace, Store, StoreError};
 use serde::{Deserialize, Serialize};
 
@@ -64,6 +64,13 @@ pub struct Outbound {
     /// As row 56 announces it, but for the job.
     pub open: OpenSession,
     parent_point: Option<PointId>,
+}
+
+impl Outbound {
+    /// The point whose image its list is made against.
+    pub(crate) const fn parent_point(&self) -> Option<PointId> {
+        self.parent_point
+    }
 }
 
 /// All images of an agent's whole recovery points, oldest first. Blocks.
@@ -144,6 +151,44 @@ pub fn images(
         }
     }
     Ok(outbound)
+}
+
+/// Announces images anew whose parents are neither here nor at the target, so that they can be sent
+/// all the same: each against the newest image before it that is here, or as a base image. The
+/// target has none of them under its epoch, so nothing there contradicts. Blocks.
+///
+/// # Errors
+/// Damage; the disk's.
+pub fn announce_anew(
+    store: &Store,
+    tenant: TenantId,
+    memory: &Memory,
+    agent: AgentId,
+    stranded: &[ImageId],
+) -> Result<(), Trouble> {
+    let mut newest: BTreeMap<VolumeId, (PointId, ImageId, AnnouncedRow)> = BTreeMap::new();
+    let kept = points::all(store, tenant, agent)?;
+    for kept in
+        kept.iter().filter(|kept| kept.point.is_complete() && kept.point.deleted_at.is_none())
+    {
+        for summary in &kept.point.images {
+            let row = match announced(memory, summary.image)? {
+                Some(row) if !stranded.contains(&summary.image) => row,
+                _ => {
+                    let before = newest.get(&summary.volume);
+                    let parent = before.map(|(point, image, row)| ParentRow {
+                        point: point.to_bytes(),
+                        image: image.to_bytes(),
+                        epoch: row.epoch,
+                        digest: row.digest,
+                    });
+                    announce(store, tenant, memory, kept, summary.volume, parent)?
+                }
+            };
+            newest.insert(summary.volume, (kept.point.point, summary.image, row));
+        }
+    }
+    Ok(())
 }
 
 /// The same for the same image for ever, so that asking to commit again is a repeat.
@@ -422,8 +467,42 @@ fn written(checked: &CheckedGroup, ordinals: &[u64]) -> Vec<u8> {
     out
 }
 
+/// The payloads of RECORDS frames with these records. Blocks.
+///
+/// # Errors
+/// Damage; the disk's.
+pub(crate) fn groups(
+    store: &Store,
+    tenant: TenantId,
+    wanted: &[(u64, ListEntry)],
+) -> Result<Vec<Vec<u8>>, Trouble> {
+    let mut groups = Vec::new();
+    let mut rest = wanted;
+    while !rest.is_empty() {
+        let mut bytes = 0_usize;
+        let fits = rest.iter().take(GROUP_RECORDS_MAX).take_while(|(_, entry)| {
+            bytes = bytes.saturating_add(entry.bytes() as usize);
+            bytes <= GROUP_BYTES_MAX
+        });
+        let (part, after) = rest.split_at(fits.count().max(1).min(rest.len()));
+        rest = after;
+        let entries: Vec<ListEntry> = part.iter().map(|(_, entry)| *entry).collect();
+        let ordinals: Vec<u64> = part.iter().map(|(ordinal, _)| *ordinal).collect();
+        let records = records(store, tenant, &entries)?;
+        let pairs: Vec<(Key, &[u8])> = entries
+            .iter()
+            .zip(&records)
+            .map(|(entry, record)| (entry.key(), &record[..]))
+            .collect();
+        let checked = CheckedGroup::encode(Form::Plain, &pairs, LEVEL)
+            .map_err(|error| Trouble::us(format!("cannot make a group: {error}")))?;
+        groups.push(written(&checked, &ordinals));
+    }
+    Ok(groups)
+}
+
 /// The records of these entries; neighbours in one group are decoded once.
-fn records(
+pub(crate) fn records(
     store: &Store,
     tenant: TenantId,
     entries: &[ListEntry],

@@ -8,7 +8,7 @@
 //! **Absent:** what to send and in which order (the machine), schedules, several connections for
 //! one image.
 
-mod link;
+pub(crate) mod link;
 mod transfer;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -16,12 +16,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use offsite_exchange::replication::plan::{ImageName, Plan, Theirs};
+use offsite_exchange::replication::plan::{ImageName, Obstacle, Plan, Theirs};
 use offsite_exchange::replication::source::{
     Answer, Ask, Event, Failure, Input, Job, JobEffect, JobOutcome, JobRules, Outcome, Preflight,
     Progress as Sent, Stop,
 };
-use offsite_model::{AgentId, JobId, VolumeId};
+use offsite_model::{AgentId, ImageId, JobId, PointId, VolumeId};
 use offsite_proto::admin::replication::Replicated;
 use offsite_proto::catalog::{self, OfAgent, VolumeImageSummary};
 use offsite_proto::error::{ErrorCode, Refusal};
@@ -40,6 +40,7 @@ use tokio::task::JoinSet;
 use self::link::{Link, failure, runs_of};
 use crate::config::Settings;
 use crate::error::Trouble;
+use crate::heal::{Healed, Healer};
 use crate::memory::AgentRow;
 use crate::origin::{self, Outbound};
 use crate::pairing::{Means, off};
@@ -126,6 +127,12 @@ impl Replicator {
         Self { means, protection, settings, links, busy }
     }
 
+    /// How targets are reached.
+    #[must_use]
+    pub(crate) const fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
     /// Replicates an agent to a target, or to the newest it is paired with.
     ///
     /// # Errors
@@ -168,26 +175,48 @@ impl Replicator {
             sent: Mutex::default(),
             progress: Arc::clone(&progress),
         });
-        let (outcome, plan) = self.drive(&agent, &shared, &images, unfinished, &progress).await?;
+        let (mut outcome, mut plan) =
+            self.drive(&agent, &shared, &images, unfinished, &progress).await?;
+        let stranded = stranded(&plan, &images);
+        let (mut images, mut sent_points) = (images, BTreeSet::new());
+        if !stranded.is_empty() && outcome == JobOutcome::Succeeded {
+            tracing::info!(%id, records = stranded.len(), "images without their parent are sent anew");
+            let protection = Arc::clone(&self.protection);
+            let read = off(&self.means, move |means| {
+                let (store, tenant, memory) = (&protection.store, protection.tenant, &means.memory);
+                origin::announce_anew(store, tenant, memory, id, &stranded)?;
+                origin::images(store, tenant, memory, id)
+            });
+            sent_points.extend(points_of(&plan, &images));
+            images = read.await?;
+            (outcome, plan) = self.drive(&agent, &shared, &images, None, &progress).await?;
+        }
         let told = mirror_end(&shared, &outcome).await;
         if let Err(cause) = told {
             tracing::debug!(?cause, "the mirror of a job was not told of its end");
         }
+        let healer = Healer {
+            means: Arc::clone(&self.means),
+            protection: Arc::clone(&self.protection),
+            link: Arc::clone(&shared.link),
+            job: shared.job,
+        };
+        let healed = match outcome {
+            JobOutcome::Succeeded | JobOutcome::Partly(_) => healer.heal(id, &images).await,
+            JobOutcome::NotStarted(_) | JobOutcome::Stopped(_) => Healed::default(),
+        };
         let micros = self.means.clock.uptime().as_micros().saturating_sub(began.as_micros());
         check(&agent, &outcome)?;
-        let points: BTreeSet<_> = plan
-            .work
-            .iter()
-            .filter_map(|work| images.get(work.image))
-            .map(|image| image.point)
-            .collect();
+        sent_points.extend(points_of(&plan, &images));
         Ok(Replicated {
-            points: points.len() as u64,
+            points: sent_points.len() as u64,
             records_offered: Big(shared.n_offered()),
             records_sent: Big(shared.records_sent.load(Ordering::Relaxed)),
             wire_bytes_out: Big(shared.wire_out.load(Ordering::Relaxed)),
             wire_bytes_in: Big(shared.wire_in.load(Ordering::Relaxed)),
             seconds: micros as f64 / 1e6,
+            records_healed: Big(healed.there),
+            records_regained: Big(healed.here),
         })
     }
 
@@ -303,6 +332,18 @@ impl Replicator {
         })
         .await
     }
+}
+
+/// Points of which the plan sends something.
+fn points_of(plan: &Plan, images: &[Outbound]) -> Vec<PointId> {
+    let sent = plan.work.iter().filter_map(|work| images.get(work.image));
+    sent.map(|image| image.point).collect()
+}
+
+/// Images that neither side has the parent of: a point between was deleted before it was sent.
+fn stranded(plan: &Plan, images: &[Outbound]) -> Vec<ImageId> {
+    let left = plan.left_out.iter().filter(|(_, obstacle)| *obstacle == Obstacle::NoParent);
+    left.filter_map(|(index, _)| images.get(*index)).map(|image| image.open.image_id.0).collect()
 }
 
 fn tell(begun: &BTreeMap<usize, Begun>, index: usize, input: Input) {

@@ -51,7 +51,17 @@ impl Request {
 /// Work that changes points: each becomes one journal entry.
 enum Work {
     Commit(Box<Request>),
-    Mark { tenant: TenantId, point: PointId, at: Timestamp, is_deleted: bool },
+    Mark {
+        tenant: TenantId,
+        point: PointId,
+        at: Timestamp,
+        is_deleted: bool,
+    },
+    /// Segments that stay without a new point, ascending.
+    Keep {
+        tenant: TenantId,
+        segments: Vec<u32>,
+    },
 }
 
 /// Commits that wait for their turn.
@@ -105,6 +115,10 @@ impl Store {
 impl Core {
     pub(crate) fn commit(&self, request: Request) -> Result<Committed, StoreError> {
         self.run(Work::Commit(Box::new(request)))
+    }
+
+    pub(crate) fn keep(&self, tenant: TenantId, segments: Vec<u32>) -> Result<(), StoreError> {
+        self.run(Work::Keep { tenant, segments }).map(|_| ())
     }
 
     pub(crate) fn poison(&self) {
@@ -262,6 +276,7 @@ impl Work {
     fn segments(&self) -> &[u32] {
         match self {
             Self::Commit(request) => &request.segments,
+            Self::Keep { segments, .. } => segments,
             Self::Mark { .. } => &[],
         }
     }
@@ -269,7 +284,7 @@ impl Work {
     fn images(&mut self) -> &mut [Prepared] {
         match self {
             Self::Commit(request) => &mut request.images,
-            Self::Mark { .. } => &mut [],
+            Self::Mark { .. } | Self::Keep { .. } => &mut [],
         }
     }
 }
@@ -283,6 +298,18 @@ fn enter(
     payloads: &mut Vec<(u64, Vec<u8>, Digest)>,
 ) -> Result<Result<Committed, StoreError>, StoreError> {
     let (happening, point, committed_at) = match work {
+        Work::Keep { tenant, segments } => {
+            let tenant = tenant.to_bytes();
+            let segments: Vec<_> =
+                durable.iter().filter(|(n, _, _)| segments.contains(n)).copied().collect();
+            let mut entry = state.entry;
+            for chunk in segments.chunks(ENTRY_SEGMENTS_MAX) {
+                let segments = chunk.to_vec();
+                entry = add_entry(rows, state, Happening::Segments { tenant, segments }, payloads)?;
+            }
+            let (point, committed_at) = (PointId::from_bytes([0; 16]), Timestamp::from_micros(0));
+            return Ok(Ok(Committed { point, entry, committed_at, is_repeat: false }));
+        }
         Work::Mark { tenant, point, at, is_deleted } => {
             let (tenant, id) = (tenant.to_bytes(), point.to_bytes());
             let at_micros = at.as_micros();

@@ -61,6 +61,7 @@ mod layout;
 mod lookup;
 mod manifest;
 mod overlay;
+mod quarantine;
 mod recover;
 mod restore;
 mod rows;

@@ -16,6 +16,7 @@ use crate::error::StoreError;
 use crate::group::Form;
 use crate::index::IndexKey;
 use crate::index::run::{Run, RunError};
+use crate::quarantine::Aside;
 use crate::segment::{Contents, RecordPlace, has_head};
 use crate::session::Session;
 use crate::store::{Core, Store, lock};
@@ -47,6 +48,10 @@ impl Trails {
         let trail = self.0.remove(at);
         self.0.push(Arc::clone(&trail));
         Some(trail)
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.0.clear();
     }
 
     fn keep(&mut self, trail: Arc<Trail>) {
@@ -116,22 +121,37 @@ impl Core {
         form: Form,
         key: &Key,
     ) -> Result<Option<RecordPlace>, StoreError> {
-        let key = (*key, form);
+        let (key, aside) = ((*key, form), self.aside(tenant));
         // A dropped run leaves one fewer, so this ends.
         loop {
             let runs = {
                 let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
                 let Some(tenant) = index.get(&tenant) else { return Ok(None) };
-                if let Some(place) = tenant.recent.get(&key) {
+                if let Some(place) = tenant.recent.get(&key).filter(|place| aside.allows(place)) {
                     return Ok(Some(*place));
                 }
                 Arc::clone(&tenant.runs)
             };
-            match find_in_runs(&runs, &key) {
+            match find_in_runs(&runs, &key, &aside) {
                 Ok(found) => return Ok(found),
                 Err((number, error)) => self.replace_run(tenant, number, error)?,
             }
         }
+    }
+
+    /// The group that is put aside and has this record, if a run still names it: for words alone.
+    pub(crate) fn found_aside(
+        &self,
+        tenant: TenantId,
+        form: Form,
+        key: &Key,
+    ) -> Option<(u32, u32)> {
+        let runs = {
+            let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(&index.get(&tenant)?.runs)
+        };
+        let found = find_in_runs(&runs, &(*key, form), &Aside::default()).ok()??;
+        Some((found.segment, found.place))
     }
 
     pub(crate) fn find_many(
@@ -141,11 +161,12 @@ impl Core {
         keys: &[Key],
     ) -> Result<Vec<Option<RecordPlace>>, StoreError> {
         let mut found = vec![None; keys.len()];
+        let aside = self.aside(tenant);
         loop {
-            let runs = self.find_in_memory(tenant, form, keys, &mut found);
+            let runs = self.find_in_memory(tenant, form, keys, &aside, &mut found);
             let probed = self
-                .follow_trails(tenant, form, keys, &runs, &mut found)
-                .and_then(|first| find_sorted(&runs, form, keys, first, &mut found));
+                .follow_trails(tenant, form, keys, &runs, &aside, &mut found)
+                .and_then(|first| find_sorted(&runs, form, keys, first, &aside, &mut found));
             match probed {
                 Ok(()) => return Ok(found),
                 // A dropped run leaves one fewer, so this ends.
@@ -167,6 +188,7 @@ impl Core {
         tenant: TenantId,
         form: Form,
         keys: &[Key],
+        aside: &Aside,
         found: &mut [Option<RecordPlace>],
     ) -> Arc<Vec<Arc<Run>>> {
         let runs = || {
@@ -183,7 +205,8 @@ impl Core {
                     break;
                 }
                 for (key, found) in keys.iter().zip(found).filter(|(_, found)| found.is_none()) {
-                    *found = index.recent.get(&(*key, form)).copied();
+                    let place = index.recent.get(&(*key, form)).copied();
+                    *found = place.filter(|place| aside.allows(place));
                 }
             }
             // What moved from memory into a run meanwhile is in the run; what moved from a run that
@@ -204,6 +227,7 @@ impl Core {
         form: Form,
         keys: &[Key],
         runs: &[Arc<Run>],
+        aside: &Aside,
         found: &mut [Option<RecordPlace>],
     ) -> Result<usize, (u32, RunError)> {
         let mut cursors: Vec<Cursor> = Vec::with_capacity(CURSORS_MAX);
@@ -217,7 +241,7 @@ impl Core {
             if found.is_some() {
                 continue;
             }
-            *found = find_in_runs(runs, &key)?;
+            *found = find_in_runs(runs, &key, aside)?;
             let Some(place) = *found else { continue };
             if let Some(at) = cursors.iter().position(|c| c.trail.segment == place.segment) {
                 // The volume goes on elsewhere in the same segment.
@@ -254,7 +278,9 @@ impl Core {
         let file = segment.file(&self.place).ok()?;
         // Nothing is lost where it cannot be read: the runs have the answers.
         let Ok(true) = has_head(&*file, number, self.id, tenant) else { return None };
-        let Contents { records, .. } = segment.footer(&self.place).ok()??;
+        let Contents { mut records, .. } = segment.footer(&self.place).ok()??;
+        let aside = self.aside(tenant);
+        records.retain(|(_, _, place)| aside.allows(place));
         let trail = Arc::new(Trail { segment: number, records });
         lock(&self.trails).keep(Arc::clone(&trail));
         Some((trail, true))
@@ -271,9 +297,13 @@ fn after(trail: &Trail, place: &RecordPlace) -> usize {
 ///
 /// # Errors
 /// The number of the run that cannot be believed.
-fn find_in_runs(runs: &[Arc<Run>], key: &IndexKey) -> Result<Option<RecordPlace>, (u32, RunError)> {
+fn find_in_runs(
+    runs: &[Arc<Run>],
+    key: &IndexKey,
+    aside: &Aside,
+) -> Result<Option<RecordPlace>, (u32, RunError)> {
     for run in runs.iter().rev() {
-        match run.find(key) {
+        match run.find(key).map(|found| found.filter(|place| aside.allows(place))) {
             Ok(None) => {}
             Ok(found) => return Ok(found),
             Err(error) => return Err((run.number, error)),
@@ -291,6 +321,7 @@ fn find_sorted(
     form: Form,
     keys: &[Key],
     first: usize,
+    aside: &Aside,
     found: &mut [Option<RecordPlace>],
 ) -> Result<(), (u32, RunError)> {
     let rest = keys.iter().enumerate().skip(first);
@@ -304,7 +335,8 @@ fn find_sorted(
         let mut probe = run.probe();
         for (key, n) in &rest {
             let Some(found) = found.get_mut(*n).filter(|found| found.is_none()) else { continue };
-            *found = probe.find(key).map_err(|error| (run.number, error))?;
+            let place = probe.find(key).map_err(|error| (run.number, error))?;
+            *found = place.filter(|place| aside.allows(place));
         }
     }
     Ok(())

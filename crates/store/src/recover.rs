@@ -21,6 +21,7 @@ use crate::index::TenantIndex;
 use crate::index::run::{Run, RunError};
 use crate::journal::{Journal, Link};
 use crate::layout::{Folder, Place};
+use crate::quarantine::Quarantine;
 use crate::rows::{
     self, ENTRIES, Entry, MANIFESTS, ManifestRow, SEGMENTS, STATE, STATE_KEY, SegmentRow, StateRow,
 };
@@ -55,6 +56,7 @@ pub(crate) fn open(
     let segments = open_segments(&place, id, &catalog, &drafts, &mut alarms)?;
     remove_strangers(&place, Folder::Manifests, &numbers_in::<ManifestRow>(&catalog, MANIFESTS)?)?;
     let (index, uncovered) = open_index(&place, id, &segments, &mut alarms)?;
+    let quarantine = Quarantine::open(&catalog)?;
     let core = Core {
         place,
         id,
@@ -71,6 +73,7 @@ pub(crate) fn open(
         is_read_only,
         alarms: Mutex::new(alarms),
         trails: Mutex::default(),
+        quarantine,
         drafts: Mutex::new(drafts),
         next_session: AtomicU64::new(1),
         _lock: lock,

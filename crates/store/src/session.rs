@@ -135,8 +135,13 @@ impl Session {
             };
             let ours = ours.record(slot).unwrap_or_default();
             if let Some(place) = found {
+                let store = Store { core: Arc::clone(&self.core) };
+                let theirs = match store.group(self.tenant, place) {
+                    // It was put aside just now, and this is the good copy that takes its place.
+                    Err(StoreError::Damaged(_)) => continue,
+                    theirs => theirs?,
+                };
                 n_stored += 1;
-                let theirs = Store { core: Arc::clone(&self.core) }.group(self.tenant, place)?;
                 if theirs.record(place.slot) != Some(ours) {
                     return Err(StoreError::KeyCollision(row.key));
                 }
@@ -329,6 +334,22 @@ impl Session {
 }
 
 impl Session {
+    /// Makes what was appended so far stay and be found, without a point: good copies of records
+    /// that points refer to already. Durable when it returns.
+    ///
+    /// # Errors
+    /// As [`Session::commit`].
+    pub fn keep(&mut self) -> Result<(), StoreError> {
+        self.check_alive()?;
+        self.close_writer()?;
+        let (tenant, segments) = (self.tenant, self.segments.clone());
+        if !segments.is_empty() {
+            self.core.keep(tenant, segments)?;
+            self.core.write_runs(tenant);
+        }
+        Ok(())
+    }
+
     /// Whether every record is stored with the length that the list says; notes their segments.
     fn check_references(
         &self,

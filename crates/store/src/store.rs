@@ -25,6 +25,7 @@ use crate::layout::Place;
 use crate::lookup::Trails;
 use crate::manifest::Image;
 use crate::overlay::Overlay;
+use crate::quarantine::Quarantine;
 use crate::recover;
 use crate::rows::{
     ImageRow, POINTS, PointRow, STATE, STATE_KEY, StateRow, TOKENS, TokenRow, point_key, token_key,
@@ -169,6 +170,7 @@ pub(crate) struct Core {
     pub(crate) journal: Mutex<Journal>,
     pub(crate) queue: Queue,
     pub(crate) trails: Mutex<Trails>,
+    pub(crate) quarantine: Quarantine,
     pub(crate) drafts: Mutex<BTreeMap<SessionId, Kept>>,
     /// The number of the next session; 0 stands for none.
     pub(crate) next_session: AtomicU64,
@@ -300,8 +302,11 @@ impl Store {
     /// # Errors
     /// [`StoreError::Damaged`], or the disk's.
     pub fn group(&self, tenant: TenantId, place: RecordPlace) -> Result<DecodedGroup, StoreError> {
-        let segment = self.core.segment_of(tenant, place.segment)?;
-        segment.read_group(&self.core.place, place.place)
+        let read = self
+            .core
+            .segment_of(tenant, place.segment)
+            .and_then(|segment| segment.read_group(&self.core.place, place.place));
+        self.doubted(tenant, place, read)
     }
 
     /// The group at a place as it lies, checked: what a source sends without compressing again.
@@ -309,6 +314,28 @@ impl Store {
     /// # Errors
     /// [`StoreError::Damaged`], or the disk's.
     pub fn group_as_stored(
+        &self,
+        tenant: TenantId,
+        place: RecordPlace,
+    ) -> Result<CheckedGroup, StoreError> {
+        let read = self.read_as_stored(tenant, place);
+        self.doubted(tenant, place, read)
+    }
+
+    /// What was read at a place; where it is damaged, the group is put aside.
+    fn doubted<T>(
+        &self,
+        tenant: TenantId,
+        place: RecordPlace,
+        read: Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        if matches!(read, Err(StoreError::Damaged(_))) {
+            self.core.doubt(tenant, (place.segment, place.place));
+        }
+        read
+    }
+
+    fn read_as_stored(
         &self,
         tenant: TenantId,
         place: RecordPlace,

@@ -161,8 +161,13 @@ impl Core {
         let number = self.number()?;
         let pair = [Arc::clone(older), Arc::clone(newer)];
         let plan = Plan { number, store: self.id, tenant, covered: &covered, n_max, owner };
-        let merged = run::write(&self.place, &plan, run::merge(&pair))
-            .map_err(|error| run_error(number, error))?;
+        // Of two places of a key the first is kept, so what is put aside must not be first.
+        let aside = self.aside(tenant);
+        let good = run::merge(&pair).filter(|entry| {
+            entry.as_ref().is_ok_and(|(_, place)| aside.allows(place)) || entry.is_err()
+        });
+        let merged =
+            run::write(&self.place, &plan, good).map_err(|error| run_error(number, error))?;
         {
             let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
             let index = index.entry(tenant).or_default();
@@ -183,6 +188,7 @@ impl Core {
         tenant: TenantId,
         segments: impl IntoIterator<Item = u32>,
     ) -> Result<(), StoreError> {
+        let aside = self.aside(tenant);
         for number in segments {
             let segment = self.segment_of(tenant, number)?;
             let contents = match segment.contents(&self.place) {
@@ -196,7 +202,9 @@ impl Core {
                 let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
                 let index = index.entry(tenant).or_default();
                 for (key, form, place) in contents.records {
-                    index.add((key, form), place);
+                    if aside.allows(&place) {
+                        index.add((key, form), place);
+                    }
                 }
                 index.recent.len() >= self.settings.recent_records_max
             };

@@ -15,6 +15,7 @@ use crate::format::PLACE_BYTES;
 use crate::group::Form;
 use crate::index::run::RunError;
 use crate::manifest::{Image, PAGE_POSITIONS, length_at};
+use crate::quarantine::{Aside, GroupAt};
 use crate::rows::{ImageRow, POINTS, PointRow};
 use crate::segment::{Segment, has_head};
 use crate::store::{SCAN_ROWS, Store, lock, point_in};
@@ -47,8 +48,6 @@ pub struct VerifyReport {
 
 /// Told the bytes read so far; an error ends the walk.
 type GoOn<'a> = &'a mut dyn FnMut(u64) -> Result<(), StoreError>;
-/// A group, as verify names it: segment and place.
-type GroupAt = (u32, u32);
 /// What a page consists of, by digests: shared pages are walked once.
 type PageId = ([u8; 32], [u8; 32]);
 
@@ -56,6 +55,9 @@ type PageId = ([u8; 32], [u8; 32]);
 struct Walk {
     report: VerifyReport,
     good: BTreeSet<GroupAt>,
+    /// Groups that are damaged, and groups put aside that read well again.
+    bad: BTreeMap<TenantId, BTreeSet<GroupAt>>,
+    well: BTreeMap<TenantId, BTreeSet<GroupAt>>,
     /// What is wrong, and whom it hurts.
     damage: BTreeMap<String, BTreeSet<(TenantId, PointId)>>,
     /// Pages already walked, with what is wrong in them.
@@ -87,9 +89,15 @@ impl Store {
         for segment in segments {
             self.verify_segment(&segment, &mut walk, &mut go_on)?;
         }
+        for (tenant, groups) in &walk.well {
+            self.core.let_out(*tenant, groups)?;
+        }
         self.verify_runs(&mut walk)?;
         self.verify_points(&mut walk, &mut go_on)?;
         self.verify_journal(&mut walk);
+        for (tenant, groups) in &walk.bad {
+            self.core.put_aside(*tenant, groups);
+        }
         let damage = walk.damage.into_iter();
         walk.report.damage = damage
             .map(|(what, points)| Damage { what, points: points.into_iter().collect() })
@@ -97,10 +105,29 @@ impl Store {
         Ok(walk.report)
     }
 
+    /// What was put aside earlier is named again only with the points that it still hurts.
     fn verify_segment(
         &self,
         segment: &Segment,
         walk: &mut Walk,
+        go_on: GoOn<'_>,
+    ) -> Result<(), StoreError> {
+        let aside = self.core.aside(segment.tenant);
+        let is_known = aside.has_segment(segment.number);
+        let mut wrong = Vec::new();
+        self.read_segment(segment, walk, &aside, &mut wrong, go_on)?;
+        for what in wrong.into_iter().filter(|_| !is_known) {
+            walk.damage.entry(what).or_default();
+        }
+        Ok(())
+    }
+
+    fn read_segment(
+        &self,
+        segment: &Segment,
+        walk: &mut Walk,
+        aside: &Aside,
+        wrong: &mut Vec<String>,
         go_on: GoOn<'_>,
     ) -> Result<(), StoreError> {
         let name = format!("segment {:08x}", segment.number);
@@ -110,29 +137,29 @@ impl Store {
         walk.report.bytes += bytes;
         let place = &self.core.place;
         let Ok(file) = segment.file(place) else {
-            walk.damage.entry(format!("{name}: missing")).or_default();
+            wrong.push(format!("{name}: missing"));
             return Ok(());
         };
         let has_head = has_head(&*file, segment.number, self.core.id, segment.tenant);
         if !has_head.unwrap_or(false) {
-            walk.damage.entry(format!("{name}: header")).or_default();
+            wrong.push(format!("{name}: header"));
         }
         if !segment.has_good_footer(place).unwrap_or(false) {
-            walk.damage.entry(format!("{name}: footer")).or_default();
+            wrong.push(format!("{name}: footer"));
         }
         let there = file.bytes().unwrap_or(0).min(bytes);
         if there < bytes {
-            walk.damage.entry(format!("{name}: cut at {there}")).or_default();
+            wrong.push(format!("{name}: cut at {there}"));
         }
         let contents = match segment.scan(&*file, there) {
             Ok(contents) => contents,
             Err(error) => {
-                walk.damage.entry(format!("{name}: {error}")).or_default();
+                wrong.push(format!("{name}: {error}"));
                 return Ok(());
             }
         };
         if !contents.is_whole {
-            walk.damage.entry(format!("{name}: a group's header or table")).or_default();
+            wrong.push(format!("{name}: a group's header or table"));
         }
         for at in contents.groups {
             walk.report.n_groups += 1;
@@ -141,9 +168,14 @@ impl Store {
                 Ok(group) => {
                     walk.report.n_records += group.table().len() as u64;
                     walk.good.insert((segment.number, at));
+                    if aside.has((segment.number, at)) {
+                        walk.well.entry(segment.tenant).or_default().insert((segment.number, at));
+                    }
                 }
                 Err(_) => {
-                    walk.damage.entry(group_name((segment.number, at))).or_default();
+                    let group = (segment.number, at);
+                    wrong.push(group_name(group));
+                    walk.bad.entry(segment.tenant).or_default().insert(group);
                 }
             }
         }
@@ -228,7 +260,13 @@ impl Store {
         Ok(wrong)
     }
 
-    fn verify_page(&self, tenant: TenantId, image: &Image, page: u32, walk: &Walk) -> Vec<String> {
+    fn verify_page(
+        &self,
+        tenant: TenantId,
+        image: &Image,
+        page: u32,
+        walk: &mut Walk,
+    ) -> Vec<String> {
         let keys = match image.load(page) {
             Ok((keys, _)) => keys,
             Err(error) => return vec![error.to_string()],
@@ -237,12 +275,16 @@ impl Store {
         for (within, key) in (0_u64..).zip(keys).filter(|(_, key)| *key != Key::ZERO) {
             let position = u64::from(page) * PAGE_POSITIONS + within;
             let length = length_at(position, image.bytes(), image.record_bytes());
-            match self.find(tenant, image.form(), &key) {
+            let form = image.form();
+            match self.find(tenant, form, &key) {
                 Err(error) => drop(wrong.insert(error.to_string())),
-                Ok(None) => drop(wrong.insert(format!("record {key}: missing"))),
+                Ok(None) => drop(wrong.insert(match self.core.found_aside(tenant, form, &key) {
+                    Some(at) => group_name(at),
+                    None => format!("record {key}: missing"),
+                })),
                 Ok(Some(place)) => {
                     let at = (place.segment, place.place);
-                    if !walk.good.contains(&at) {
+                    if !self.is_good(tenant, at, walk) {
                         wrong.insert(group_name(at));
                     } else if place.raw_bytes != length {
                         wrong.insert(format!("record {key}: length"));
@@ -251,6 +293,24 @@ impl Store {
             }
         }
         wrong.into_iter().collect()
+    }
+
+    /// Whether a group can be read; one that was stored since the segments were read is read now.
+    fn is_good(&self, tenant: TenantId, at: GroupAt, walk: &mut Walk) -> bool {
+        if walk.good.contains(&at) {
+            return true;
+        }
+        let is_bad = walk.bad.get(&tenant).is_some_and(|bad| bad.contains(&at));
+        let reads = || {
+            let segment = self.core.segment_of(tenant, at.0);
+            segment.is_ok_and(|segment| segment.read_group(&self.core.place, at.1).is_ok())
+        };
+        if !is_bad && reads() {
+            walk.good.insert(at);
+            return true;
+        }
+        walk.bad.entry(tenant).or_default().insert(at);
+        false
     }
 
     fn verify_journal(&self, walk: &mut Walk) {

@@ -10,7 +10,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use offsite_model::{Key, PointId, TenantId};
+use offsite_model::{AgentId, Key, PointId, TenantId, VolumeId};
 use offsite_proto::error::{ErrorCode, Refusal};
 use offsite_store::catalog::RedbCatalog;
 use offsite_store::{Image, ListEntry, Settings as StoreSettings, Store, StoreError};
@@ -80,7 +80,17 @@ pub fn open_offline(
         .map_err(|error| {
         Refusal::new(ErrorCode::Internal, format!("cannot open drafts: {error}"))
     })?;
-    let points = replicas.points(&owner, Some(agent))?;
+    Content::of(&replicas, &owner, agent, named)
+}
+
+/// Finds a volume of a point.
+fn find_volume(
+    replicas: &Replicas,
+    owner: &Owner,
+    agent: AgentId,
+    named: &Named<'_>,
+) -> Result<(PointId, VolumeId), Refusal> {
+    let points = replicas.points(owner, Some(agent))?;
     let is_meant = |point: &&PointShown| {
         named.point == "latest" || point.id.to_string() == named.point.to_lowercase()
     };
@@ -96,11 +106,10 @@ pub fn open_offline(
         let sentence = format!("the point has no volume {}; it has: {known}", named.volume);
         Refusal::new(ErrorCode::ImageUnknown, sentence)
     })?;
-    let image = store.image(owner.tenant, point.id, volume).map_err(|error| refusal(&error))?;
-    Ok(Content { store, tenant: owner.tenant, image, point: point.id })
+    Ok((point.id, volume))
 }
 
-fn find_agent(register: &Register, name: &str) -> Result<(Owner, offsite_model::AgentId), Refusal> {
+fn find_agent(register: &Register, name: &str) -> Result<(Owner, AgentId), Refusal> {
     let mut found = Vec::new();
     for row in register.peers()? {
         let Some(place) = &row.place else { continue };
@@ -137,6 +146,37 @@ pub fn refusal(error: &StoreError) -> Refusal {
 }
 
 impl Content {
+    /// Opens a volume of a point. Blocks.
+    ///
+    /// # Errors
+    /// `point_unknown`, `image_unknown`; damage.
+    pub(crate) fn of(
+        replicas: &Replicas,
+        owner: &Owner,
+        agent: AgentId,
+        named: &Named<'_>,
+    ) -> Result<Self, Refusal> {
+        let (point, volume) = find_volume(replicas, owner, agent, named)?;
+        let (store, tenant) = (replicas.store.clone(), owner.tenant);
+        let image = store.image(tenant, point, volume).map_err(|error| refusal(&error))?;
+        Ok(Self { store, tenant, image, point })
+    }
+
+    /// Bytes that are not zeros. Blocks.
+    ///
+    /// # Errors
+    /// Damage; the disk's.
+    pub fn data_bytes(&self) -> Result<u64, Refusal> {
+        let mut sum = 0_u64;
+        for entry in self.image.list(0) {
+            let entry = entry.map_err(|error| refusal(&error))?;
+            if entry.key != Key::ZERO {
+                sum = sum.saturating_add(entry.length.into());
+            }
+        }
+        Ok(sum)
+    }
+
     /// Size of the volume.
     #[must_use]
     pub const fn bytes(&self) -> u64 {

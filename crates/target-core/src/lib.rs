@@ -23,13 +23,17 @@ pub mod rows;
 pub mod setup;
 pub mod storage_list;
 pub mod tenants;
+pub mod verify;
 
 mod accept;
 mod adopt;
+mod damage;
 mod door;
 mod drive;
 mod housekeeping;
 mod issue;
+mod outline;
+mod readback;
 mod routes;
 mod submit;
 mod target;

@@ -7,10 +7,10 @@
 //!
 //! Every look is through an [`Owner`]: what is another's is not there.
 //!
-//! **Absent:** seed drives, orphans, healing, encrypted agents: sessions that ask for them are
-//! refused.
+//! **Absent:** seed drives, orphans, encrypted agents: sessions that ask for them are refused.
 
 mod draft;
+mod heal;
 mod images;
 mod live;
 mod shown;
@@ -150,7 +150,7 @@ impl Replicas {
     }
 
     /// Runs blocking work on the bounded pool; none where it panicked.
-    async fn pooled<T: Send + 'static>(
+    pub(crate) async fn pooled<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Option<T> {
@@ -173,9 +173,6 @@ impl Replicas {
     ) -> Result<Opened, Refusal> {
         let wish = Spec::check(open)?;
         let later = |what| Err(Refusal::new(ErrorCode::NotImplemented, what));
-        if wish.is_heal() {
-            return later("healing sessions are not part of this build");
-        }
         if wish.is_encrypted() {
             return later("encrypted agents are not part of this build");
         }
@@ -193,7 +190,12 @@ impl Replicas {
             Some(row) => self.committed(&name, row)?,
             None => None,
         };
-        let session = self.session_of(&name);
+        // Each healing offers what is damaged then: an older one that was left open is no obstacle.
+        let is_of_wish = |live: &Arc<Live>| {
+            let is_same = |machine: &Session| machine.spec().is_same_image(&wish);
+            !wish.is_heal() || live.look(is_same)
+        };
+        let session = self.session_of(&name).filter(is_of_wish);
         let draft = row.filter(|_| have.is_none()).and_then(|row| Spec::check(row).ok());
         let draft = draft.filter(|_| self.world.files.metadata(&self.draft_path(&name)).is_ok());
         let parent = match open.previous_epoch_number {
@@ -264,7 +266,10 @@ impl Replicas {
                         (machine, self.new_draft(&name, &wish)?)
                     }
                 };
-                self.announce(&name, &wish, id)?;
+                // What was announced of an image stays when it is healed.
+                if !wish.is_heal() {
+                    self.announce(&name, &wish, id)?;
+                }
                 let live = Live::start(self, name, job, machine, Some(writer), Some(draft));
                 (live, true, is_resumed)
             }
@@ -475,6 +480,9 @@ impl Replicas {
             tracing::warn!(session = %live.id, cause = %error, "cannot commit");
             commit_fault(&error)
         };
+        if spec.is_heal() {
+            return self.keep_healed(live);
+        }
         let token = spec.token().to_bytes();
         if self.committed(name, open).map_err(|_| CommitFault::Unavailable)?.is_some() {
             return Ok(());
@@ -527,6 +535,33 @@ impl Replicas {
         let point = open.recovery_point_id;
         tracing::info!(session = %live.id, agent = %name.agent, %point, records = spec.n_entries(),
             "image committed");
+        Ok(())
+    }
+
+    /// The commit of a heal session. Blocks.
+    fn keep_healed(&self, live: &Live) -> Result<(), CommitFault> {
+        let fault = |error: StoreError| {
+            tracing::warn!(session = %live.id, cause = %error, "cannot heal");
+            commit_fault(&error)
+        };
+        let Live { name, .. } = live;
+        let open = self.announced(name).map_err(|_| CommitFault::Unavailable)?;
+        let open = open.ok_or(CommitFault::BaseMissing)?;
+        let point = open.recovery_point_id.0;
+        let image = self.store.image(name.owner.tenant, point, name.volume).map_err(fault)?;
+        let draft = lock(&live.draft);
+        let draft = draft.as_ref().ok_or(CommitFault::Broken)?;
+        let mut writer = lock(&live.writer);
+        let writer = writer.as_mut().ok_or(CommitFault::LeaseLost)?;
+        let kept = heal::keep(&self.store, &name.owner, &image, draft, writer);
+        let records = kept.map_err(|failed| match failed {
+            heal::Fault::Store(error) => fault(error),
+            heal::Fault::Io(cause) => {
+                tracing::error!(session = %live.id, %cause, "cannot read a draft");
+                CommitFault::Broken
+            }
+        })?;
+        tracing::info!(session = %live.id, agent = %name.agent, records, "damaged records healed");
         Ok(())
     }
 

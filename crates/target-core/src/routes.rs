@@ -4,6 +4,7 @@
 
 pub(crate) mod admin;
 mod catalog;
+mod heal;
 mod health;
 mod jobs;
 mod list_a;
@@ -17,7 +18,9 @@ use std::sync::Arc;
 use offsite_proto::endpoint::Listener;
 use offsite_proto::operator as list_a_calls;
 use offsite_proto::pairing as calls;
-use offsite_proto::{catalog as catalog_calls, jobs as job_calls, rows, session as session_calls};
+use offsite_proto::{
+    catalog as catalog_calls, heal as heal_calls, jobs as job_calls, rows, session as session_calls,
+};
 use offsite_transport::{RouteError, Router, Routes};
 
 use crate::Target;
@@ -69,6 +72,8 @@ impl Target {
             .on::<session_calls::StartEnd>(session::start_end)
             .on::<session_calls::AskCommitted>(session::poke)
             .on::<session_calls::End>(session::end)
+            .on::<heal_calls::ListDamaged>(heal::damaged)
+            .raw(rows::H2.id, heal::read_back)
             .finish(
                 Arc::clone(self),
                 ReplicationGate::new(Arc::clone(self)),

@@ -18,6 +18,7 @@ use tokio::sync::{Notify, Semaphore};
 
 use crate::config::Settings;
 use crate::failure::Failure;
+use crate::outline::Outlines;
 use crate::peers::Register;
 use crate::replicas::Replicas;
 
@@ -26,6 +27,8 @@ pub(crate) const CATALOG_FILE: &str = "catalog.redb";
 /// Strangers' submits that are worked on at once: their signatures and transactions must not take
 /// the threads that paired sources need.
 const N_STRANGERS_AT_ONCE: usize = 4;
+/// Answers of H2 that are on their way at once: each holds a few MiB.
+const N_READERS_AT_ONCE: usize = 16;
 
 /// Who this target is. Made once, kept in files of mode 0600 by the program.
 pub struct Identity {
@@ -60,6 +63,8 @@ pub struct Target {
     wake: Notify,
     mutations: Mutations,
     replicas: OnceLock<Arc<Replicas>>,
+    outlines: Outlines,
+    readers: Arc<Semaphore>,
 }
 
 impl Target {
@@ -100,6 +105,8 @@ impl Target {
             wake: Notify::new(),
             mutations: Mutations::new(),
             replicas: OnceLock::new(),
+            outlines: Outlines::default(),
+            readers: Arc::new(Semaphore::new(N_READERS_AT_ONCE)),
         }))
     }
 
@@ -195,6 +202,16 @@ impl Target {
     /// Rung when there is work for the housekeeping.
     pub(crate) const fn wake(&self) -> &Notify {
         &self.wake
+    }
+
+    /// Lists that were read back lately.
+    pub(crate) const fn outlines(&self) -> &Outlines {
+        &self.outlines
+    }
+
+    /// Bounds what is read back at once.
+    pub(crate) const fn readers(&self) -> &Arc<Semaphore> {
+        &self.readers
     }
 
     pub(crate) const fn strangers(&self) -> &Semaphore {

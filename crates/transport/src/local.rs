@@ -188,6 +188,19 @@ impl LocalClient {
         self.caller.call::<E>(params, body, HeaderMap::new()).await
     }
 
+    /// The same with more headers, such as `AuthToken`.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn call_with<E: Endpoint>(
+        &self,
+        params: &E::Params,
+        body: &E::Request,
+        headers: HeaderMap,
+    ) -> Result<Answer<E::Response>, CallError> {
+        self.caller.call::<E>(params, body, headers).await
+    }
+
     /// Makes a call whose answer is read as it comes, such as the stream of events.
     ///
     /// # Errors
@@ -200,6 +213,22 @@ impl LocalClient {
         body: Outgoing,
         answer_bytes_max: u64,
     ) -> Result<StreamAnswer, CallError> {
-        self.caller.stream(row, values, media, HeaderMap::new(), body, answer_bytes_max).await
+        self.stream_with(row, values, media, HeaderMap::new(), body, answer_bytes_max).await
+    }
+
+    /// The same with headers of the caller's, such as his token.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn stream_with(
+        &self,
+        row: &Row,
+        values: &Values,
+        media: Option<HeaderValue>,
+        headers: HeaderMap,
+        body: Outgoing,
+        answer_bytes_max: u64,
+    ) -> Result<StreamAnswer, CallError> {
+        self.caller.stream(row, values, media, headers, body, answer_bytes_max).await
     }
 }

@@ -64,7 +64,7 @@ const TABLE: &[Line] = &[
 ];
 
 const PROGRAM: &[&str] =
-    &["anyhow", "clap", "serde", "serde_json", "tokio", "tokio-util", "tracing", "zeroize"];
+    &["anyhow", "clap", "http", "serde", "serde_json", "tokio", "tokio-util", "tracing", "zeroize"];
 
 /// What any crate may use for its tests, wherever it is at home otherwise: none of these waits,
 /// opens sockets or holds keys. postcard is here because a machine that is kept as a value must

@@ -10,8 +10,9 @@ use serde_json::json;
 use crate::context::Context;
 use crate::home::Home;
 
-pub(crate) fn run(context: &Context, name: &str) -> Result<Exit, Failure> {
-    let id = CoreId::random(&SystemLuck);
+pub(crate) fn run(context: &Context, name: &str, lost: Option<CoreId>) -> Result<Exit, Failure> {
+    // An id is a claim and no proof: what the lost source had is given by people at the target.
+    let id = lost.unwrap_or_else(|| CoreId::random(&SystemLuck));
     let identity = Identity::new(id, name.to_owned(), SystemClock.now());
     let key = fingerprint(&Home::make(&context.data, &identity)?);
     let document = json!({ "source_id": id.to_string(), "fingerprint": key });

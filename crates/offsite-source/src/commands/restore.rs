@@ -126,6 +126,7 @@ async fn receive(
         agent: asked.name.clone(),
         volume: asked.volume.clone(),
         point: Some(asked.point.clone()),
+        from: asked.from.clone(),
     };
     let mut answer = context.ask_stream(&CONTENT, &params).await?;
     let mut reader = Reader::default();

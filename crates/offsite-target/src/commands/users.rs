@@ -1,10 +1,7 @@
 //! Verbs about accounts.
 
-use std::io::Read;
 use std::path::Path;
 
-use offsite_daemon::SystemFiles;
-use offsite_model::FileSystem;
 use offsite_proto::admin::target::{
     AddUser, ChangeUser, ListUsers, MakeUser, OfUser, RemoveUser, SetUser, User,
 };
@@ -15,16 +12,14 @@ use super::approvals;
 use crate::cli::Users;
 use crate::context::Context;
 use crate::exit::not_built;
-
-/// Bytes of a password file; more than a password can have.
-const PASSWORD_FILE_BYTES_MAX: u64 = 4 << 10;
+use crate::secrets;
 
 /// Runs them.
 pub(crate) async fn run(context: &Context, verb: Users) -> Result<Exit, Failure> {
     match verb {
         Users::Add { ntlm: true, .. } => Err(not_built("users add --ntlm")),
         Users::Add { name, role, password_file, tenants, allow_restore, ntlm: false } => {
-            let password = password_file.as_deref().map(read_password).transpose()?;
+            let password = password_file.as_deref().map(password).transpose()?;
             let body = AddUser {
                 name,
                 role,
@@ -55,23 +50,8 @@ pub(crate) async fn run(context: &Context, verb: Users) -> Result<Exit, Failure>
     }
 }
 
-/// The first line of the file. It is opened by this command, with the caller's rights.
-fn read_password(path: &Path) -> Result<String, Failure> {
-    let shown = path.display();
-    let bytes = if path.as_os_str() == "-" {
-        let mut bytes = Vec::new();
-        std::io::stdin().lock().take(PASSWORD_FILE_BYTES_MAX).read_to_end(&mut bytes).map(|_| bytes)
-    } else {
-        SystemFiles.read(path, PASSWORD_FILE_BYTES_MAX)
-    };
-    let bytes =
-        bytes.map_err(|error| Failure::usage(format!("cannot read {shown}: {error}"), ""))?;
-    let text = String::from_utf8(bytes)
-        .map_err(|_| Failure::usage(format!("the password in {shown} is not UTF-8"), ""))?;
-    match text.lines().next() {
-        Some(line) if !line.is_empty() => Ok(line.to_owned()),
-        _ => Err(Failure::usage(format!("the first line of {shown} holds no password"), "")),
-    }
+fn password(path: &Path) -> Result<String, Failure> {
+    secrets::first_line(path, "password").map(|password| password.expose().clone())
 }
 
 async fn list(context: &Context) -> Result<Exit, Failure> {

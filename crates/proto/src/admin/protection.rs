@@ -46,7 +46,7 @@ protection_rows! {
     POINTS_LIST: "S-points-list" Get "/api/v1/agents/{agent}/points" [], 0;
     POINTS_SHOW: "S-points-show" Get "/api/v1/points/{point}" [], 0;
     POINTS_DELETE: "S-points-delete" Delete "/api/v1/points/{point}" [], 0;
-    CONTENT: "S-volumes-content" Get "/api/v1/agents/{agent}/volumes/{volume}/content" ["point"], 0;
+    CONTENT: "S-volumes-content" Get "/api/v1/agents/{agent}/volumes/{volume}/content" ["point", "from"], 0;
     VERIFY: "S-verify" Post "/api/v1/verify" [], 0;
 }
 
@@ -222,12 +222,15 @@ pub struct OfContent {
     pub volume: String,
     /// The point: id or `latest`; absent means the latest.
     pub point: Option<String>,
+    /// The target to bring it back from; absent means this source's own store.
+    pub from: Option<String>,
 }
 
 impl Params for OfContent {
     fn read(values: &Values) -> Result<Self, Refusal> {
         let point = values.parse_optional("point")?;
-        Ok(Self { agent: values.parse("agent")?, volume: values.parse("volume")?, point })
+        let (agent, volume) = (values.parse("agent")?, values.parse("volume")?);
+        Ok(Self { agent, volume, point, from: values.parse_optional("from")? })
     }
 
     fn write(&self, values: &mut Values) {
@@ -235,6 +238,9 @@ impl Params for OfContent {
         values.insert("volume", self.volume.clone());
         if let Some(point) = &self.point {
             values.insert("point", point.clone());
+        }
+        if let Some(from) = &self.from {
+            values.insert("from", from.clone());
         }
     }
 }

@@ -66,4 +66,10 @@ pub struct Replicated {
     pub wire_bytes_in: Big,
     /// How long it took.
     pub seconds: f64,
+    /// Damaged records that the target has again.
+    #[serde(default)]
+    pub records_healed: Big,
+    /// Damaged records that this source has again.
+    #[serde(default)]
+    pub records_regained: Big,
 }

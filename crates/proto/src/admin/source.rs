@@ -92,6 +92,9 @@ pub struct AddAgent {
     pub name: String,
     /// Its volumes, at least one.
     pub volumes: Vec<VolumeSpec>,
+    /// The id it had at a source that was lost, as its target knows it; absent = a new one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_id: Option<Text<AgentId>>,
 }
 
 /// A volume of an agent, as the daemon knows it.

@@ -6,6 +6,7 @@
 //! **Absent:** list A and its neighbours, which are published; they stand in `operator`.
 
 mod accounts;
+mod points;
 mod role;
 mod sources;
 
@@ -13,6 +14,7 @@ pub use accounts::{
     AddEnrolment, AddToken, AddUser, Approval, Approve, AuditEntry, AuditVerified, ChangeUser,
     Changed, Enrolment, EnrolmentAdded, Fact, Token, TokenAdded, User,
 };
+pub use points::{OfContent, OfPoint, OfVerify, Point};
 pub use role::{Role, RoleError};
 pub use sources::{
     Accept, AddStorage, AddTenant, Adopt, Agent, ChangeTenant, Decided, OpenPairing, Pairing,
@@ -68,6 +70,10 @@ target_rows! {
     TENANTS_DELETE: "T-tenants-delete" Delete "/api/v1/tenants/{tenant}" [] FourEyes, 0;
     AGENTS_LIST: "T-agents-list" Get "/api/v1/agents" [] ListPoints, 0;
     AGENTS_SHOW: "T-agents-show" Get "/api/v1/agents/{agent}" [] ListPoints, 0;
+    POINTS_LIST: "T-points-list" Get "/api/v1/agents/{agent}/points" [] ListPoints, 0;
+    POINTS_SHOW: "T-points-show" Get "/api/v1/points/{point}" [] ListPoints, 0;
+    CONTENT: "T-volumes-content" Get "/api/v1/agents/{agent}/volumes/{volume}/content" ["point"] ReadBack, 0;
+    VERIFY: "T-verify" Post "/api/v1/verify" ["agent"] Upkeep, 0;
     STORAGE_LIST: "T-storage-list" Get "/api/v1/storage" [] ReadStatus, 0;
     STORAGE_ADD: "T-storage-add" Post "/api/v1/storage" [] Administer, JSON_BYTES_MAX;
     USERS_LIST: "T-users-list" Get "/api/v1/users" [] Administer, 0;
@@ -271,6 +277,14 @@ endpoint! {
 endpoint! {
     /// One agent.
     ShowAgent = AGENTS_SHOW, OfAgent, () => Json<Agent>
+}
+endpoint! {
+    /// The recovery points of an agent, oldest first.
+    ListPoints = POINTS_LIST, OfAgent, () => Json<Vec<Point>>
+}
+endpoint! {
+    /// One recovery point.
+    ShowPoint = POINTS_SHOW, OfPoint, () => Json<Point>
 }
 endpoint! {
     /// Storages.

@@ -22,6 +22,7 @@ use offsite_proto::text::{Big, Text};
 use offsite_transport::{BodySender, Outgoing, RawCall, RawReply, Reply};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::state::{Admin, Answered, Asked, Operator, reply};
@@ -29,6 +30,7 @@ use crate::error::Trouble;
 use crate::pairing::off;
 use crate::progress::Progress;
 use crate::restore::{self, Content, Part};
+use crate::wayback::{self, Wayback};
 use crate::{agents, hooks, points, verify};
 
 /// The time between two lines of progress.
@@ -250,7 +252,11 @@ pub(super) async fn read_content(
     admin: Arc<Admin>,
     call: RawCall<Operator>,
 ) -> Result<RawReply, Refusal> {
-    let OfContent { agent, volume, point } = OfContent::read(&call.values)?;
+    let asked = OfContent::read(&call.values)?;
+    if let Some(target) = asked.from.clone() {
+        return bring_back(admin, call, asked, target).await;
+    }
+    let OfContent { agent, volume, point, from: _ } = asked;
     let protection = Arc::clone(&admin.protection);
     let opened = off(&admin.means, move |means| {
         let content = restore::open(&protection, &means.memory, &agent, &volume, point.as_deref())?;
@@ -310,4 +316,72 @@ fn send_content(
         }
     })?;
     send(content::end(content::End { bytes: Big(content.bytes()) }))
+}
+
+/// As [`read_content`], from a target.
+async fn bring_back(
+    admin: Arc<Admin>,
+    call: RawCall<Operator>,
+    asked: OfContent,
+    target: String,
+) -> Result<RawReply, Refusal> {
+    let settings = admin.replicator.settings();
+    let opened = wayback::open(&admin.means, settings, &admin.protection, &asked, &target).await?;
+    let (point, uid) = (opened.point(), call.principal.uid);
+    tracing::info!(agent = asked.agent, %point, target, uid, "restore from a target begins");
+    let (sender, body) = Outgoing::stream();
+    let (stop, opened) = (admin.stop.clone(), Arc::new(opened));
+    drop(call.mutations.spawn(async move {
+        let ended = tokio::select! {
+            ended = send_brought(&opened, &sender) => ended,
+            () = stop.cancelled() => Err(Trouble::operator(
+                offsite_proto::error::ErrorCode::WrongState,
+                "the daemon stopped before the volume was whole",
+                "start the daemon, then start the restore again",
+            )),
+        };
+        if let Err(trouble) = ended {
+            tracing::warn!(cause = trouble.message, "restore from a target ended early");
+            // Whoever hung up is not told.
+            sender.send(content::failed(trouble.into()).into()).await.ok();
+        }
+        sender.finish().await.ok();
+    }));
+    Ok(RawReply { reply: Reply::new(body), media: Some(HeaderValue::from_static(CONTENT_MEDIA)) })
+}
+
+async fn send_brought(opened: &Arc<Wayback>, sender: &BodySender) -> Result<(), Trouble> {
+    let send = async |bytes: Vec<u8>| {
+        sender.send(bytes.into()).await.map_err(|_| {
+            let message = "nobody reads the volume any more";
+            Trouble::operator(offsite_proto::error::ErrorCode::WrongState, message, "")
+        })
+    };
+    send(content::head(content::Head {
+        point: Text(opened.point()),
+        bytes: Big(opened.bytes()),
+        data_bytes: Big(opened.data_bytes()),
+    }))
+    .await?;
+    let (parts, mut made) = mpsc::channel(1);
+    let progress = Progress::default();
+    let reading = async {
+        let parts = parts;
+        opened.read(&progress, &parts).await
+    };
+    let sending = async {
+        while let Some(part) = made.recv().await {
+            match part {
+                Part::Zeros(n) => send(content::zeros(n).to_vec()).await?,
+                Part::Bytes(bytes) => {
+                    send(content::bytes_header(bytes.len() as u64).to_vec()).await?;
+                    send(bytes).await?;
+                }
+            }
+        }
+        Ok(())
+    };
+    let (read, sent) = tokio::join!(reading, sending);
+    sent.and(read)?;
+    send(content::end(content::End { bytes: Big(opened.bytes()) })).await
 }

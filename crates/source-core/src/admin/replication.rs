@@ -69,6 +69,8 @@ pub(super) async fn replicate(
         wire_bytes_out: Big(0),
         wire_bytes_in: Big(0),
         seconds: 0.0,
+        records_healed: Big(0),
+        records_regained: Big(0),
     };
     let mut line = Json(Event::Done(begun)).encode();
     line.push(b'\n');

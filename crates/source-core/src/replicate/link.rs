@@ -1,7 +1,7 @@
 //! The way to the target of a pairing: one connection, made when it is needed and kept while it
 //! lives.
 
-use offsite_exchange::pairing::source::Stage;
+use offsite_exchange::pairing::source::{Link as PinnedLink, Stage};
 use offsite_exchange::replication::Runs;
 use offsite_exchange::replication::source::Failure;
 use offsite_model::AgentId;
@@ -61,7 +61,38 @@ impl Link {
                 _ => None,
             }
         });
-        let link = found.ok_or_else(none)?;
+        Self::of(means, settings, found.ok_or_else(none)?)
+    }
+
+    /// The link of the newest active pairing with this target, whatever its agents: by its address,
+    /// its id, or the name it gives itself. Blocks.
+    pub(crate) fn to(means: &Means, settings: &Settings, target: &str) -> Result<Self, Trouble> {
+        let mut found = None;
+        for (number, row) in means.memory.pairings()?.into_iter().rev() {
+            let Stage::Active(active) = row.machine.stage() else { continue };
+            let core = row.target_core().map(|core| core.to_string());
+            // An address and an id go before a name, which a target gives itself.
+            if row.target == target || core.as_deref() == Some(target) {
+                found = Some(active.link.clone());
+                break;
+            }
+            let is_named = means.memory.target_name(number)?.as_deref() == Some(target);
+            if is_named && found.is_none() {
+                found = Some(active.link.clone());
+            }
+        }
+        let link = found.ok_or_else(|| {
+            let shown: String = target.chars().take(128).flat_map(char::escape_debug).collect();
+            Trouble::operator(
+                ErrorCode::SystemUnknown,
+                format!("there is no active pairing with {shown}"),
+                "see offsite-source pair status",
+            )
+        })?;
+        Self::of(means, settings, link)
+    }
+
+    fn of(means: &Means, settings: &Settings, link: PinnedLink) -> Result<Self, Trouble> {
         let (key, certificate) = means.keys.identity(&link.key)?;
         let pin = spki(&link.target_key)?.thumbprint();
         let tls = tls::client(ClientIdentity::Certified(&key, &certificate), Trust::Pin(pin))

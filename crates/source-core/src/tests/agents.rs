@@ -35,7 +35,7 @@ impl Place {
             label: (*label).to_owned(),
             path: (*path).to_owned(),
         });
-        let order = AddAgent { name: name.to_owned(), volumes: volumes.collect() };
+        let order = AddAgent { name: name.to_owned(), volumes: volumes.collect(), agent_id: None };
         let (clock, luck) = (SimClock::new(), SeededLuck::new(1));
         add(&self.memory, &*self.disk.files(), &clock, &luck, &order)
             .map(|agent| agent.logical_bytes.0)

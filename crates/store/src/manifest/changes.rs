@@ -57,6 +57,14 @@ impl Changes {
         &self.image
     }
 
+    /// The same list from this offset on, at which one of its entries begins.
+    #[must_use]
+    pub fn starting_at(mut self, offset: u64) -> Self {
+        self.position = offset / u64::from(self.image.record_bytes());
+        self.waiting = None;
+        self
+    }
+
     /// The next changed position at or after the current one, and its key.
     fn next_changed(&mut self) -> Result<Option<(u64, Key)>, StoreError> {
         while self.position < self.image.n_positions() {

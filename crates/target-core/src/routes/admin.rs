@@ -1,9 +1,9 @@
 //! The admin API: what operators ask of this target, over the operator listener and over the local
 //! socket.
 //!
-//! Both doors lead to the same handlers; they differ in how a caller is known: a token there, the
-//! kernel's word here. The gate asks the authority table whether this caller may do this at all,
-//! the handler asks again about the object.
+//! Both doors lead to the same handlers; they differ in how a caller is known: a token there; the
+//! kernel's word here, or the token of whoever shows one. The gate asks the authority table whether
+//! this caller may do this at all, the handler asks again about the object.
 //!
 //! **Absent:** what the acts do (`accounts`, `tenants`, `approvals`, `accept`), list A (`list_a`).
 
@@ -13,8 +13,10 @@ mod audit;
 mod context;
 mod enrolment;
 mod gate;
+mod kept;
 mod login;
 mod pairing;
+mod points;
 mod requests;
 mod show;
 mod sources;
@@ -48,13 +50,14 @@ impl Operators {
         self.routes().finish(Arc::clone(self), TokenGate::new(Arc::clone(self)), luck)
     }
 
-    /// The router of the local socket: callers are known by the kernel.
+    /// The router of the local socket: callers are known by the kernel, or by the token that
+    /// they show.
     ///
     /// # Errors
     /// As [`Operators::network_router`].
     pub fn local_router(self: &Arc<Self>) -> Result<OperatorRouter, RouteError> {
         let luck = Arc::clone(&self.target.world().luck);
-        self.routes().finish(Arc::clone(self), LocalGate, luck)
+        self.routes().finish(Arc::clone(self), LocalGate::new(Arc::clone(self)), luck)
     }
 
     fn routes(&self) -> Routes<Self, Principal> {
@@ -75,6 +78,10 @@ impl Operators {
             .on::<calls::AdoptSource>(sources::adopt)
             .on::<calls::ListAgents>(sources::agents)
             .on::<calls::ShowAgent>(sources::agent)
+            .on::<calls::ListPoints>(points::list)
+            .on::<calls::ShowPoint>(points::show)
+            .raw(calls::CONTENT.id, points::read_content)
+            .raw(calls::VERIFY.id, points::run_verify)
             .on::<calls::ListTenants>(tenants::list)
             .on::<calls::MakeTenant>(tenants::add)
             .on::<calls::SetTenant>(tenants::set)

@@ -214,11 +214,12 @@ fn image(held: &Held) -> VolumeImageSummary {
         rollup_granularity_cell: open.rollup_granularity_cell,
         utc_created_timestamp: open.utc_created_timestamp,
         volume_image_hash: open.volume_image_hash.unwrap_or_default(),
+        display_name: open.display_name.clone(),
     }
 }
 
 /// One part of a list; `after` is how many items came before it.
-fn page<T, P>(items: Vec<T>, of: &Paged<P>) -> Result<Page<T>, Refusal> {
+pub(super) fn page<T, P>(items: Vec<T>, of: &Paged<P>) -> Result<Page<T>, Refusal> {
     let malformed = |_| Refusal::new(ErrorCode::BadRequest, "the parameter after is malformed");
     let from = of.after.as_deref().map_or(Ok(0), str::parse::<usize>).map_err(malformed)?;
     let end = from.saturating_add(PAGE_ITEMS_MAX);

@@ -2,8 +2,10 @@
 
 use std::path::Path;
 
+use offsite_model::AgentId;
 use offsite_proto::admin::source::{AddAgent, CreateAgent, VolumeSpec};
 use offsite_proto::json::Json;
+use offsite_proto::text::Text;
 use offsite_terminal::{Exit, Failure};
 
 use super::text;
@@ -15,6 +17,7 @@ pub(crate) async fn run(
     name: String,
     volumes: &[String],
     encrypt: bool,
+    lost: Option<AgentId>,
 ) -> Result<Exit, Failure> {
     if encrypt {
         return Err(Failure::new(
@@ -25,7 +28,7 @@ pub(crate) async fn run(
         ));
     }
     let volumes = volumes.iter().map(|text| volume(text)).collect::<Result<_, _>>()?;
-    let order = Json(AddAgent { name, volumes });
+    let order = Json(AddAgent { name, volumes, agent_id: lost.map(Text) });
     let Json(agent) = context.ask::<CreateAgent>(&(), &order).await?;
     context.out.result(&agent, text)
 }

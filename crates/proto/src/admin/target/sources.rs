@@ -126,6 +126,8 @@ pub struct Decided {
 /// A source.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Source {
+    /// The id it goes by itself: what a source that was lost comes back under.
+    pub core_id: Text<CoreId>,
     /// Its id, as this target knows it.
     pub source_id: Text<CoreId>,
     /// Its name.

@@ -39,10 +39,7 @@ impl Gate<Principal> for TokenGate {
         if is_for_anyone(row) {
             return permitted(Principal::Anon, row);
         }
-        let token = zeroize::Zeroizing::new(token_of(headers)?.to_owned());
-        let operators = Arc::clone(&self.0);
-        let principal = off_runtime(move || operators.logins.recognise(&token)).await?;
-        permitted(principal, row)
+        permitted(recognise(&self.0, headers).await?, row)
     }
 
     fn approved(&self, principal: &Principal) -> bool {
@@ -50,8 +47,16 @@ impl Gate<Principal> for TokenGate {
     }
 }
 
-/// The gate of the local socket.
-pub(super) struct LocalGate;
+/// The gate of the local socket. Whoever shows a token there is the person whose token it is, so
+/// that a second one can agree to what the first began on the same machine; everybody else is the
+/// one whom the kernel names.
+pub(super) struct LocalGate(Arc<Operators>);
+
+impl LocalGate {
+    pub(super) const fn new(operators: Arc<Operators>) -> Self {
+        Self(operators)
+    }
+}
 
 impl Gate<Principal> for LocalGate {
     async fn admit(
@@ -59,17 +64,28 @@ impl Gate<Principal> for LocalGate {
         row: &'static Row,
         _values: &Values,
         origin: &Origin,
-        _headers: &HeaderMap,
+        headers: &HeaderMap,
     ) -> Result<Principal, Refusal> {
         let Place::Local { uid } = origin.address else {
             return Err(Refusal::new(ErrorCode::Unauthenticated, "this is not the local socket"));
         };
-        permitted(Principal::LocalRoot { uid }, row)
+        let principal = match headers.contains_key(HEADER) {
+            true => recognise(&self.0, headers).await?,
+            false => Principal::LocalRoot { uid },
+        };
+        permitted(principal, row)
     }
 
     fn approved(&self, _: &Principal) -> bool {
         true
     }
+}
+
+/// Whose token it is; a token that is no good is never passed over.
+async fn recognise(operators: &Arc<Operators>, headers: &HeaderMap) -> Result<Principal, Refusal> {
+    let token = zeroize::Zeroizing::new(token_of(headers)?.to_owned());
+    let operators = Arc::clone(operators);
+    off_runtime(move || operators.logins.recognise(&token)).await
 }
 
 fn is_for_anyone(row: &Row) -> bool {

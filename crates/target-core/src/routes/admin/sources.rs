@@ -15,6 +15,7 @@ use offsite_proto::text::{Big, Text, Time};
 use offsite_transport::{Call, Reply};
 
 use super::context::{Operators, answer};
+use super::kept::{Kept, changed_bytes};
 use super::show::tenant_name;
 use super::{approvals, requests};
 use crate::accept::source_object;
@@ -22,6 +23,7 @@ use crate::approvals::Act;
 use crate::authority::permits;
 use crate::peers::tables::{PeerRow, thumbprint_of};
 use crate::principal::Principal;
+use crate::replicas::Owner;
 
 const UNKNOWN: &str = "no such source";
 /// A source that was heard of within this time is online: it synchronises every minute.
@@ -87,7 +89,11 @@ pub(super) async fn agents(
     state: Arc<Operators>,
     call: Call<ListAgents, Principal>,
 ) -> Result<Reply<Json<Vec<Agent>>>, Refusal> {
-    answer(state, move |state| visible_agents(state, &call.principal)).await
+    answer(state, move |state| {
+        let agents = all_kept(state, &call.principal, Action::ListPoints)?;
+        agents.iter().map(|kept| agent_view(state, kept, &agents)).collect()
+    })
+    .await
 }
 
 /// One agent.
@@ -96,31 +102,36 @@ pub(super) async fn agent(
     call: Call<ShowAgent, Principal>,
 ) -> Result<Reply<Json<Agent>>, Refusal> {
     answer(state, move |state| {
-        let name = call.params.0;
-        let mut found = visible_agents(state, &call.principal)?;
-        found.retain(|agent| is_named(agent, &name));
-        match found.len() {
-            1 => Ok(found.swap_remove(0)),
-            0 => Err(Refusal::new(ErrorCode::AgentUnknown, format!("no such agent {name}"))),
-            _ => {
-                let candidates: Vec<_> = found
-                    .iter()
-                    .map(|agent| format!("{}/{}", agent.source_name, agent.name))
-                    .collect();
-                let sentence =
-                    format!("several agents are called {name}: {}", candidates.join(", "));
-                Err(Refusal::new(ErrorCode::BadRequest, sentence).with("candidates", candidates))
-            }
-        }
+        let (by, action) = (&call.principal, Action::ListPoints);
+        let kept = kept(state, by, action, &call.params.0)?;
+        agent_view(state, &kept, &all_kept(state, by, action)?)
     })
     .await
 }
 
-/// By id, by `SOURCE/NAME`, or by name.
-fn is_named(agent: &Agent, name: &str) -> bool {
-    let both = || format!("{}/{}", agent.source_name, agent.name);
+/// The agent that somebody names: by id, by `SOURCE/NAME`, or by a name that only one has.
+pub(super) fn kept(
+    state: &Operators,
+    by: &Principal,
+    action: Action,
+    name: &str,
+) -> Result<Kept, Refusal> {
+    let mut found = all_kept(state, by, action)?;
     let id = name.parse().ok();
-    id == Some(agent.agent_id.0) || agent.name == name || both() == name
+    found.retain(|kept| {
+        let both = || format!("{}/{}", kept.source_name, kept.name);
+        id == Some(kept.agent) || kept.name == name || both() == name
+    });
+    match found.len() {
+        1 => Ok(found.swap_remove(0)),
+        0 => Err(Refusal::new(ErrorCode::AgentUnknown, format!("no such agent {name}"))),
+        _ => {
+            let both = |kept: &Kept| format!("{}/{}", kept.source_name, kept.name);
+            let candidates: Vec<_> = found.iter().map(both).collect();
+            let sentence = format!("several agents are called {name}: {}", candidates.join(", "));
+            Err(Refusal::new(ErrorCode::BadRequest, sentence).with("candidates", candidates))
+        }
+    }
 }
 
 /// Rows that are or were a pairing, as far as the caller may do this to them.
@@ -192,6 +203,7 @@ fn source(state: &Operators, row: &PeerRow) -> Result<Source, Refusal> {
         state: agent_state(acceptance, agent.id).to_owned(),
     });
     Ok(Source {
+        core_id: Text(row.asked().core_id),
         source_id: Text(place.subject.0),
         name: row.asked().host_name.clone(),
         tenant: state.read(|rows| tenant_name(rows, place.tenant.0))?,
@@ -215,32 +227,67 @@ fn agent_state(acceptance: &Acceptance, id: offsite_model::AgentId) -> &'static 
     if decided.is_some_and(|agent| agent.is_accepted) { "approved" } else { "denied" }
 }
 
-/// Accepted agents of pairings; what is stored of them is nothing until records arrive.
-fn visible_agents(state: &Operators, by: &Principal) -> Result<Vec<Agent>, Refusal> {
+/// Accepted agents of pairings, as far as the caller may do this to them.
+pub(super) fn all_kept(
+    state: &Operators,
+    by: &Principal,
+    action: Action,
+) -> Result<Vec<Kept>, Refusal> {
     let mut found = Vec::new();
-    for row in visible(state, by, Action::ListPoints)? {
+    for row in visible(state, by, action)? {
         let (Some(place), Some(acceptance)) = (&row.place, acceptance(&row)) else { continue };
         let tenant = state.read(|rows| tenant_name(rows, place.tenant.0))?;
         let is_ended = matches!(row.machine.stage(), Stage::Ended(_));
         for agent in &row.asked().wish.agents {
-            let state = agent_state(acceptance, agent.id);
-            if state == "denied" {
+            let word = agent_state(acceptance, agent.id);
+            if word == "denied" {
                 continue;
             }
-            found.push(Agent {
-                agent_id: Text(agent.id),
+            found.push(Kept {
+                owner: Owner { tenant: place.tenant.0, source: place.subject.0 },
+                agent: agent.id,
                 name: agent.display_name.clone(),
-                source_id: Text(place.subject.0),
                 source_name: row.asked().host_name.clone(),
                 tenant: tenant.clone(),
-                state: if is_ended { "deleted" } else { state }.to_owned(),
-                volumes: 0,
-                recovery_points: 0,
-                logical_bytes: Big(agent.logical_bytes),
-                stored_bytes: Big(0),
-                latest_point_at: None,
+                state: if is_ended { "deleted" } else { word },
+                logical_bytes: agent.logical_bytes,
             });
         }
     }
     Ok(found)
+}
+
+/// An agent with what is kept of it. What it takes is its share of its tenant's bytes: records are
+/// kept once per tenant, and nobody can say whose they are.
+fn agent_view(state: &Operators, kept: &Kept, all: &[Kept]) -> Result<Agent, Refusal> {
+    let mut agent = Agent {
+        agent_id: Text(kept.agent),
+        name: kept.name.clone(),
+        source_id: Text(kept.owner.source),
+        source_name: kept.source_name.clone(),
+        tenant: kept.tenant.clone(),
+        state: kept.state.to_owned(),
+        volumes: 0,
+        recovery_points: 0,
+        logical_bytes: Big(kept.logical_bytes),
+        stored_bytes: Big(0),
+        latest_point_at: None,
+    };
+    // A target without a store keeps nothing.
+    let Ok(replicas) = state.target.replicas() else { return Ok(agent) };
+    let points = replicas.points(&kept.owner, Some(kept.agent))?;
+    let Some(newest) = points.first() else { return Ok(agent) };
+    agent.volumes = newest.images.len() as u64;
+    agent.recovery_points = points.len() as u64;
+    agent.logical_bytes = Big(newest.bytes());
+    agent.latest_point_at = Some(Time(newest.taken_at));
+    let mut of_tenant = 0_u64;
+    for other in all.iter().filter(|other| other.owner.tenant == kept.owner.tenant) {
+        of_tenant = of_tenant.saturating_add(changed_bytes(state, &replicas, other)?);
+    }
+    let own = u128::from(changed_bytes(state, &replicas, kept)?);
+    let stored = u128::from(replicas.store.bytes_stored(kept.owner.tenant));
+    let share = stored.saturating_mul(own).checked_div(u128::from(of_tenant)).unwrap_or(0);
+    agent.stored_bytes = Big(u64::try_from(share).unwrap_or(u64::MAX));
+    Ok(agent)
 }

@@ -1,0 +1,249 @@
+//! Recovery points for operators: listed, shown, read, verified.
+//!
+//! Reading and verifying answer with streams, as on the source; whoever hangs up ends a restore, and
+//! a verify goes on to its end.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use http::HeaderValue;
+use offsite_model::PointId;
+use offsite_proto::admin::content as frames;
+use offsite_proto::admin::protection::{
+    CONTENT_MEDIA, EVENTS_MEDIA, Event as Line, PointVolume, Progress, Verified,
+};
+use offsite_proto::admin::target::{ListPoints, OfContent, OfVerify, Point, ShowPoint};
+use offsite_proto::catalog::PointStatus;
+use offsite_proto::endpoint::{Action, Body as _, Params as _};
+use offsite_proto::error::{ErrorCode, Refusal};
+use offsite_proto::json::Json;
+use offsite_proto::text::{Big, Text, Time};
+use offsite_transport::{BodySender, Call, Outgoing, RawCall, RawReply, Reply};
+
+use super::context::{Operators, answer};
+use super::kept::{Kept, new_bytes};
+use super::sources::{all_kept, kept};
+use crate::audit::Event;
+use crate::content::{Content, Named, Part};
+use crate::principal::Principal;
+use crate::replicas::{Held, PointShown, Replicas};
+use crate::target::off_runtime;
+use crate::verify::verify;
+
+/// The time between two lines of progress.
+const TELL_EVERY: Duration = Duration::from_millis(500);
+
+/// The points of an agent, oldest first.
+pub(super) async fn list(
+    state: Arc<Operators>,
+    call: Call<ListPoints, Principal>,
+) -> Result<Reply<Json<Vec<Point>>>, Refusal> {
+    answer(state, move |state| {
+        let kept = kept(state, &call.principal, Action::ListPoints, &call.params.0)?;
+        let replicas = state.target.replicas()?;
+        let mut points = replicas.points(&kept.owner, Some(kept.agent))?;
+        points.reverse();
+        let held = replicas.held(&kept.owner, Some(kept.agent))?;
+        points.iter().map(|point| shown(state, &replicas, &kept, &held, point)).collect()
+    })
+    .await
+}
+
+/// One point.
+pub(super) async fn show(
+    state: Arc<Operators>,
+    call: Call<ShowPoint, Principal>,
+) -> Result<Reply<Json<Point>>, Refusal> {
+    answer(state, move |state| {
+        let id = call.params.0;
+        let replicas = state.target.replicas()?;
+        for kept in all_kept(state, &call.principal, Action::ListPoints)? {
+            let points = replicas.points(&kept.owner, Some(kept.agent))?;
+            if let Some(point) = points.iter().find(|point| point.id == id) {
+                let held = replicas.held(&kept.owner, Some(kept.agent))?;
+                return shown(state, &replicas, &kept, &held, point);
+            }
+        }
+        Err(Refusal::new(ErrorCode::PointUnknown, format!("there is no recovery point {id}")))
+    })
+    .await
+}
+
+fn shown(
+    state: &Operators,
+    replicas: &Replicas,
+    kept: &Kept,
+    held: &[Held],
+    point: &PointShown,
+) -> Result<Point, Refusal> {
+    let volumes = point.images.iter().map(|image| PointVolume {
+        label: image.open.display_name.clone().unwrap_or_else(|| image.name.volume.to_string()),
+        volume_id: Text(image.name.volume),
+        bytes: image.open.size_bytes,
+        record_bytes: image.open.record_size,
+        digest: image.open.image_digest,
+        blake3: None,
+    });
+    let state_word = match point.status {
+        PointStatus::Ok => "ok",
+        PointStatus::Orphaned => "orphaned",
+        _ => "incomplete",
+    };
+    Ok(Point {
+        id: Text(point.id),
+        agent: kept.name.clone(),
+        agent_id: Text(point.agent),
+        created_at: Time(point.taken_at),
+        received_at: Time(point.received_at),
+        state: state_word.to_owned(),
+        logical_bytes: Big(point.bytes()),
+        new_bytes: Big(new_bytes(state, replicas, kept, held, &point.images)),
+        volumes: volumes.collect(),
+    })
+}
+
+/// A volume's content.
+pub(super) async fn read_content(
+    state: Arc<Operators>,
+    call: RawCall<Principal>,
+) -> Result<RawReply, Refusal> {
+    let asked = OfContent::read(&call.values)?;
+    let principal = call.principal;
+    let opened = off_runtime(move || {
+        let kept = kept(&state, &principal, Action::ReadBack, &asked.agent)?;
+        let replicas = state.target.replicas()?;
+        let point = asked.point.as_deref().unwrap_or("latest");
+        let named = Named { agent: &asked.agent, volume: &asked.volume, point };
+        let content = Content::of(&replicas, &kept.owner, kept.agent, &named)?;
+        state.write(&principal, |rows, deed| {
+            let facts = [
+                ("agent", kept.agent.to_string()),
+                ("point", content.point.to_string()),
+                ("volume", asked.volume.clone()),
+            ];
+            Ok(deed.record(rows, Event::DataRead, Some(kept.owner.tenant), &facts)?)
+        })?;
+        let data_bytes = content.data_bytes()?;
+        Ok((content, data_bytes))
+    });
+    let (content, data_bytes) = opened.await?;
+    let (sender, body) = Outgoing::stream();
+    drop(call.mutations.spawn(async move {
+        let sending = tokio::runtime::Handle::current();
+        let work = tokio::task::spawn_blocking(move || {
+            if let Err(refusal) = send_content(&content, data_bytes, &sending, &sender) {
+                tracing::warn!(cause = %refusal, "restore ended early");
+                // Whoever hung up is not told.
+                sending.block_on(sender.send(frames::failed(refusal).into())).ok();
+            }
+            sending.block_on(sender.finish()).ok();
+        });
+        if let Err(cause) = work.await {
+            tracing::error!(%cause, "a restore failed");
+        }
+    }));
+    Ok(RawReply { reply: Reply::new(body), media: Some(HeaderValue::from_static(CONTENT_MEDIA)) })
+}
+
+fn send_content(
+    content: &Content,
+    data_bytes: u64,
+    sending: &tokio::runtime::Handle,
+    sender: &BodySender,
+) -> Result<(), Refusal> {
+    let send = |bytes: Vec<u8>| {
+        let gone = |_| Refusal::new(ErrorCode::WrongState, "nobody reads the volume any more");
+        sending.block_on(sender.send(bytes.into())).map_err(gone)
+    };
+    let (point, bytes) = (Text(content.point), Big(content.bytes()));
+    send(frames::head(frames::Head { point, bytes, data_bytes: Big(data_bytes) }))?;
+    content.read(&mut |part| match part {
+        Part::Zeros(n) => send(frames::zeros(n).to_vec()),
+        Part::Bytes(bytes) => {
+            send(frames::bytes_header(bytes.len() as u64).to_vec())?;
+            send(bytes.to_vec())
+        }
+    })?;
+    send(frames::end(frames::End { bytes }))
+}
+
+/// Reads everything.
+pub(super) async fn run_verify(
+    state: Arc<Operators>,
+    call: RawCall<Principal>,
+) -> Result<RawReply, Refusal> {
+    let OfVerify { agent } = OfVerify::read(&call.values)?;
+    let (principal, target) = (call.principal, Arc::clone(&state.target));
+    let found = off_runtime(move || {
+        let replicas = state.target.replicas()?;
+        let Some(name) = agent else { return Ok((replicas, None)) };
+        let kept = kept(&state, &principal, Action::ListPoints, &name)?;
+        let points = replicas.points(&kept.owner, Some(kept.agent))?;
+        let points: BTreeSet<PointId> = points.iter().map(|point| point.id).collect();
+        Ok((replicas, Some(points)))
+    });
+    let (replicas, only) = found.await?;
+    let (sender, body) = Outgoing::stream();
+    let done = Arc::new((AtomicU64::new(0), AtomicU64::new(0)));
+    let told = Arc::clone(&done);
+    let mut work = tokio::task::spawn_blocking(move || {
+        verify(&replicas.store, only.as_ref(), &mut |read, all| {
+            told.0.store(read, Ordering::Relaxed);
+            told.1.store(all, Ordering::Relaxed);
+        })
+    });
+    drop(call.mutations.spawn(async move {
+        let began = target.world().clock.uptime();
+        let last: Line<Verified> = loop {
+            tokio::select! {
+                ended = &mut work => break match ended {
+                    Ok(Ok(verified)) => {
+                        if verified.damaged > 0 {
+                            let records = verified.damaged;
+                            tracing::error!(records, "verified: damage found");
+                        }
+                        Line::Done(verified)
+                    }
+                    Ok(Err(refusal)) => Line::Failed(refusal),
+                    Err(cause) => {
+                        tracing::error!(%cause, "verify failed");
+                        Line::Failed(Refusal::new(ErrorCode::Internal, "verify failed"))
+                    }
+                },
+                () = tokio::time::sleep(TELL_EVERY) => {
+                    let (read, all) =
+                        (done.0.load(Ordering::Relaxed), done.1.load(Ordering::Relaxed));
+                    let now = target.world().clock.uptime();
+                    let line = Line::<Verified>::Progress(progress(read, all, now, began));
+                    // Whoever hung up is not told, and the reading goes on.
+                    sender.send(written(line)).await.ok();
+                }
+            }
+        };
+        sender.send(written(last)).await.ok();
+        sender.finish().await.ok();
+    }));
+    Ok(RawReply { reply: Reply::new(body), media: Some(HeaderValue::from_static(EVENTS_MEDIA)) })
+}
+
+fn written(line: Line<Verified>) -> offsite_transport::Bytes {
+    let mut bytes = Json(line).encode();
+    bytes.push(b'\n');
+    bytes.into()
+}
+
+fn progress(read: u64, all: u64, now: offsite_model::Span, began: offsite_model::Span) -> Progress {
+    let micros = now.as_micros().saturating_sub(began.as_micros());
+    let rate = u128::from(read).saturating_mul(1_000_000).checked_div(u128::from(micros));
+    let rate = u64::try_from(rate.unwrap_or(0)).unwrap_or(u64::MAX);
+    Progress {
+        phase: "verifying".to_owned(),
+        volume: None,
+        bytes_done: Big(read),
+        bytes_total: Big(all),
+        bytes_per_second: Big(rate),
+        eta_seconds: all.saturating_sub(read).checked_div(rate),
+    }
+}

@@ -1,0 +1,102 @@
+//! Four eyes by command line alone: one person begins, another with a password of his own agrees.
+
+use offsite_tests::{Program, Scene};
+use serde_json::Value;
+
+/// A target with an officer named bob, who has a password; the file with his token beside it.
+struct Office {
+    scene: Scene,
+    target: Program,
+    token: String,
+}
+
+impl Office {
+    fn with_officer(scene: Scene, target: Program) -> Self {
+        let password = scene.file("bob.password", b"correct horse battery\n");
+        target.json(&["users", "add", "bob", "--role", "officer", "--password-file", &password]);
+        let login = ["login", "--user", "bob", "--password-file", &password];
+        // What people read on stdout is the token and nothing else.
+        let shown = target.run(&login).expect_code(0);
+        assert!(shown.stdout.starts_with("offsite_") && shown.stdout.lines().count() == 1);
+        let token = scene.file("bob.token", shown.stdout.as_bytes());
+        Self { scene, target, token }
+    }
+
+    /// A command that bob gives.
+    fn bob(&self, words: &[&str]) -> Value {
+        self.target.json(&[words, &["--token-file", &self.token]].concat())
+    }
+
+    fn bob_is_refused(&self, words: &[&str], code: i32) -> String {
+        self.target.refused(&[words, &["--token-file", &self.token]].concat(), code).0
+    }
+
+    fn names(&self, what: &str) -> Vec<String> {
+        let listed = self.target.json(&[what, "list"]);
+        let names = listed.as_array().unwrap().iter().map(|row| row["name"].as_str().unwrap());
+        names.map(str::to_owned).collect()
+    }
+}
+
+#[test]
+fn c_06_a_second_person_agrees_by_command_line() {
+    let scene = Scene::new();
+    let target = scene.target("target");
+    let _daemon = target.serve();
+    let office = Office::with_officer(scene, target);
+    let target = &office.target;
+    target.json(&["tenants", "add", "acme"]);
+    target.json(&["tenants", "add", "umbra"]);
+    let asked = target.json(&["tenants", "delete", "acme"]);
+    let other = target.json(&["tenants", "delete", "umbra"]);
+    let (id, digest) = (asked["approval_id"].as_str().unwrap(), asked["digest"].as_str().unwrap());
+    assert_eq!(target.json(&["approvals", "list"]).as_array().unwrap().len(), 2);
+    let shown = office.bob(&["approvals", "show", id]);
+    assert_eq!((&shown["act"], &shown["state"]), (&"delete_tenant".into(), &"waiting".into()));
+    assert!(shown["what"].to_string().contains("acme"), "{shown}");
+
+    // Whoever began it is one person, with or without a token that he made for somebody else.
+    let refused = target.run(&["approvals", "approve", id]).expect_code(3);
+    assert!(refused.stderr.contains("a second person must agree"), "{refused:?}");
+    assert!(refused.stderr.contains("offsite-target login --user"), "{refused:?}");
+    let made = target.json(&["tokens", "add", "--user", "bob"]);
+    let made = office.scene.file("made.token", made["token"].as_str().unwrap().as_bytes());
+    let by_made = ["approvals", "approve", id, "--token-file", &made];
+    assert_eq!(target.refused(&by_made, 3).0, "forbidden");
+    let wrong = office.scene.file("wrong.token", b"offsite_0123");
+    let by_wrong = ["approvals", "approve", id, "--token-file", &wrong];
+    assert_eq!(target.refused(&by_wrong, 3).0, "unauthenticated");
+    // Nor does an agreement to one thing serve for another.
+    let others = other["digest"].as_str().unwrap();
+    let changed = office.bob_is_refused(&["approvals", "approve", id, "--digest", others], 3);
+    assert_eq!(changed, "request_changed");
+    assert_eq!(office.bob_is_refused(&["approvals", "show", "nonsense"], 4), "request_unknown");
+    assert!(office.names("tenants").contains(&"acme".to_owned()));
+
+    let done = office.bob(&["approvals", "approve", id, "--digest", digest]);
+    assert_eq!(done["state"], "done", "{done}");
+    assert!(!office.names("tenants").contains(&"acme".to_owned()), "it is done");
+    assert_eq!(office.bob_is_refused(&["approvals", "approve", id], 3), "already_resolved");
+    let audit = office.bob(&["audit", "list"]).to_string();
+    assert!(audit.contains("user bob"), "the log names him: {audit}");
+    assert!(target.json(&["audit", "verify"])["first_bad"].is_null());
+}
+
+#[test]
+fn a_second_person_refuses_by_command_line() {
+    let scene = Scene::new();
+    let target = scene.target("target");
+    let _daemon = target.serve();
+    let office = Office::with_officer(scene, target);
+    office.target.json(&["users", "add", "carl", "--role", "viewer"]);
+    let changed = office.target.json(&["users", "set", "carl", "--role", "administrator"]);
+    let id = changed["approval"]["approval_id"].as_str().unwrap();
+    assert_eq!(office.target.refused(&["approvals", "reject", id], 3).0, "forbidden");
+    assert_eq!(office.bob(&["approvals", "reject", id])["state"], "rejected");
+    assert_eq!(office.bob_is_refused(&["approvals", "approve", id], 3), "already_resolved");
+    let users = office.target.json(&["users", "list"]);
+    let carl = users.as_array().unwrap().iter().find(|row| row["name"] == "carl").unwrap();
+    assert_eq!(carl["role"], "viewer");
+    // What bob may not do alone he may not do over the local socket either.
+    assert_eq!(office.bob_is_refused(&["tenants", "add", "acme"], 3), "forbidden");
+}
