@@ -43,7 +43,8 @@ def wait(pairing: Pairing, _) -> int:
 def send(pairing: Pairing, options) -> int:
     """Replicates a file: the first time as a base image, later as an increment of the last one."""
     chain = Chain(options.state / "chain.json")
-    image = chain.next(pairing, Volume(options.image, options.record_bytes))
+    volume = Volume(options.image, options.record_bytes)
+    image = chain.next(pairing, volume, options.taken_at or now())
     reports = replicate(pairing, image, Habits(
         options.group_bytes, options.body_bytes, options.cut_after,
         options.when_flushed))
@@ -67,7 +68,7 @@ class Chain:
         self.facts = json.loads(note.read_text()) if note.exists() else {
             "volume": str(uuid4()), "last": None, "keys": [], "next": None}
 
-    def next(self, pairing: Pairing, volume: Volume) -> Image:
+    def next(self, pairing: Pairing, volume: Volume, taken_at: str) -> Image:
         last = self.facts["last"]
         parent = Parent(last["sizeBytes"], list(map(bytes.fromhex, self.facts["keys"]))) \
             if last else None
@@ -75,7 +76,8 @@ class Chain:
         digest = list_digest(entries).hex()
         body = self.facts["next"]
         if body is None or body["imageDigest"] != digest:
-            body = self._body(pairing, volume, len(entries), digest)
+            body = self._body(pairing, volume, len(entries), digest) | {
+                "utcCreatedTimestamp": taken_at}
             self._keep(next=body)
         return Image(body, entries, volume)
 
@@ -93,7 +95,6 @@ class Chain:
             "imageType": "Incremental" if last else "Base",
             "sizeBytes": volume.size, "recordSize": volume.record_bytes,
             "recordCount": n_entries, "imageDigest": digest,
-            "utcCreatedTimestamp": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
             "commitToken": str(uuid4())}
         if last:
             body |= {"previousEpochNumber": last["epochNumber"],
@@ -105,6 +106,10 @@ class Chain:
         new = self.note.with_suffix(".new")
         new.write_text(json.dumps(self.facts))
         new.replace(self.note)
+
+
+def now() -> str:
+    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def arguments() -> argparse.Namespace:
@@ -120,6 +125,7 @@ def arguments() -> argparse.Namespace:
     step.set_defaults(run=wait)
     step = commands.add_parser("send", help=send.__doc__)
     step.add_argument("image", type=Path)
+    step.add_argument("--taken-at", help="when the image was taken, RFC 3339 in UTC [now]")
     step.add_argument("--record-bytes", type=int, default=RECORD_BYTES)
     step.add_argument("--group-bytes", type=int, default=GROUP_RAW_BYTES_MAX,
                       help="bytes of records in one group at most")

@@ -11,7 +11,7 @@ from pathlib import Path
 from uuid import UUID, uuid4
 
 import frames
-from client import RECORD_BYTES, Chain
+from client import RECORD_BYTES, Chain, now
 from connection import Cut, Refused
 from frames import Entry
 from pairing import ROOT, Pairing
@@ -281,7 +281,7 @@ def main() -> int:
     options = parser.parse_args()
     pairing = Pairing(options.state)
     chain = Chain(options.state / "chain.json")
-    image = chain.next(pairing, Volume(options.image, options.record_bytes))
+    image = chain.next(pairing, Volume(options.image, options.record_bytes), now())
     rudeness = Rudeness(pairing, image)
     print(json.dumps({case: getattr(rudeness, case)() for case in options.case}))
     return 0

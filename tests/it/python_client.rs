@@ -67,16 +67,22 @@ impl Foreign {
         serde_json::from_str(&said).unwrap()
     }
 
-    /// The volume of a point, by a target that does not run.
+    /// The volume of the point that was sent, by a target that does not run.
     #[track_caller]
     fn restored(&mut self, sent: &Value, name: &str) -> PathBuf {
+        let point = sent["recoveryPointId"].as_str().unwrap();
+        self.restored_from(sent, point, name)
+    }
+
+    /// The same volume of any point.
+    #[track_caller]
+    fn restored_from(&mut self, sent: &Value, point: &str, name: &str) -> PathBuf {
         if let Some(daemon) = self.daemon.take() {
             assert!(daemon.stop().success());
         }
         let to = self.scene.path().join(name);
-        let word = |field: &str| sent[field].as_str().unwrap().to_owned();
-        let (volume, point, file) = (word("volume"), word("recoveryPointId"), to.to_str().unwrap());
-        let whence = ["restore", "web", &volume, "--point", &point, "--to", file, "--offline"];
+        let (volume, file) = (sent["volume"].as_str().unwrap(), to.to_str().unwrap());
+        let whence = ["restore", "web", volume, "--point", point, "--to", file, "--offline"];
         self.target.json(&whence);
         to
     }
@@ -96,9 +102,10 @@ fn volume(luck: &SeededLuck) -> Vec<u8> {
     for (index, record) in bytes.chunks_mut(RECORD_BYTES).enumerate() {
         match index % 8 {
             0..=3 => luck.fill(record),
-            4 | 5 => record.copy_from_slice(
-                &index.to_string().repeat(RECORD_BYTES).as_bytes()[..record.len()],
-            ),
+            4 | 5 => {
+                let text = format!("record {index}\n").repeat(RECORD_BYTES);
+                record.copy_from_slice(&text.as_bytes()[..record.len()]);
+            }
             _ => {}
         }
     }
@@ -116,8 +123,9 @@ fn a_client_in_python_replicates_a_base_an_increment_and_what_a_cut_left() {
     let mut bytes = volume(&luck);
     let first_file = foreign.scene.file("first.img", &bytes);
     // In small groups and requests; the connection is killed when some of it is durable.
+    let taken_at = ["--taken-at", "2026-03-01T08:00:00Z"];
     let how = ["--group-bytes", "65536", "--body-bytes", "262144", "--cut-after", "400000"];
-    let first = foreign.send(&first_file, &[&how[..], &["--when-flushed"]].concat());
+    let first = foreign.send(&first_file, &[&how[..], &taken_at, &["--when-flushed"]].concat());
     assert_eq!(first["imageType"], "Base", "{first}");
     let openings = first["openings"].as_array().unwrap();
     let [cut, resumed] = openings.as_slice() else { panic!("not two openings: {first}") };
@@ -140,7 +148,7 @@ fn a_client_in_python_replicates_a_base_an_increment_and_what_a_cut_left() {
     bytes[8 * RECORD_BYTES..9 * RECORD_BYTES].fill(0);
     bytes.copy_within(0..RECORD_BYTES, 20 * RECORD_BYTES);
     let second_file = foreign.scene.file("second.img", &bytes);
-    let second = foreign.send(&second_file, &[]);
+    let second = foreign.send(&second_file, &taken_at);
     assert_eq!(second["imageType"], "Incremental", "{second}");
     assert_eq!(number(&second, "recordCount"), 4, "{second}");
     assert_eq!(number(&second["openings"][0], "records_sent"), 2, "{second}");
@@ -155,17 +163,18 @@ fn a_client_in_python_replicates_a_base_an_increment_and_what_a_cut_left() {
     bytes.truncate(24 * RECORD_BYTES + 5_000);
     bytes[24 * RECORD_BYTES..].fill(0);
     let third_file = foreign.scene.file("third.img", &bytes);
-    foreign.send(&third_file, &[]);
+    foreign.send(&third_file, &taken_at);
     bytes.resize(64 * RECORD_BYTES, 0);
     let fourth_file = foreign.scene.file("fourth.img", &bytes);
-    let fourth = foreign.send(&fourth_file, &[]);
+    let fourth = foreign.send(&fourth_file, &taken_at);
     assert_eq!(number(&fourth, "recordCount"), 1, "one run of zeros: {fourth}");
 
     let again = foreign.restored(&first, "first.restored");
     assert_eq!(sha256(&again), sha256(Path::new(&first_file)));
     let again = foreign.restored(&second, "second.restored");
     assert_eq!(sha256(&again), sha256(Path::new(&second_file)));
-    let again = foreign.restored(&fourth, "fourth.restored");
+    // All four were taken in one second: the latest is the last of the chain.
+    let again = foreign.restored_from(&fourth, "latest", "fourth.restored");
     assert_eq!(sha256(&again), sha256(Path::new(&fourth_file)));
 }
 
