@@ -363,7 +363,7 @@ fn verify_names_the_damage_and_whom_it_hurts() {
     let to = scene.path().join("back");
     let (code, message) =
         source.refused(&["restore", "a", "disk", "--to", to.to_str().unwrap()], 6);
-    assert!(code == "hash_mismatch" && message.contains("segment"), "{message}");
+    assert!(code == "hash_mismatch" && message.contains("damage"), "{message}");
     assert!(!to.exists(), "half a volume looks like a whole one");
     source.json(&["restore", "b", "disk", "--to", to.to_str().unwrap()]);
     assert_eq!(sha256(&to), sha256(&b), "the other agent is not hurt");

@@ -269,3 +269,43 @@ fn credentials_of_one_listener_open_nothing_on_the_other() {
         curl(&["--insecure", "-H", &token, &replication("/api/replication/pending")]);
     assert_eq!(status, 404, "{body}");
 }
+
+/// The head and the body of an answer, line by line, without the moment and the number that every
+/// answer has of its own.
+fn whole_answer(stranger: &Stranger, target: &Program, path: &str) -> Vec<String> {
+    let url = format!("https://{}/replicationcomms/{path}", target.address("replication"));
+    let identity = ["--cert", &stranger.certificate, "--key", &stranger.key];
+    let (_, text) = curl(&[&["--insecure", "--include"], &identity[..], &[&url]].concat());
+    let number = text.lines().find_map(|line| line.strip_prefix("offsite-request: "));
+    let number = number.unwrap_or_else(|| panic!("no number in {text:?}")).trim().to_owned();
+    assert_eq!(number.len(), 16, "{text:?}");
+    let lines = text.lines().map(|line| line.trim_end().replace(&number, "NUMBER"));
+    lines.map(|line| if line.starts_with("date: ") { "date".to_owned() } else { line }).collect()
+}
+
+#[test]
+fn a_06_not_yours_and_not_there_are_one_answer_to_the_last_header() {
+    let scene = Scene::new();
+    let target = scene.target("target");
+    let _daemon = target.serve();
+    let (own, other) =
+        (Stranger::numbered(&scene, "own", 1), Stranger::numbered(&scene, "other", 2));
+    let unknown = Stranger::numbered(&scene, "unknown", 3);
+    let _filed = own.file(&target);
+    let others = other.file(&target);
+    let nobodys = "0a0b0c0d-0000-4000-8000-0000000000ff";
+    for part in ["resolution", "certificate", "target-certificate"] {
+        let asked = |stranger: &Stranger, request: &str| {
+            whole_answer(stranger, &target, &format!("slave/pairing/requests/{request}/{part}"))
+        };
+        let not_there = asked(&own, nobodys);
+        assert!(not_there[0].contains("404"), "{not_there:?}");
+        assert_eq!(asked(&own, &others), not_there, "{part}: another's");
+        assert_eq!(
+            asked(&unknown, &others),
+            not_there,
+            "{part}: another's, by a key without a row"
+        );
+        assert_eq!(asked(&unknown, nobodys), not_there, "{part}: nobody's, by a key without a row");
+    }
+}

@@ -269,3 +269,58 @@ fn damage_at_the_source_is_healed_from_the_target() {
     }
     assert_eq!(source.json(&["verify"])["damaged"], 0);
 }
+
+#[test]
+fn what_builds_on_a_deleted_point_is_sent_all_the_same() {
+    let (scene, luck) = (Scene::new(), SeededLuck::from_env_or(7));
+    let pair = Pair::serving(&scene);
+    let path = fill(&scene, &luck, 8);
+    let Pair { target, target_daemon, source, .. } = pair;
+    request_and_accept(&target, &source, &[]);
+    let mut points = Vec::new();
+    let protect = |points: &mut Vec<(String, String)>| {
+        let mut bytes = std::fs::read(&path).unwrap();
+        let at = points.len() * MIB;
+        luck.fill(&mut bytes[at..at + 50_000]);
+        std::fs::write(&path, bytes).unwrap();
+        let made = source.json(&["protect", "web"])["point"].as_str().unwrap().to_owned();
+        points.push((made, sha256(&path)));
+    };
+    protect(&mut points);
+    source.json(&["replicate", "web", "--wait"]);
+    protect(&mut points);
+    protect(&mut points);
+    protect(&mut points);
+    let address = target.address("replication");
+    // The target is away, so that the points are announced and not sent.
+    target_daemon.stop();
+    assert_ne!(source.run(&["replicate", "web", "--wait"]).code, 0);
+    source.json(&["points", "delete", &points[1].0]);
+    let settings = target.data().join("offsite.toml");
+    let text = std::fs::read_to_string(&settings).unwrap();
+    std::fs::write(&settings, text.replacen("127.0.0.1:0", &address, 1)).unwrap();
+    let _target_daemon = target.serve();
+    let sent = source.json(&["replicate", "web", "--wait"]);
+    assert_eq!(sent["points"], 2, "{sent}");
+    let jobs = source.json(&["jobs", "list"]);
+    assert_eq!((&jobs[0]["kind"], &jobs[0]["state"]), (&"replicate".into(), &"succeeded".into()));
+    assert_eq!(jobs[1]["state"], "failed", "the target was away: {jobs}");
+    let job = jobs[0]["id"].as_str().unwrap();
+    assert_eq!(source.json(&["jobs", "show", job])["agent"], "web");
+    assert_eq!(source.refused(&["jobs", "cancel", job], 1).0, "wrong_state");
+    assert_eq!(source.refused(&["jobs", "show", &points[0].0], 4).0, "job_unknown");
+    let listed = target.json(&["points", "list", "web"]);
+    let ids: Vec<_> = listed.as_array().unwrap().iter().map(|point| &point["id"]).collect();
+    assert_eq!(ids, [&points[0].0, &points[2].0, &points[3].0], "{listed}");
+    for (index, (id, expected)) in points.iter().enumerate().filter(|(index, _)| *index != 1) {
+        let restored = restored_at_target(&scene, &target, id, &format!("after-{index}.img"));
+        assert_eq!(restored, *expected, "{id}");
+    }
+    let agent = target.json(&["agents", "show", "web"]);
+    assert_eq!((&agent["recovery_points"], &agent["volumes"]), (&3.into(), &1.into()), "{agent}");
+    assert_eq!(agent["latest_point_at"], listed[2]["created_at"]);
+    assert!(agent["stored_bytes"].as_u64().unwrap() > 4 * MIB as u64, "{agent}");
+    let point = target.json(&["points", "show", &points[3].0]);
+    assert_eq!(point["volumes"][0]["label"], "root", "{point}");
+    assert!((1..MIB as u64).contains(&point["new_bytes"].as_u64().unwrap()), "{point}");
+}

@@ -45,8 +45,8 @@ pub(crate) enum Command {
         /// What this source is called at its targets
         #[arg(long)]
         name: String,
-        /// Come back as a source that was lost: its core id, as `offsite-target sources show` has it.
-        /// Two people at the target must agree before it gets what the lost one had
+        /// Come back as a source that was lost: its core id, as `offsite-target sources show` has
+        /// it. Two people at the target must agree before it gets what the lost one had
         #[arg(long = "as", value_name = "CORE_ID")]
         lost: Option<CoreId>,
     },
@@ -78,6 +78,9 @@ pub(crate) enum Command {
         #[arg(long)]
         wait: bool,
     },
+    /// See and stop what the daemon is doing
+    #[command(subcommand)]
+    Jobs(Jobs),
     /// List, show and delete recovery points
     #[command(subcommand)]
     Points(Points),
@@ -151,6 +154,23 @@ pub(crate) struct Hooks {
     /// Run nothing any more
     #[arg(long, conflicts_with_all = ["before", "after", "timeout", "proceed_on_failure"])]
     pub(crate) clear: bool,
+}
+
+/// Verbs about jobs.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Jobs {
+    /// List the jobs, the newest first
+    List,
+    /// Show one job
+    Show {
+        /// Its id
+        job: String,
+    },
+    /// Stop a job at its next safe point
+    Cancel {
+        /// Its id
+        job: String,
+    },
 }
 
 /// Verbs about recovery points.

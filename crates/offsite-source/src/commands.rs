@@ -3,6 +3,7 @@
 pub(crate) mod agents;
 pub(crate) mod doctor;
 pub(crate) mod init;
+pub(crate) mod jobs;
 pub(crate) mod pair;
 pub(crate) mod points;
 pub(crate) mod protect;
@@ -35,6 +36,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Fai
         Command::Replicate { name, target, wait } => {
             replicate::run(context, name, target, wait).await
         }
+        Command::Jobs(verb) => jobs::run(context, verb).await,
         Command::Points(Points::List { name }) => points::list(context, name).await,
         Command::Points(Points::Show { point }) => points::show(context, &point).await,
         Command::Points(Points::Delete { point }) => points::delete(context, &point).await,

@@ -5,6 +5,7 @@
 //! error never passes for "not given"; answers may grow.
 
 pub mod content;
+pub mod jobs;
 pub mod protection;
 pub mod replication;
 pub mod source;

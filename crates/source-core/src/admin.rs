@@ -5,6 +5,7 @@
 //! **Absent:** decisions about pairings (the engine), the socket itself (transport), the command
 //! line's words.
 
+mod jobs;
 mod protection;
 mod replication;
 mod state;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderMap;
+use offsite_proto::admin::jobs as job_calls;
 use offsite_proto::admin::protection as protection_calls;
 use offsite_proto::admin::replication as replication_calls;
 use offsite_proto::admin::source::{
@@ -74,30 +76,36 @@ impl Gate<Operator> for OwnerOnly {
 /// A mistake of this file: a call that is not in the table, or two handlers for one.
 pub fn router(admin: Arc<Admin>, owner: u32) -> Result<Arc<Router<Admin, Operator>>, RouteError> {
     let luck = Arc::clone(&admin.means.luck);
-    Routes::new(&[ROWS, protection_calls::ROWS, replication_calls::ROWS], Listener::Source)
-        .on::<calls::ReadStatus>(read_status)
-        .on::<calls::ListAgents>(list_agents)
-        .on::<calls::CreateAgent>(create_agent)
-        .on::<calls::ShowAgent>(show_agent)
-        .on::<calls::RemoveAgent>(remove_agent)
-        .on::<calls::ListPairings>(list_pairings)
-        .on::<calls::ReadPairing>(read_pairing)
-        .on::<calls::FileRequest>(file_request)
-        .on::<calls::Withdraw>(withdraw)
-        .on::<calls::Renew>(renew)
-        .on::<calls::Retry>(retry)
-        .on::<calls::Reset>(reset)
-        .on::<calls::End>(end)
-        .on::<protection_calls::ListPoints>(protection::list_points)
-        .on::<protection_calls::ShowPoint>(protection::show_point)
-        .on::<protection_calls::DeletePoint>(protection::delete_point)
-        .on::<protection_calls::ShowHooks>(protection::show_hooks)
-        .on::<protection_calls::SetHooks>(protection::set_hooks)
-        .raw(protection_calls::PROTECT.id, protection::protect)
-        .raw(protection_calls::CONTENT.id, protection::read_content)
-        .raw(protection_calls::VERIFY.id, protection::verify)
-        .raw(replication_calls::REPLICATE.id, replication::replicate)
-        .finish(admin, OwnerOnly { owner }, luck)
+    Routes::new(
+        &[ROWS, job_calls::ROWS, protection_calls::ROWS, replication_calls::ROWS],
+        Listener::Source,
+    )
+    .on::<calls::ReadStatus>(read_status)
+    .on::<calls::ListAgents>(list_agents)
+    .on::<calls::CreateAgent>(create_agent)
+    .on::<calls::ShowAgent>(show_agent)
+    .on::<calls::RemoveAgent>(remove_agent)
+    .on::<calls::ListPairings>(list_pairings)
+    .on::<calls::ReadPairing>(read_pairing)
+    .on::<calls::FileRequest>(file_request)
+    .on::<calls::Withdraw>(withdraw)
+    .on::<calls::Renew>(renew)
+    .on::<calls::Retry>(retry)
+    .on::<calls::Reset>(reset)
+    .on::<calls::End>(end)
+    .on::<job_calls::ListJobs>(jobs::list)
+    .on::<job_calls::ShowJob>(jobs::show)
+    .on::<job_calls::CancelJob>(jobs::cancel)
+    .on::<protection_calls::ListPoints>(protection::list_points)
+    .on::<protection_calls::ShowPoint>(protection::show_point)
+    .on::<protection_calls::DeletePoint>(protection::delete_point)
+    .on::<protection_calls::ShowHooks>(protection::show_hooks)
+    .on::<protection_calls::SetHooks>(protection::set_hooks)
+    .raw(protection_calls::PROTECT.id, protection::protect)
+    .raw(protection_calls::CONTENT.id, protection::read_content)
+    .raw(protection_calls::VERIFY.id, protection::verify)
+    .raw(replication_calls::REPLICATE.id, replication::replicate)
+    .finish(admin, OwnerOnly { owner }, luck)
 }
 
 async fn read_status(admin: Arc<Admin>, _: Asked<calls::ReadStatus>) -> Answered<Status> {

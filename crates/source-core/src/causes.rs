@@ -1,5 +1,6 @@
 //! What went wrong below this crate, as its operator has to hear it.
 
+use offsite_content::ReadError;
 use offsite_proto::error::ErrorCode;
 use offsite_store::StoreError;
 use offsite_volume::VolumeError;
@@ -47,6 +48,15 @@ impl From<StoreError> for Trouble {
             | StoreError::NotEmpty { .. }
             | StoreError::StoreExists(_) => disk(ErrorCode::RepositoryUnavailable, ""),
             _ => Self::us(error.to_string()),
+        }
+    }
+}
+
+impl From<ReadError> for Trouble {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Store(error) => error.into(),
+            error => Self::us(error.to_string()),
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Healing, both ways, after each job (F11): what the target found damaged is sent again, and what
 //! this source found damaged is fetched.
 //!
-//! Both are rare and small, so both go step by step, a few MiB at a time: what is cut is found again
-//! at the next job.
+//! Both are rare and small, so both go step by step, a few MiB at a time: what is cut is found
+//! again at the next job.
 //!
 //! **Absent:** finding damage (verify, and whoever reads), points: none is made and none changes.
 

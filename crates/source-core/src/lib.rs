@@ -17,6 +17,7 @@ pub mod event;
 mod heal;
 pub mod hooks;
 pub mod install;
+pub mod jobs;
 pub mod line;
 pub mod memory;
 pub mod names;

@@ -139,6 +139,7 @@ impl Replicator {
     /// What kept it from all that was planned, in words for the operator.
     pub async fn run(
         &self,
+        job: JobId,
         agent: AgentRow,
         target: Option<String>,
         progress: Arc<Progress>,
@@ -168,7 +169,7 @@ impl Replicator {
             means: Arc::clone(&self.means),
             protection: Arc::clone(&self.protection),
             link,
-            job: JobId::random(&*self.means.luck),
+            job,
             wire_out: AtomicU64::new(0),
             wire_in: AtomicU64::new(0),
             records_sent: AtomicU64::new(0),
@@ -180,7 +181,8 @@ impl Replicator {
         let stranded = stranded(&plan, &images);
         let (mut images, mut sent_points) = (images, BTreeSet::new());
         if !stranded.is_empty() && outcome == JobOutcome::Succeeded {
-            tracing::info!(%id, records = stranded.len(), "images without their parent are sent anew");
+            let records = stranded.len();
+            tracing::info!(agent = %id, records, "images without their parent are sent anew");
             let protection = Arc::clone(&self.protection);
             let read = off(&self.means, move |means| {
                 let (store, tenant, memory) = (&protection.store, protection.tenant, &means.memory);

@@ -13,6 +13,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
+use offsite_content::Part;
 use offsite_exchange::replication::source::Failure;
 use offsite_model::{AgentId, Digest, Key, ListDigest, PointId, TenantId, VolumeId};
 use offsite_proto::admin::protection::OfContent;
@@ -37,7 +38,6 @@ use crate::progress::Progress;
 use crate::protect::Protection;
 use crate::readback::{ListHead, ReadBack, trouble};
 use crate::replicate::link::{Link, failure};
-use crate::restore::Part;
 
 /// Entries asked for at a time: three MiB of keys.
 const PAGE_ENTRIES: u64 = 1 << 16;

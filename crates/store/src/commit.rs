@@ -174,6 +174,7 @@ impl Core {
         works: &mut [Work],
     ) -> Result<Vec<Result<Committed, StoreError>>, StoreError> {
         let mut journal = lock(&self.journal);
+        self.reserve.make_room(&self.place);
         // Step 2: every segment that is referred to and not durable yet.
         let referred: BTreeSet<u32> = works.iter().flat_map(Work::segments).copied().collect();
         let referred: Vec<u32> = referred.into_iter().collect();

@@ -194,6 +194,7 @@ impl Core {
         change: impl FnOnce(&mut dyn crate::catalog::RowsMut) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         self.check_fence()?;
+        self.reserve.make_room(&self.place);
         let changed = self.catalog.write::<_, StoreError>(|rows| {
             let state = rows.value::<StateRow>(STATE, STATE_KEY)?;
             state.filter(|state| state.fence == self.fence).ok_or(StoreError::Fenced)?;

@@ -8,8 +8,8 @@ use std::io;
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-/// Version of the store as a whole. It goes up with that of any file or row in it, so that a program
-/// which does not know all of a store touches none of it.
+/// Version of the store as a whole. It goes up with that of any file or row in it, so that a
+/// program which does not know all of a store touches none of it.
 pub const FORMAT_VERSION: u32 = 1;
 /// Version of every file in it; frozen, see docs/decisions/0009-format-version-1.md.
 pub(crate) const FILE_VERSION: u8 = 1;

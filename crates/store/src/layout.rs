@@ -18,8 +18,9 @@ const SEGMENTS: &str = "segments";
 const MANIFESTS: &str = "manifests";
 const RUNS: &str = "runs";
 const DRAFTS: &str = "drafts";
+const RESERVE: &str = "reserve";
 /// Every name a store may have, so that somebody else's directory is recognised.
-const NAMES: [&str; 8] = [LOCK, ROOT, CATALOG, JOURNAL, SEGMENTS, MANIFESTS, RUNS, DRAFTS];
+const NAMES: [&str; 9] = [LOCK, ROOT, CATALOG, JOURNAL, SEGMENTS, MANIFESTS, RUNS, DRAFTS, RESERVE];
 /// The end of names of files that are not whole yet.
 const TEMPORARY: &str = ".tmp";
 const ROOT_BYTES: usize = size_of::<StoreRoot>();
@@ -68,6 +69,10 @@ impl Place {
 
     pub(crate) fn journal(&self) -> PathBuf {
         self.directory.join(JOURNAL)
+    }
+
+    pub(crate) fn reserve(&self) -> PathBuf {
+        self.directory.join(RESERVE)
     }
 
     pub(crate) fn folder(&self, folder: Folder) -> PathBuf {

@@ -48,6 +48,7 @@
 //! ids are handed in, files are reached through `offsite_model::FileSystem`. Collection of space is
 //! not here yet; the format has room for it.
 
+mod aside;
 pub mod catalog;
 mod commit;
 mod draft;
@@ -63,6 +64,7 @@ mod manifest;
 mod overlay;
 mod quarantine;
 mod recover;
+mod reserve;
 mod restore;
 mod rows;
 mod segment;

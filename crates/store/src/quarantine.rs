@@ -6,39 +6,37 @@
 //! copy comes with any session that stores the record again; [`Session::keep`] makes it stay where
 //! no point is made.
 //!
-//! **Absent:** whom to ask for a good copy; when damage was found (the store knows no time).
+//! **Absent:** putting aside and letting out (`aside`); whom to ask for a good copy; when damage
+//! was found (the store knows no time).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use offsite_model::{Key, PointId, TenantId, VolumeId};
+use offsite_model::TenantId;
 use serde::{Deserialize, Serialize};
 
 use crate::catalog::{
-    CatalogError, Order, RedbCatalog, Table, Transactions, TypedRows, TypedRowsMut, Value,
+    CatalogError, Order, RedbCatalog, RowsMut, Table, Transactions, TypedRows, TypedRowsMut, Value,
 };
 use crate::error::StoreError;
-use crate::manifest::ListEntry;
-use crate::segment::RecordPlace;
-use crate::store::{Alarm, Core, SCAN_ROWS, Store, lock};
 
-const DAMAGED: Table = Table::new("store.damaged");
-/// Entries that are looked up at once.
-const WINDOW: usize = 4_096;
+pub(crate) const DAMAGED: Table = Table::new("store.damaged");
+/// Rows read from the catalog at a time.
+const SCAN_ROWS: usize = 1_024;
 
 /// A group: its segment and its place in it.
 pub(crate) type GroupAt = (u32, u32);
 
 /// A group that is put aside. Its key says all there is to say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct DamagedRow {}
+pub(crate) struct DamagedRow {}
 
 impl Value for DamagedRow {
-    const VERSION: u8 = 0;
+    const VERSION: u8 = 1;
     const BYTES_MAX: usize = 16;
 }
 
-fn row_key(tenant: TenantId, (segment, place): GroupAt) -> Vec<u8> {
+pub(crate) fn row_key(tenant: TenantId, (segment, place): GroupAt) -> Vec<u8> {
     [&tenant.to_bytes()[..], &segment.to_be_bytes(), &place.to_be_bytes()].concat()
 }
 
@@ -61,11 +59,6 @@ pub(crate) struct Aside(Option<Arc<BTreeSet<GroupAt>>>);
 impl Aside {
     pub(crate) fn has(&self, at: GroupAt) -> bool {
         self.0.as_ref().is_some_and(|groups| groups.contains(&at))
-    }
-
-    /// Whether a place may be answered.
-    pub(crate) fn allows(&self, place: &RecordPlace) -> bool {
-        !self.has((place.segment, place.place))
     }
 
     pub(crate) fn has_segment(&self, segment: u32) -> bool {
@@ -105,7 +98,7 @@ impl Quarantine {
     }
 
     /// Whether the set became another one.
-    fn change(
+    pub(crate) fn change(
         &self,
         tenant: TenantId,
         change: impl FnOnce(&mut BTreeSet<GroupAt>) -> bool,
@@ -115,112 +108,20 @@ impl Quarantine {
     }
 }
 
-impl Core {
-    pub(crate) fn aside(&self, tenant: TenantId) -> Aside {
-        self.quarantine.of(tenant)
-    }
-
-    /// Puts groups aside. That the catalog cannot keep it is no reason to go on answering them: the
-    /// next reader finds the damage again.
-    pub(crate) fn put_aside(&self, tenant: TenantId, groups: &BTreeSet<GroupAt>) {
-        let is_new = self.quarantine.change(tenant, |aside| {
-            let n_before = aside.len();
-            aside.extend(groups);
-            aside.len() > n_before
-        });
-        if !is_new {
-            return;
-        }
-        for (segment, _) in groups {
-            self.alarm_once(Alarm::SegmentDamaged { segment: *segment });
-        }
-        {
-            let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
-            if let Some(index) = index.get_mut(&tenant) {
-                index.recent.retain(|_, place| !groups.contains(&(place.segment, place.place)));
-            }
-        }
-        lock(&self.trails).clear();
-        let kept = self.catalog.write::<_, StoreError>(|rows| {
-            for group in groups {
-                rows.put_value(DAMAGED, &row_key(tenant, *group), &DamagedRow {})?;
-            }
-            Ok(())
-        });
-        if let Err(error) = kept {
-            self.alarm(Alarm::RunNotWritten { cause: error.to_string() });
-        }
-    }
-
-    /// Lets groups out that read well again.
-    pub(crate) fn let_out(
-        &self,
-        tenant: TenantId,
-        groups: &BTreeSet<GroupAt>,
-    ) -> Result<(), StoreError> {
-        self.catalog.write::<_, StoreError>(|rows| {
-            for group in groups {
-                rows.remove(DAMAGED, &row_key(tenant, *group))?;
-            }
-            Ok(())
-        })?;
-        self.quarantine.change(tenant, |aside| {
-            aside.retain(|group| !groups.contains(group));
-            true
-        });
-        lock(&self.trails).clear();
-        let segments: BTreeSet<u32> = groups.iter().map(|(segment, _)| *segment).collect();
-        let _upkeep = lock(&self.upkeep);
-        self.read_segments(tenant, segments)
-    }
-
-    /// Puts the group at a place aside where it cannot be read twice in a row.
-    pub(crate) fn doubt(&self, tenant: TenantId, at: GroupAt) {
-        let is_good = self
-            .segment_of(tenant, at.0)
-            .is_ok_and(|segment| segment.read_group(&self.place, at.1).is_ok());
-        if !is_good {
-            self.put_aside(tenant, &BTreeSet::from([at]));
-        }
-    }
+/// Remembers that a group is put aside.
+pub(crate) fn keep_row(
+    rows: &mut dyn RowsMut,
+    tenant: TenantId,
+    group: GroupAt,
+) -> Result<(), CatalogError> {
+    rows.put_value(DAMAGED, &row_key(tenant, group), &DamagedRow {})
 }
 
-impl Store {
-    /// Whether records of this tenant are known to be damaged. Whether a good copy has come since
-    /// is asked by [`Store::missing`].
-    #[must_use]
-    pub fn has_damage(&self, tenant: TenantId) -> bool {
-        !self.core.aside(tenant).is_empty()
-    }
-
-    /// Tells of the entries of an image's list whose records this store has no good copy of, with
-    /// their ordinals, in order. The list is that of [`Store::changes`].
-    ///
-    /// # Errors
-    /// As [`Store::changes`].
-    pub fn missing(
-        &self,
-        tenant: TenantId,
-        point: PointId,
-        volume: VolumeId,
-        parent: Option<PointId>,
-        tell: &mut dyn FnMut(u64, ListEntry),
-    ) -> Result<(), StoreError> {
-        let mut changes = self.changes(tenant, point, volume, parent)?;
-        let form = changes.image().form();
-        let mut ordinal = 0_u64;
-        loop {
-            let window = changes.by_ref().take(WINDOW).collect::<Result<Vec<_>, _>>()?;
-            if window.is_empty() {
-                return Ok(());
-            }
-            let keys: Vec<Key> = window.iter().map(|entry| entry.key).collect();
-            for (entry, place) in window.into_iter().zip(self.find_many(tenant, form, &keys)?) {
-                if entry.key != Key::ZERO && place.is_none() {
-                    tell(ordinal, entry);
-                }
-                ordinal += 1;
-            }
-        }
-    }
+/// Forgets it.
+pub(crate) fn forget_row(
+    rows: &mut dyn RowsMut,
+    tenant: TenantId,
+    group: GroupAt,
+) -> Result<(), CatalogError> {
+    rows.remove(DAMAGED, &row_key(tenant, group)).map(|_| ())
 }

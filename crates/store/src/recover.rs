@@ -22,6 +22,7 @@ use crate::index::run::{Run, RunError};
 use crate::journal::{Journal, Link};
 use crate::layout::{Folder, Place};
 use crate::quarantine::Quarantine;
+use crate::reserve::Reserve;
 use crate::rows::{
     self, ENTRIES, Entry, MANIFESTS, ManifestRow, SEGMENTS, STATE, STATE_KEY, SegmentRow, StateRow,
 };
@@ -38,6 +39,11 @@ pub(crate) fn open(
     place.read_root()?;
     let lock = place.lock()?;
     remove_temporary_files(&place)?;
+    let reserve = if is_read_only {
+        Reserve::default()
+    } else {
+        Reserve::open(&place, settings.reserve_bytes, settings.reserve_percent)
+    };
     let (id, root_fence) = place.read_root()?;
     // The fence goes up before anything else is written: an older writer stops here.
     let mut fence = root_fence + 1;
@@ -62,6 +68,7 @@ pub(crate) fn open(
         id,
         fence,
         settings,
+        reserve,
         catalog,
         numbers: Mutex::new(numbers),
         index: RwLock::new(index),
@@ -84,6 +91,7 @@ pub(crate) fn open(
             core.read_segments(tenant, numbers)?;
         }
     }
+    core.reserve.fill_if_possible(&core.place);
     if is_read_only {
         // What a caller changed in tables of its own would be gone unnoticed.
         core.catalog.stop();

@@ -54,8 +54,15 @@ impl Store {
         let keys: Vec<Key> = entries.iter().map(|entry| entry.key).collect();
         let mut placed = Vec::with_capacity(entries.len());
         for (entry, place) in entries.iter().zip(self.find_many(tenant, form, &keys)?) {
-            let unknown = || StoreError::UnknownRecord { key: entry.key, offset: entry.offset };
-            let place = place.ok_or_else(unknown)?;
+            // What was committed was there; what is not any more was put aside.
+            let lost = || match self.has_damage(tenant) {
+                true => StoreError::Damaged(format!(
+                    "record {} at offset {}, and no good copy of it has come yet",
+                    entry.key, entry.offset
+                )),
+                false => StoreError::UnknownRecord { key: entry.key, offset: entry.offset },
+            };
+            let place = place.ok_or_else(lost)?;
             let &&ListEntry { offset, length, key } = entry;
             placed.push((place, Wanted { slot: place.slot, offset, length, key }));
         }

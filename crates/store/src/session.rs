@@ -191,12 +191,12 @@ impl Session {
             return Ok(());
         }
         self.unchecked_bytes = 0;
-        let place = &self.core.place;
-        let free = place
-            .files
-            .bytes_free(place.directory())
-            .map_err(StoreError::io("ask for the free space of the store"))?;
-        if free < self.core.settings.reserve_bytes { Err(StoreError::NoSpace) } else { Ok(()) }
+        let admitted = self.core.reserve.admits(&self.core.place);
+        if admitted.is_err() {
+            // Whoever tries again is to hear what is so by then.
+            self.unchecked_bytes = SPACE_CHECK_BYTES;
+        }
+        admitted
     }
 
     fn close_writer(&mut self) -> Result<(), StoreError> {

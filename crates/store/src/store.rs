@@ -27,6 +27,7 @@ use crate::manifest::Image;
 use crate::overlay::Overlay;
 use crate::quarantine::Quarantine;
 use crate::recover;
+use crate::reserve::Reserve;
 use crate::rows::{
     ImageRow, POINTS, PointRow, STATE, STATE_KEY, StateRow, TOKENS, TokenRow, point_key, token_key,
 };
@@ -44,8 +45,10 @@ pub(crate) const SCAN_ROWS: usize = 1024;
 pub struct Settings {
     /// Records of closed segments kept in memory before they are written as a key run.
     pub recent_records_max: usize,
-    /// Free bytes that ingest leaves to commits and deletions.
+    /// Bytes that are set aside on the disk for commits and deletions; 0 for none.
     pub reserve_bytes: u64,
+    /// Percent of the file system that ingest leaves free, what is set aside included.
+    pub reserve_percent: u8,
     /// Bytes at which a segment is closed; at most 1 GiB.
     pub segment_bytes: u64,
     /// Records at which a segment is closed: their places are in memory until then.
@@ -57,6 +60,7 @@ impl Default for Settings {
         Self {
             recent_records_max: 1 << 17,
             reserve_bytes: 64 << 20,
+            reserve_percent: 1,
             segment_bytes: 128 << 20,
             segment_records: 1 << 16,
         }
@@ -162,6 +166,7 @@ pub(crate) struct Core {
     pub(crate) id: [u8; 16],
     pub(crate) fence: u64,
     pub(crate) settings: Settings,
+    pub(crate) reserve: Reserve,
     pub(crate) catalog: RedbCatalog,
     pub(crate) numbers: Mutex<std::ops::Range<u32>>,
     pub(crate) index: RwLock<BTreeMap<TenantId, TenantIndex>>,
@@ -522,6 +527,7 @@ impl Core {
             return Ok(number);
         }
         self.check_fence()?;
+        self.reserve.make_room(&self.place);
         *numbers = self.catalog.write::<_, StoreError>(|rows| {
             let state = rows.value::<StateRow>(STATE, STATE_KEY)?;
             let state =

@@ -1,19 +1,16 @@
-//! A volume of a recovery point, read back: every record compared with its key, in order of
-//! offsets.
+//! Which volume of which recovery point an operator means, opened for reading while no daemon has
+//! the store.
 //!
-//! Decision: each core has a small loop of its own over `Store::plan` and `Fetch`, since crates of
-//! one layer cannot name each other and the store has no threads; what is shared is what must not
-//! differ: plan, fetch and check.
-//!
-//! **Absent:** files to write (the program), the daemon: a store is opened by one process alone.
+//! **Absent:** reading it (`offsite-content`), files to write (the program).
 
 use std::path::Path;
 use std::sync::Arc;
 
-use offsite_model::{AgentId, Key, PointId, TenantId, VolumeId};
+use offsite_content::{Content, ReadError};
+use offsite_model::{AgentId, PointId, VolumeId};
 use offsite_proto::error::{ErrorCode, Refusal};
 use offsite_store::catalog::RedbCatalog;
-use offsite_store::{Image, ListEntry, Settings as StoreSettings, Store, StoreError};
+use offsite_store::{Settings as StoreSettings, Store, StoreError};
 use offsite_transport::Mutations;
 
 use crate::World;
@@ -22,27 +19,6 @@ use crate::failure::Failure;
 use crate::peers::Register;
 use crate::replicas::{Owner, PointShown, Replicas};
 use crate::target::CATALOG_FILE;
-
-/// Bytes that are put together before they are handed on.
-const WINDOW_BYTES: usize = 4 << 20;
-
-/// What comes next of a volume.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Part<'a> {
-    /// Bytes.
-    Bytes(&'a [u8]),
-    /// So many zeros.
-    Zeros(u64),
-}
-
-/// A volume of a recovery point, open for reading.
-pub struct Content {
-    store: Store,
-    tenant: TenantId,
-    image: Image,
-    /// The point.
-    pub point: PointId,
-}
 
 /// What an operator names.
 #[derive(Clone, Copy, Debug)]
@@ -66,7 +42,8 @@ pub fn open_offline(
     store: &Path,
     world: &World,
     named: &Named<'_>,
-) -> Result<Content, Refusal> {
+    n_threads: usize,
+) -> Result<Opened, Refusal> {
     let catalog = RedbCatalog::open(&*world.files, &directory.join(CATALOG_FILE));
     let catalog: Arc<dyn offsite_store::catalog::Catalog> =
         Arc::new(catalog.map_err(Failure::from)?);
@@ -76,11 +53,12 @@ pub fn open_offline(
     let store = Store::open_read_only(Arc::clone(&world.files), store, StoreSettings::default())
         .map_err(|error| refusal(&error))?;
     let mutations = Mutations::new();
-    let replicas = Replicas::open(store.clone(), world.clone(), catalog, directory, mutations, 1)
-        .map_err(|error| {
-        Refusal::new(ErrorCode::Internal, format!("cannot open drafts: {error}"))
-    })?;
-    Content::of(&replicas, &owner, agent, named)
+    let replicas =
+        Replicas::open(store.clone(), world.clone(), catalog, directory, mutations, n_threads)
+            .map_err(|error| {
+                Refusal::new(ErrorCode::Internal, format!("cannot open drafts: {error}"))
+            })?;
+    Opened::of(&replicas, &owner, agent, named)
 }
 
 /// Finds a volume of a point.
@@ -145,7 +123,15 @@ pub fn refusal(error: &StoreError) -> Refusal {
     Refusal::new(code, error.to_string())
 }
 
-impl Content {
+/// A volume of a point, open for reading.
+pub struct Opened {
+    /// The volume.
+    pub content: Content,
+    /// The point.
+    pub point: PointId,
+}
+
+impl Opened {
     /// Opens a volume of a point. Blocks.
     ///
     /// # Errors
@@ -159,84 +145,15 @@ impl Content {
         let (point, volume) = find_volume(replicas, owner, agent, named)?;
         let (store, tenant) = (replicas.store.clone(), owner.tenant);
         let image = store.image(tenant, point, volume).map_err(|error| refusal(&error))?;
-        Ok(Self { store, tenant, image, point })
+        Ok(Self { content: Content::new(store, tenant, image, replicas.n_threads), point })
     }
+}
 
-    /// Bytes that are not zeros. Blocks.
-    ///
-    /// # Errors
-    /// Damage; the disk's.
-    pub fn data_bytes(&self) -> Result<u64, Refusal> {
-        let mut sum = 0_u64;
-        for entry in self.image.list(0) {
-            let entry = entry.map_err(|error| refusal(&error))?;
-            if entry.key != Key::ZERO {
-                sum = sum.saturating_add(entry.length.into());
-            }
+impl From<ReadError> for Failure {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Store(error) => refusal(&error).into(),
+            error => Self::refused(ErrorCode::Internal, error.to_string()),
         }
-        Ok(sum)
-    }
-
-    /// Size of the volume.
-    #[must_use]
-    pub const fn bytes(&self) -> u64 {
-        self.image.bytes()
-    }
-
-    /// Hands on the whole volume, in order.
-    ///
-    /// # Errors
-    /// Damage, with the record; the disk's; whatever `sink` says.
-    pub fn read(
-        &self,
-        sink: &mut dyn FnMut(Part<'_>) -> Result<(), Refusal>,
-    ) -> Result<(), Refusal> {
-        let mut window: Vec<ListEntry> = Vec::new();
-        let mut bytes = 0_usize;
-        for entry in self.image.list(0) {
-            let entry = entry.map_err(|error| refusal(&error))?;
-            let length = entry.length as usize;
-            let is_zeros = entry.key == Key::ZERO;
-            if is_zeros || bytes.saturating_add(length) > WINDOW_BYTES {
-                self.hand_on(&window, bytes, sink)?;
-                window.clear();
-                bytes = 0;
-            }
-            if is_zeros {
-                sink(Part::Zeros(u64::from(entry.length)))?;
-            } else {
-                bytes = bytes.saturating_add(length);
-                window.push(entry);
-            }
-        }
-        self.hand_on(&window, bytes, sink)
-    }
-
-    fn hand_on(
-        &self,
-        window: &[ListEntry],
-        bytes: usize,
-        sink: &mut dyn FnMut(Part<'_>) -> Result<(), Refusal>,
-    ) -> Result<(), Refusal> {
-        let Some(first) = window.first() else { return Ok(()) };
-        let mut filled = vec![0; bytes];
-        let mut n_filled = 0_usize;
-        let plan = self.store.plan(self.tenant, &self.image, window);
-        for fetch in plan.map_err(|error| refusal(&error))? {
-            let fetched = fetch.read(&self.store).map_err(|error| refusal(&error))?;
-            for (offset, record) in fetched.records() {
-                let start =
-                    usize::try_from(offset.saturating_sub(first.offset)).unwrap_or(usize::MAX);
-                let place = filled.get_mut(start..start.saturating_add(record.len()));
-                let outside = || Refusal::new(ErrorCode::Internal, "a record beyond its window");
-                place.ok_or_else(outside)?.copy_from_slice(record);
-                n_filled = n_filled.saturating_add(record.len());
-            }
-        }
-        // A window that was not filled to the last byte would restore zeros in silence.
-        if n_filled != bytes {
-            return Err(Refusal::new(ErrorCode::Internal, "a window of the volume was not filled"));
-        }
-        sink(Part::Bytes(&filled))
     }
 }

@@ -178,7 +178,8 @@ impl Answer {
             Phase::Over => Ok(()),
         };
         if let Err(refusal) = advanced {
-            tracing::warn!(point = %self.reading.name.point, cause = %refusal, "read back cut short");
+            let point = self.reading.name.point;
+            tracing::warn!(%point, cause = %refusal, "read back cut short");
             let payload = Json(ErrorBody { error: refusal }).encode();
             self.frame(Opcode::Fail, &payload);
         }

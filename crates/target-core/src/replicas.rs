@@ -82,6 +82,8 @@ pub struct Replicas {
     drafts: PathBuf,
     rules: Rules,
     mutations: Mutations,
+    /// How many threads may work at once.
+    pub(crate) n_threads: usize,
     /// Threads for look-ups, decoding and appending.
     pool: Arc<Semaphore>,
     /// Bytes of groups that may be in memory.
@@ -139,6 +141,7 @@ impl Replicas {
             drafts,
             rules,
             mutations,
+            n_threads,
             pool: Arc::new(Semaphore::new(n_threads.max(1))),
             budget: Arc::new(Semaphore::new(BUDGET_BYTES)),
             sessions: Mutex::default(),

@@ -121,7 +121,12 @@ impl Destination {
         self.file.sync().map_err(|error| self.io("sync", 0, error))
     }
 
-    fn io(&self, verb: &'static str, offset: u64, source: std::io::Error) -> VolumeError {
+    pub(crate) fn io(
+        &self,
+        verb: &'static str,
+        offset: u64,
+        source: std::io::Error,
+    ) -> VolumeError {
         VolumeError::Io { verb, path: self.path.clone(), offset, source }
     }
 }

@@ -9,14 +9,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use offsite_daemon::{SystemClock, SystemFiles, shutdown};
-use offsite_model::{BytesDigest, Clock, Digest, FileSystem, Kind};
+use offsite_model::{Clock, Digest, FileSystem, Kind};
 use offsite_proto::admin::content::{Head, Part, Reader};
 use offsite_proto::admin::protection::{CONTENT, OfContent};
 use offsite_proto::admin::source::ListAgents;
 use offsite_proto::json::Json;
 use offsite_terminal::{Exit, Failure, facts, size};
 use offsite_transport::{BodyStream, Bytes};
-use offsite_volume::{Destination, Overwrite, VolumeError};
+use offsite_volume::{Destination, Overwrite, VolumeError, Writer};
 use serde_json::json;
 use tokio::sync::mpsc;
 
@@ -30,7 +30,6 @@ use crate::watch::interruption;
 const PIECES_AHEAD: usize = 32;
 /// Bytes that a restore leaves free, so that it does not fill a disk to the brim.
 const SPARE_BYTES: u64 = 64 << 20;
-static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 pub(crate) async fn run(context: &Context, asked: Restore) -> Result<Exit, Failure> {
     let began = SystemClock.uptime();
@@ -139,7 +138,7 @@ async fn receive(
     let writing = tokio::task::spawn_blocking(move || {
         let destination = Destination::open(&*files, &path, bytes, overwrite)
             .map_err(|error| not_written(&path, error))?;
-        write(&*files, &path, &destination, received)
+        write(&*files, &path, destination, received)
     });
     let bar = context.out.bar(bytes);
     bar.say("restoring");
@@ -220,39 +219,29 @@ fn not_written(path: &Path, error: VolumeError) -> Failure {
 fn write(
     files: &dyn FileSystem,
     path: &Path,
-    destination: &Destination,
+    destination: Destination,
     mut parts: mpsc::Receiver<Part<Bytes>>,
 ) -> Result<(u64, Digest), Failure> {
-    let (mut digest, mut offset, mut is_ended) = (BytesDigest::new(), 0_u64, false);
     let wrong = |error| not_written(path, error);
-    while let Some(part) = parts.blocking_recv() {
+    let size = destination.bytes();
+    let mut writer = Writer::start(destination).map_err(wrong)?;
+    let (mut is_ended, mut goes_on) = (false, true);
+    while goes_on && let Some(part) = parts.blocking_recv() {
         match part {
-            Part::Bytes(bytes) => {
-                destination.write(&bytes, offset).map_err(wrong)?;
-                digest.update(&bytes);
-                offset = offset.saturating_add(bytes.len() as u64);
-            }
-            Part::Zeros(n) => {
-                destination.write_zeros(offset, n).map_err(wrong)?;
-                let mut left = n;
-                while left > 0 {
-                    let step = usize::try_from(left).unwrap_or(usize::MAX).min(ZEROS.len());
-                    digest.update(ZEROS.get(..step).unwrap_or(&ZEROS));
-                    left -= step as u64;
-                }
-                offset = offset.saturating_add(n);
-            }
+            Part::Bytes(bytes) => goes_on = writer.bytes(bytes),
+            Part::Zeros(n) => goes_on = writer.zeros(n),
             Part::End(_) => is_ended = true,
             Part::Head(_) => {}
         }
     }
-    if !is_ended || offset != destination.bytes() {
+    let is_whole = writer.is_whole();
+    let digest = writer.finish().map_err(wrong)?;
+    if !is_ended || !is_whole {
         return Err(ended_early(&"the volume was cut"));
     }
-    destination.sync().map_err(wrong)?;
     let folder = path.parent().unwrap_or(Path::new("/"));
     files
         .sync_dir(folder)
         .map_err(|error| Failure::failed(format!("cannot sync {}: {error}", folder.display())))?;
-    Ok((offset, digest.finish()))
+    Ok((size, digest))
 }

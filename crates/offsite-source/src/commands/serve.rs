@@ -11,6 +11,7 @@ use offsite_source_core::admin::{self, Admin};
 use offsite_source_core::calls::TlsLine;
 use offsite_source_core::engine::Engine;
 use offsite_source_core::hooks::Runner;
+use offsite_source_core::jobs::Jobs;
 use offsite_source_core::pairing::Means;
 use offsite_source_core::poll::RealWaiter;
 use offsite_source_core::protect::Protection;
@@ -58,6 +59,7 @@ pub(crate) async fn run(context: &Context) -> Result<Exit, Failure> {
         files: Arc::clone(&home.files),
         protection,
         replicator: Arc::new(replicator),
+        jobs: Jobs::default(),
         handle,
         version: env!("CARGO_PKG_VERSION"),
         since: clock.uptime(),

@@ -6,19 +6,20 @@
 //! written is hashed as it is written; a file that was made here is removed again when the
 //! restore does not come to its end.
 
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use offsite_content::{Content, Part, ReadError};
 use offsite_daemon::{SystemClock, SystemFiles, SystemLuck, shutdown};
-use offsite_model::{BytesDigest, Clock, FileSystem};
+use offsite_model::{Clock, FileSystem};
 use offsite_proto::admin::content::{self as frames, Reader};
 use offsite_proto::admin::target::{CONTENT, OfContent};
-use offsite_proto::error::{ErrorCode, Refusal};
 use offsite_target_core::World;
-use offsite_target_core::content::{Named, Part, open_offline};
+use offsite_target_core::content::{Named, open_offline, refusal};
 use offsite_terminal::{Bar, Exit, Failure, facts, size};
 use offsite_transport::Bytes;
-use offsite_volume::{Destination, Overwrite, VolumeError};
+use offsite_volume::{Destination, Overwrite, VolumeError, Writer};
 use serde_json::json;
 use tokio::sync::mpsc;
 
@@ -30,7 +31,6 @@ use crate::place::STORE;
 
 /// Pieces that were received and are not written yet.
 const PIECES_AHEAD: usize = 32;
-static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// Runs it.
 pub(crate) async fn run(context: &Context, asked: Restore) -> Result<Exit, Failure> {
@@ -73,25 +73,63 @@ fn alone(
         files: Arc::clone(directory.files()),
     };
     let named = Named { agent: &asked.agent, volume: &asked.volume, point: &asked.point };
-    let content = open_offline(data, &data.join(STORE), &world, &named).map_err(refused)?;
-    let mut writer = Writer::open(&SystemFiles, to, content.bytes(), bar)?;
-    let read = content.read(&mut |part| {
-        if stop.is_wished() {
-            return Err(Refusal::new(ErrorCode::WrongState, "interrupted before it was done"));
-        }
-        let written = match part {
-            Part::Bytes(bytes) => writer.bytes(bytes),
-            Part::Zeros(n) => writer.zeros(n),
-        };
-        written.map_err(|failure| Refusal::new(ErrorCode::Internal, failure.message))
-    });
-    match read {
-        Ok(()) => writer.finish(),
-        Err(refusal) => {
-            writer.give_up();
-            Err(refused(refusal))
+    let n_threads = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let opened =
+        open_offline(data, &data.join(STORE), &world, &named, n_threads).map_err(refused)?;
+    let content = opened.content;
+    let files = SystemFiles;
+    let mut writing = Writing::open(&files, to, content.bytes(), bar)?;
+    match read(&content, &mut writing, stop) {
+        Ok(()) | Err(Ended::Unwritten) => writing.finish(),
+        Err(ended) => Err(writing.give_up(ended.into())),
+    }
+}
+
+/// What ended a restore early.
+enum Ended {
+    Read(ReadError),
+    Interrupted,
+    /// The writer says why.
+    Unwritten,
+}
+
+impl From<ReadError> for Ended {
+    fn from(error: ReadError) -> Self {
+        Self::Read(error)
+    }
+}
+
+impl From<Ended> for Failure {
+    fn from(ended: Ended) -> Self {
+        match ended {
+            Ended::Read(ReadError::Store(error)) => refused(refusal(&error)),
+            Ended::Read(error) => Self::failed(error.to_string()),
+            Ended::Interrupted => interruption(),
+            Ended::Unwritten => Self::failed("the volume was not written"),
         }
     }
+}
+
+fn interruption() -> Failure {
+    Failure::new(
+        Exit::Interrupted,
+        "interrupted",
+        "interrupted before it was done",
+        "nothing of it was kept; start again",
+    )
+}
+
+fn read(content: &Content, writing: &mut Writing<'_, Vec<u8>>, stop: &Stop) -> Result<(), Ended> {
+    content.in_order(&mut |part| {
+        if stop.is_wished() {
+            return Err(Ended::Interrupted);
+        }
+        let goes_on = match part {
+            Part::Bytes(bytes) => writing.bytes(bytes),
+            Part::Zeros(n) => writing.zeros(n),
+        };
+        if goes_on { Ok(()) } else { Err(Ended::Unwritten) }
+    })
 }
 
 /// Receives the volume from the daemon and writes it; bytes and digest.
@@ -156,95 +194,83 @@ fn write(
     let Some(frames::Part::Head(head)) = parts.blocking_recv() else {
         return Err(ended_early(&"it did not say what comes"));
     };
-    let mut writer = Writer::open(&SystemFiles, to, head.bytes.0, bar)?;
-    let mut is_ended = false;
-    while let Some(part) = parts.blocking_recv() {
-        let written = match part {
-            frames::Part::Bytes(bytes) => writer.bytes(&bytes),
-            frames::Part::Zeros(n) => writer.zeros(n),
-            frames::Part::End(_) => {
-                is_ended = true;
-                Ok(())
-            }
-            frames::Part::Head(_) => Ok(()),
-        };
-        if let Err(failure) = written {
-            writer.give_up();
-            return Err(failure);
+    let files = SystemFiles;
+    let mut writing = Writing::open(&files, to, head.bytes.0, bar)?;
+    let (mut is_ended, mut goes_on) = (false, true);
+    while goes_on && let Some(part) = parts.blocking_recv() {
+        match part {
+            frames::Part::Bytes(bytes) => goes_on = writing.bytes(bytes),
+            frames::Part::Zeros(n) => goes_on = writing.zeros(n),
+            frames::Part::End(_) => is_ended = true,
+            frames::Part::Head(_) => {}
         }
     }
-    if is_ended {
-        return writer.finish();
+    if is_ended || !goes_on {
+        return writing.finish();
     }
-    writer.give_up();
-    Err(ended_early(&"the volume was cut"))
+    Err(writing.give_up(ended_early(&"the volume was cut")))
 }
 
-/// A file that is being written, hashed as it grows.
-struct Writer<'a> {
+/// A file that is being written.
+struct Writing<'a, B> {
     files: &'a dyn FileSystem,
     to: &'a Path,
-    destination: Destination,
-    digest: BytesDigest,
-    offset: u64,
+    bytes: u64,
+    writer: Writer<B>,
     bar: &'a Bar,
 }
 
-fn wrong(error: VolumeError) -> Failure {
-    Failure::failed(error.to_string())
-}
-
-impl<'a> Writer<'a> {
+impl<'a, B: AsRef<[u8]> + Send + Sync + 'static> Writing<'a, B> {
     fn open(
         files: &'a dyn FileSystem,
         to: &'a Path,
         bytes: u64,
         bar: &'a Bar,
     ) -> Result<Self, Failure> {
+        let wrong = |error: VolumeError| Failure::failed(error.to_string());
         let destination = Destination::open(files, to, bytes, Overwrite::Never).map_err(wrong)?;
         bar.at(0, bytes);
-        Ok(Self { files, to, destination, digest: BytesDigest::new(), offset: 0, bar })
+        Ok(Self { files, to, bytes, writer: Writer::start(destination).map_err(wrong)?, bar })
     }
 
-    fn bytes(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        self.destination.write(bytes, self.offset).map_err(wrong)?;
-        self.digest.update(bytes);
-        self.went_on(bytes.len() as u64);
-        Ok(())
+    fn bytes(&mut self, bytes: B) -> bool {
+        self.bar.advance(bytes.as_ref().len() as u64);
+        self.writer.bytes(bytes)
     }
 
-    fn zeros(&mut self, n: u64) -> Result<(), Failure> {
-        self.destination.write_zeros(self.offset, n).map_err(wrong)?;
-        let mut left = n;
-        while left > 0 {
-            let step = usize::try_from(left).unwrap_or(usize::MAX).min(ZEROS.len());
-            self.digest.update(ZEROS.get(..step).unwrap_or(&ZEROS));
-            left = left.saturating_sub(step as u64);
-        }
-        self.went_on(n);
-        Ok(())
-    }
-
-    fn went_on(&mut self, n: u64) {
-        self.offset = self.offset.saturating_add(n);
+    fn zeros(&mut self, n: u64) -> bool {
         self.bar.advance(n);
+        self.writer.zeros(n)
     }
 
+    /// Makes it durable; its size and its BLAKE3.
     fn finish(self) -> Result<(u64, String), Failure> {
-        if self.offset != self.destination.bytes() {
-            self.give_up();
-            return Err(ended_early(&"the volume was cut"));
-        }
-        self.destination.sync().map_err(wrong)?;
-        let folder = self.to.parent().unwrap_or(Path::new("/"));
-        self.files.sync_dir(folder).map_err(|error| {
-            Failure::failed(format!("cannot sync {}: {error}", folder.display()))
-        })?;
-        Ok((self.offset, self.digest.finish().to_string()))
+        let Self { files, to, bytes, writer, .. } = self;
+        let is_whole = writer.is_whole();
+        let finished = writer.finish().map_err(|error| Failure::failed(error.to_string()));
+        let synced = finished.and_then(|digest| {
+            let folder = to.parent().unwrap_or(Path::new("/"));
+            match files.sync_dir(folder) {
+                _ if !is_whole => Err(ended_early(&"the volume was cut")),
+                Ok(()) => Ok((bytes, digest.to_string())),
+                Err(error) => {
+                    Err(Failure::failed(format!("cannot sync {}: {error}", folder.display())))
+                }
+            }
+        });
+        synced.inspect_err(|_| remove(files, to))
     }
 
-    /// Half a volume looks like a whole one.
-    fn give_up(&self) {
-        self.files.remove(self.to).ok();
+    /// Ends without a file.
+    fn give_up(self, failure: Failure) -> Failure {
+        // The writer's threads first: they may still write.
+        self.writer.abandon();
+        remove(self.files, self.to);
+        failure
     }
+}
+
+/// Half a volume looks like a whole one.
+fn remove(files: &dyn FileSystem, to: &Path) {
+    files.remove(to).ok();
 }

@@ -53,6 +53,7 @@ async fn list(context: &Context) -> Result<Exit, Failure> {
 fn text(source: &Source) -> String {
     let mut lines = vec![
         ("source", Some(source.source_id.to_string())),
+        ("core id", Some(source.core_id.to_string())),
         ("name", Some(source.name.clone())),
         ("tenant", Some(source.tenant.clone())),
         ("role", Some(source.role.clone())),

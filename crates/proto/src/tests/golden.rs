@@ -1,6 +1,6 @@
 //! D-18 on the wire: what a sample of each layout looked like when it was frozen. The bytes lie in
-//! `fixtures/vN`, N being the version, and are written once: whoever changes a layout finds this test
-//! red and raises the version (docs/decisions/0009-format-version-1.md).
+//! `fixtures/vN`, N being the version, and are written once: whoever changes a layout finds this
+//! test red and raises the version (docs/decisions/0009-format-version-1.md).
 
 use std::fmt::Write as _;
 use std::path::PathBuf;

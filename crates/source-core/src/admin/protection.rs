@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderValue;
-use offsite_model::Clock;
+use offsite_content::Part;
+use offsite_model::{Clock, JobId};
 use offsite_proto::admin::content;
 use offsite_proto::admin::protection::{
     self as calls, CONTENT_MEDIA, EVENTS_MEDIA, Event, Hooks, OfAgent, OfContent, OfPoint, Point,
@@ -29,7 +30,7 @@ use super::state::{Admin, Answered, Asked, Operator, reply};
 use crate::error::Trouble;
 use crate::pairing::off;
 use crate::progress::Progress;
-use crate::restore::{self, Content, Part};
+use crate::restore::{self, Opened};
 use crate::wayback::{self, Wayback};
 use crate::{agents, hooks, points, verify};
 
@@ -109,8 +110,11 @@ pub(super) async fn protect(
     let (agent, hooks) = found.await?;
     let (progress, protection) = (Arc::new(Progress::default()), Arc::clone(&admin.protection));
     let (told, uid) = (Arc::clone(&progress), call.principal.uid);
+    let (shared, job) = (Arc::clone(&admin), JobId::random(&*admin.means.luck));
+    admin.jobs.begin(job, "protect", &agent.name, admin.means.clock.now(), &progress);
     let work = move || {
         let made = protection.protect(&agent, hooks.as_ref(), &told);
+        shared.jobs.end(job, shared.means.clock.now(), &made);
         match &made {
             Ok(made) => tracing::info!(
                 agent = agent.name, point = %made.point, bytes = made.read_bytes.0,
@@ -259,19 +263,19 @@ pub(super) async fn read_content(
     let OfContent { agent, volume, point, from: _ } = asked;
     let protection = Arc::clone(&admin.protection);
     let opened = off(&admin.means, move |means| {
-        let content = restore::open(&protection, &means.memory, &agent, &volume, point.as_deref())?;
-        let (point, uid) = (content.point, call.principal.uid);
+        let opened = restore::open(&protection, &means.memory, &agent, &volume, point.as_deref())?;
+        let (point, uid) = (opened.point, call.principal.uid);
         tracing::info!(agent, volume, %point, uid, "restore begins");
-        Ok(content)
+        Ok(opened)
     });
-    let content = opened.await?;
+    let opened = opened.await?;
     let (sender, body) = Outgoing::stream();
     let stop = admin.stop.clone();
     drop(call.mutations.spawn(async move {
         let progress = Arc::new(Progress::default());
         let (stopping, sending) = (Arc::clone(&progress), tokio::runtime::Handle::current());
         let work = tokio::task::spawn_blocking(move || {
-            let ended = send_content(&content, &stopping, &sending, &sender);
+            let ended = send_content(&opened, &stopping, &sending, &sender);
             if let Err(trouble) = ended {
                 tracing::warn!(cause = trouble.message, "restore ended early");
                 let last = content::failed(trouble.into());
@@ -288,7 +292,7 @@ pub(super) async fn read_content(
 }
 
 fn send_content(
-    content: &Content,
+    opened: &Opened,
     progress: &Progress,
     sending: &tokio::runtime::Handle,
     sender: &BodySender,
@@ -304,18 +308,21 @@ fn send_content(
         })
     };
     send(content::head(content::Head {
-        point: Text(content.point),
-        bytes: Big(content.bytes()),
-        data_bytes: Big(content.data_bytes),
+        point: Text(opened.point),
+        bytes: Big(opened.content.bytes()),
+        data_bytes: Big(opened.data_bytes),
     }))?;
-    content.read(progress, &mut |part| match part {
-        Part::Zeros(n) => send(content::zeros(n).to_vec()),
-        Part::Bytes(bytes) => {
-            send(content::bytes_header(bytes.len() as u64).to_vec())?;
-            send(bytes)
+    opened.content.in_order(&mut |part| {
+        progress.check()?;
+        match part {
+            Part::Zeros(n) => send(content::zeros(n).to_vec()),
+            Part::Bytes(bytes) => {
+                send(content::bytes_header(bytes.len() as u64).to_vec())?;
+                send(bytes)
+            }
         }
     })?;
-    send(content::end(content::End { bytes: Big(content.bytes()) }))
+    send(content::end(content::End { bytes: Big(opened.content.bytes()) }))
 }
 
 /// As [`read_content`], from a target.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use http::HeaderValue;
+use offsite_model::JobId;
 use offsite_proto::admin::protection::{EVENTS_MEDIA, Event};
 use offsite_proto::admin::replication::{Replicate, Replicated};
 use offsite_proto::endpoint::{Body as _, Params};
@@ -27,8 +28,11 @@ pub(super) async fn replicate(
     let (progress, uid) = (Arc::new(Progress::default()), call.principal.uid);
     let (replicator, told) = (Arc::clone(&admin.replicator), Arc::clone(&progress));
     let name = agent.name.clone();
+    let (shared, id) = (Arc::clone(&admin), JobId::random(&*admin.means.luck));
+    admin.jobs.begin(id, "replicate", &name, admin.means.clock.now(), &progress);
     let job = async move {
-        let done = replicator.run(agent, target, told).await;
+        let done = replicator.run(id, agent, target, told).await;
+        shared.jobs.end(id, shared.means.clock.now(), &done);
         match &done {
             Ok(done) => tracing::info!(
                 agent = name,

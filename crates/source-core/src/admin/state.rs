@@ -9,6 +9,7 @@ use offsite_transport::{Call, Reply};
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::Handle;
+use crate::jobs::Jobs;
 use crate::pairing::Means;
 use crate::protect::Protection;
 use crate::replicate::Replicator;
@@ -23,6 +24,8 @@ pub struct Admin {
     pub protection: Arc<Protection>,
     /// What sends recovery points to targets.
     pub replicator: Arc<Replicator>,
+    /// What runs and what ran.
+    pub jobs: Jobs,
     /// The engine's door.
     pub handle: Handle,
     /// Version of the program.

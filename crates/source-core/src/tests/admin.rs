@@ -28,6 +28,7 @@ async fn every_call_of_the_table_has_a_handler() {
         files: scene.disk.files(),
         protection,
         replicator: Arc::new(replicator),
+        jobs: crate::jobs::Jobs::default(),
         handle: scene.handle.clone(),
         version: "0.1.0",
         since: offsite_model::Span::ZERO,

@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
+use offsite_content::Part;
 use offsite_model::{
     AgentId, Digest, FileSystem, Key, ListDigest, Luck, OpenMode, Span, TenantId, Timestamp,
     VolumeId,
@@ -20,7 +21,7 @@ use crate::memory::{AgentRow, HooksRow, Memory, VolumeRow};
 use crate::points;
 use crate::progress::Progress;
 use crate::protect::{Protection, Settings};
-use crate::restore::{self, Part};
+use crate::restore;
 
 pub(super) const RECORD: usize = 4 << 10;
 
@@ -138,14 +139,14 @@ pub(super) fn read_back(
     point: Option<&str>,
 ) -> Result<Vec<u8>, Trouble> {
     let agent = AgentId::from_bytes([1; 16]).to_string();
-    let content = restore::open(protection, &memory(), &agent, label, point)?;
+    let content = restore::open(protection, &memory(), &agent, label, point)?.content;
     let mut volume = Vec::new();
-    content.read(&Progress::default(), &mut |part| {
+    content.in_order(&mut |part| {
         match part {
             Part::Bytes(bytes) => volume.extend_from_slice(&bytes),
             Part::Zeros(n) => volume.resize(volume.len() + n as usize, 0),
         }
-        Ok(())
+        Ok::<_, Trouble>(())
     })?;
     assert_eq!(volume.len() as u64, content.bytes());
     Ok(volume)

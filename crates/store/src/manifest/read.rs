@@ -199,8 +199,8 @@ impl Image {
         Ok(Some(ListEntry { offset, length, key }))
     }
 
-    /// Whether the end of the manifest file says where the root lies and whose it is (store, tenant,
-    /// point), as it was written.
+    /// Whether the end of the manifest file says where the root lies and whose it is (store,
+    /// tenant, point), as it was written.
     pub(crate) fn has_good_tail(&self, of: Ids) -> Result<bool, StoreError> {
         let file = self.manifest(self.row.manifest)?;
         let mut bytes = [0; size_of::<ManifestTail>()];

@@ -272,8 +272,8 @@ impl ImageWriter {
         Ok(())
     }
 
-    /// Ends the list, compares its digest with the announced one, and writes root and trailer, which
-    /// says whose image it is: store, tenant, point.
+    /// Ends the list, compares its digest with the announced one, and writes root and trailer,
+    /// which says whose image it is: store, tenant, point.
     pub(crate) fn finish(
         mut self,
         announced: Option<Digest>,

@@ -7,7 +7,7 @@ use offsite_model::{Luck, Timestamp};
 use offsite_testkit::disk::{Disk, Fault, Which};
 
 use super::scene::*;
-use crate::{Store, StoreError};
+use crate::{Settings, Store, StoreError};
 
 /// A disk with a store that holds points 1 and 2 of tenant 1 and 3 of tenant 2.
 pub(super) fn prepared() -> (Disk, Model) {
@@ -287,16 +287,65 @@ fn d_05_a_full_disk_refuses_and_recovers_without_loss() {
     assert!(n_refused > 3 && n_done > 3, "{n_refused} {n_done}");
 }
 
+const RESERVE: Settings =
+    Settings { reserve_bytes: 1 << 20, reserve_percent: 1, segment_bytes: 24 << 10, ..SMALL };
+
 #[test]
 fn d_05_ingest_leaves_the_reserve_to_deletions() {
     let (base, model) = prepared();
     let disk = base.fork(1);
-    let settings = crate::Settings { reserve_bytes: 64 << 10, ..SMALL };
-    let store = Store::open(disk.files(), std::path::Path::new(STORE), settings).unwrap();
-    disk.set_bytes_max(Some(disk.bytes_used() + (60 << 10)));
+    let settings = Settings { reserve_percent: 90, ..RESERVE };
+    let store = open_with(&disk, settings).unwrap();
+    // The file is there in full, and yet less than the limit would be left.
+    disk.set_bytes_max(Some(disk.bytes_used() * 6 / 5));
     assert!(matches!(protect_next(&store, &model), Err(StoreError::NoSpace)));
     assert!(!store.is_poisoned());
     store.delete_point(tenant(1), point(1), Timestamp::from_secs(5)).unwrap();
     disk.mend();
     protect_next(&store, &model).unwrap();
+}
+
+/// Somebody else fills the disk, down to so many pages.
+fn fill_up(disk: &Disk, n_pages: u64) {
+    disk.set_bytes_max(Some(disk.bytes_used() + n_pages * 4096));
+}
+
+#[test]
+fn d_05_a_disk_that_others_filled_lets_points_be_deleted_and_needs_no_restart() {
+    let (base, model) = prepared();
+    let expected = next(&model);
+    let (mut n_refused, mut n_done) = (0, 0);
+    for n_pages in 0..60 {
+        let disk = base.fork(n_pages);
+        let store = open_with(&disk, RESERVE).unwrap();
+        fill_up(&disk, n_pages);
+        let done = protect_next(&store, &model);
+        match &done {
+            Ok(()) => n_done += 1,
+            Err(StoreError::NoSpace) => n_refused += 1,
+            Err(other) => panic!("{n_pages}: {other}"),
+        }
+        assert!(!store.is_poisoned(), "{n_pages}");
+        // Deletions go on, more than one, and nothing that is not one takes their room.
+        for second in 0..3 {
+            let at = Timestamp::from_secs(second);
+            store.delete_point(tenant(1), point(1), at).unwrap();
+            store.undelete_point(tenant(1), point(1), at).unwrap();
+        }
+        // Nor does a restart need more than there is, though what was let go was taken by others.
+        drop(store);
+        fill_up(&disk, 0);
+        let store = open_with(&disk, RESERVE).unwrap();
+        check(&store, &model, Some((50, &expected)));
+        store.delete_point(tenant(2), point(3), Timestamp::from_secs(9)).unwrap();
+        store.undelete_point(tenant(2), point(3), Timestamp::from_secs(10)).unwrap();
+        disk.mend();
+        protect_next(&store, &model).unwrap();
+        check(&store, &model, Some((50, &expected)));
+        let more = Volumes::from([(1, fresh_volume(&Dice::new(n_pages), 3))]);
+        protect(&store, 1, 51, &more, None).unwrap();
+        let reserve = disk.paths().into_iter().find(|(path, _)| path.ends_with("reserve"));
+        assert_eq!(reserve.unwrap().1, 1 << 20, "{n_pages}: it is whole again");
+    }
+    assert!(n_refused > 3 && n_done > 3, "{n_refused} {n_done}");
 }

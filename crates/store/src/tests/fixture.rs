@@ -73,12 +73,9 @@ fn restored(store: &Store) -> String {
                 assert_eq!(bytes.len() as u64, image.bytes);
                 let deleted = if found.deleted_at.is_some() { " deleted" } else { "" };
                 let digest = Digest::of(&bytes);
-                writeln!(
-                    text,
-                    "tenant {owner} point {number} volume {volume} bytes {} blake3 {digest}{deleted}",
-                    bytes.len()
-                )
-                .unwrap();
+                let n = bytes.len();
+                write!(text, "tenant {owner} point {number} volume {volume} ").unwrap();
+                writeln!(text, "bytes {n} blake3 {digest}{deleted}").unwrap();
             }
         }
     }

@@ -1,5 +1,5 @@
-//! A small world that never changes, and every layout in it: a sample of its bytes, and a reader that
-//! takes all of them or refuses. Nothing in it depends on a compressor's version.
+//! A small world that never changes, and every layout in it: a sample of its bytes, and a reader
+//! that takes all of them or refuses. Nothing in it depends on a compressor's version.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -16,6 +16,7 @@ use crate::index::run::Run;
 use crate::journal::{Journal, START};
 use crate::layout::Place;
 use crate::manifest::Image;
+use crate::quarantine;
 use crate::rows::{self, Entry, ImageRow, PointRow};
 use crate::segment::{Segment, has_head};
 use crate::{ListEntry, Settings, Store, StoreError};
@@ -43,7 +44,8 @@ const OWNER: TenantId = TenantId::from_bytes([1; 16]);
 const SESSION: SessionId = SessionId::from_bytes([5; 16]);
 const SETTINGS: Settings = Settings { recent_records_max: 1, ..SMALL };
 
-/// One zstd frame of so many bytes `a`, written by hand (RFC 8878): a single segment, one RLE block.
+/// One zstd frame of so many bytes `a`, written by hand (RFC 8878): a single segment, one RLE
+/// block.
 fn frame_of_a(n: u16) -> Vec<u8> {
     let [low, high] = (n - 256).to_le_bytes();
     let [a, b, c, _] = ((u32::from(n) << 3) | 0b11).to_le_bytes();
@@ -374,18 +376,20 @@ pub(super) fn all() -> Vec<Layout> {
         value_layout("manifest", rows::MANIFESTS, &in_manifests),
         value_layout("draft", DRAFTS, &draft),
         value_layout("entry", rows::ENTRIES, &several),
+        value_layout("damaged", quarantine::DAMAGED, &quarantine::DamagedRow {}),
     ]);
     layouts
 }
 
 /// Keys of the catalog's tables.
-pub(super) fn keys() -> [(String, Vec<u8>); 4] {
+pub(super) fn keys() -> [(String, Vec<u8>); 5] {
     let key = |name: &str, bytes: &[u8]| (format!("key_{name}"), bytes.to_vec());
     [
         key("state", rows::STATE_KEY),
         key("point", &rows::point_key(OWNER, point(0x0102))),
         key("token", &rows::token_key(OWNER, token(0x0102))),
         key("number", &rows::number_key(0x0102)),
+        key("damaged", &quarantine::row_key(OWNER, (0x0102, 0x0304))),
     ]
 }
 

@@ -18,6 +18,7 @@ pub(super) const RECORD: usize = 4096;
 pub(super) const SMALL: Settings = Settings {
     recent_records_max: 8,
     reserve_bytes: 0,
+    reserve_percent: 0,
     segment_bytes: 128 << 20,
     segment_records: 1 << 16,
 };

@@ -86,6 +86,20 @@ impl Content {
         }
     }
 
+    /// Gives every hole in a range one and the same page of zeros; the length grows to its end.
+    fn fill_holes(&mut self, offset: u64, bytes: u64) {
+        let zeros = Arc::new([0; PAGE_BYTES]);
+        if self.bytes < offset + bytes {
+            self.set_bytes(offset + bytes);
+        }
+        let page_bytes = PAGE_BYTES as u64;
+        let first = (offset / page_bytes) as usize;
+        let n = ((offset + bytes).div_ceil(page_bytes) as usize).saturating_sub(first);
+        for page in self.pages.iter_mut().skip(first).take(n) {
+            page.get_or_insert_with(|| Arc::clone(&zeros));
+        }
+    }
+
     pub(super) fn set_bytes(&mut self, bytes: u64) {
         self.pages.resize((bytes as usize).div_ceil(PAGE_BYTES), None);
         let within = bytes as usize % PAGE_BYTES;
@@ -104,6 +118,7 @@ impl Content {
 enum Change {
     Write { offset: u64, bytes: Box<[u8]> },
     Resize(u64),
+    Fill { offset: u64, bytes: u64 },
 }
 
 impl Change {
@@ -111,6 +126,7 @@ impl Change {
         match self {
             Self::Write { offset, bytes } => content.write(bytes, *offset),
             Self::Resize(bytes) => content.set_bytes(*bytes),
+            Self::Fill { offset, bytes } => content.fill_holes(*offset, *bytes),
         }
     }
 }
@@ -173,6 +189,7 @@ impl Stored {
                 Change::Write { offset: *offset, bytes: bytes.clone() }
             }
             Change::Resize(bytes) => Change::Resize(*bytes),
+            Change::Fill { offset, bytes } => Change::Fill { offset: *offset, bytes: *bytes },
         });
         Self {
             seen: self.seen.clone(),
@@ -194,18 +211,8 @@ impl Stored {
 
     /// Gives every hole in a range a page of zeros.
     pub(super) fn fill_holes(&mut self, offset: u64, bytes: u64) {
-        let page_bytes = PAGE_BYTES as u64;
-        let pages = offset / page_bytes..(offset + bytes).div_ceil(page_bytes);
-        let bytes_before = self.seen.bytes();
-        for page in pages {
-            if !self.seen.has_page(page) {
-                self.write(&[0; PAGE_BYTES], page * page_bytes);
-            }
-        }
-        let end = bytes_before.max(offset + bytes);
-        if self.seen.bytes() != end {
-            self.resize(end);
-        }
+        self.seen.fill_holes(offset, bytes);
+        self.pending.push(Change::Fill { offset, bytes });
     }
 
     pub(super) fn sync(&mut self) {
@@ -238,6 +245,11 @@ impl Stored {
                 Change::Resize(bytes) => {
                     if dice.percent(chance) {
                         self.durable.set_bytes(bytes);
+                    }
+                }
+                Change::Fill { offset, bytes } => {
+                    if dice.percent(chance) {
+                        self.durable.fill_holes(offset, bytes);
                     }
                 }
                 Change::Write { offset, bytes } => {

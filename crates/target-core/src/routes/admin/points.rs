@@ -1,7 +1,7 @@
 //! Recovery points for operators: listed, shown, read, verified.
 //!
-//! Reading and verifying answer with streams, as on the source; whoever hangs up ends a restore, and
-//! a verify goes on to its end.
+//! Reading and verifying answer with streams, as on the source; whoever hangs up ends a restore,
+//! and a verify goes on to its end.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::HeaderValue;
+use offsite_content::Part;
 use offsite_model::PointId;
 use offsite_proto::admin::content as frames;
 use offsite_proto::admin::protection::{
@@ -26,7 +27,8 @@ use super::context::{Operators, answer};
 use super::kept::{Kept, new_bytes};
 use super::sources::{all_kept, kept};
 use crate::audit::Event;
-use crate::content::{Content, Named, Part};
+use crate::content::{Named, Opened, refusal};
+use crate::failure::Failure;
 use crate::principal::Principal;
 use crate::replicas::{Held, PointShown, Replicas};
 use crate::target::off_runtime;
@@ -116,24 +118,24 @@ pub(super) async fn read_content(
         let replicas = state.target.replicas()?;
         let point = asked.point.as_deref().unwrap_or("latest");
         let named = Named { agent: &asked.agent, volume: &asked.volume, point };
-        let content = Content::of(&replicas, &kept.owner, kept.agent, &named)?;
+        let opened = Opened::of(&replicas, &kept.owner, kept.agent, &named)?;
         state.write(&principal, |rows, deed| {
             let facts = [
                 ("agent", kept.agent.to_string()),
-                ("point", content.point.to_string()),
+                ("point", opened.point.to_string()),
                 ("volume", asked.volume.clone()),
             ];
             Ok(deed.record(rows, Event::DataRead, Some(kept.owner.tenant), &facts)?)
         })?;
-        let data_bytes = content.data_bytes()?;
-        Ok((content, data_bytes))
+        let data_bytes = opened.content.data_bytes().map_err(|error| refusal(&error))?;
+        Ok((opened, data_bytes))
     });
-    let (content, data_bytes) = opened.await?;
+    let (opened, data_bytes) = opened.await?;
     let (sender, body) = Outgoing::stream();
     drop(call.mutations.spawn(async move {
         let sending = tokio::runtime::Handle::current();
         let work = tokio::task::spawn_blocking(move || {
-            if let Err(refusal) = send_content(&content, data_bytes, &sending, &sender) {
+            if let Err(refusal) = send_content(&opened, data_bytes, &sending, &sender) {
                 tracing::warn!(cause = %refusal, "restore ended early");
                 // Whoever hung up is not told.
                 sending.block_on(sender.send(frames::failed(refusal).into())).ok();
@@ -148,25 +150,25 @@ pub(super) async fn read_content(
 }
 
 fn send_content(
-    content: &Content,
+    opened: &Opened,
     data_bytes: u64,
     sending: &tokio::runtime::Handle,
     sender: &BodySender,
 ) -> Result<(), Refusal> {
     let send = |bytes: Vec<u8>| {
-        let gone = |_| Refusal::new(ErrorCode::WrongState, "nobody reads the volume any more");
+        let gone = |_| Failure::refused(ErrorCode::WrongState, "nobody reads the volume any more");
         sending.block_on(sender.send(bytes.into())).map_err(gone)
     };
-    let (point, bytes) = (Text(content.point), Big(content.bytes()));
+    let (point, bytes) = (Text(opened.point), Big(opened.content.bytes()));
     send(frames::head(frames::Head { point, bytes, data_bytes: Big(data_bytes) }))?;
-    content.read(&mut |part| match part {
+    opened.content.in_order(&mut |part| match part {
         Part::Zeros(n) => send(frames::zeros(n).to_vec()),
         Part::Bytes(bytes) => {
             send(frames::bytes_header(bytes.len() as u64).to_vec())?;
-            send(bytes.to_vec())
+            send(bytes)
         }
     })?;
-    send(frames::end(frames::End { bytes }))
+    Ok(send(frames::end(frames::End { bytes }))?)
 }
 
 /// Reads everything.

@@ -1,0 +1,23 @@
+//! Answers `proto::admin::jobs`.
+
+use std::sync::Arc;
+
+use offsite_proto::admin::jobs::{CancelJob, Job, ListJobs, OfJob, ShowJob};
+
+use super::state::{Admin, Answered, Asked, reply};
+
+pub(super) async fn list(admin: Arc<Admin>, _: Asked<ListJobs>) -> Answered<Vec<Job>> {
+    reply(admin.jobs.list())
+}
+
+pub(super) async fn show(admin: Arc<Admin>, call: Asked<ShowJob>) -> Answered<Job> {
+    let OfJob(id) = call.params;
+    reply(admin.jobs.show(id)?)
+}
+
+pub(super) async fn cancel(admin: Arc<Admin>, call: Asked<CancelJob>) -> Answered<Job> {
+    let OfJob(id) = call.params;
+    let job = admin.jobs.cancel(id)?;
+    tracing::info!(%id, agent = job.agent, uid = call.principal.uid, "a job is cancelled");
+    reply(job)
+}
