@@ -17,6 +17,7 @@ mod matrix;
 mod offline;
 mod pairing;
 mod protect;
+mod python_client;
 mod replicate;
 mod sim_seeds;
 mod strangers;

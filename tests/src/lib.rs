@@ -28,4 +28,4 @@ pub use program::{Daemon, Program, Ran};
 pub use relay::Relay;
 pub use scene::{Scene, eventually, pause};
 pub use strace::Kill;
-pub use tools::{curl, curl_by, openssl, require};
+pub use tools::{curl, curl_by, openssl, python, require};

@@ -36,3 +36,20 @@ pub fn openssl(arguments: &[&str]) -> Output {
     require("openssl");
     Command::new("openssl").args(arguments).output().unwrap()
 }
+
+/// Debian's Python, which is the one that has Debian's modules; it leaves no compiled files behind.
+#[track_caller]
+pub fn python() -> Command {
+    let python = || {
+        let mut command = Command::new("/usr/bin/python3");
+        command.env("PYTHONDONTWRITEBYTECODE", "1");
+        command
+    };
+    let found = python().args(["-c", "import h2"]).output();
+    assert!(
+        found.is_ok_and(|output| output.status.success()),
+        "/usr/bin/python3 with the module h2 is missing; `cargo xtask ci` installs what the tests \
+         need"
+    );
+    python()
+}

@@ -6,12 +6,14 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-/// Program and the Debian package that holds it.
+/// Program, or the name of a probe of [`is_there`], and the Debian package that holds it.
 const TOOLS: &[(&str, &str)] = &[
     ("curl", "curl"),
     ("debugfs", "e2fsprogs"),
     ("mkfs.ext4", "e2fsprogs"),
     ("openssl", "openssl"),
+    ("python3", "python3"),
+    (PYTHON_H2, "python3-h2"),
     ("rclone", "rclone"),
     ("ssh", "openssh-client"),
     ("ssh-keygen", "openssh-client"),
@@ -19,15 +21,18 @@ const TOOLS: &[(&str, &str)] = &[
     ("strace", "strace"),
 ];
 
+/// A module of Debian's Python.
+const PYTHON_H2: &str = "python3 -c 'import h2'";
+
 /// The programs that the tests use.
-pub(crate) const OF_TESTS: &[&str] = &["curl", "openssl", "strace"];
+pub(crate) const OF_TESTS: &[&str] = &["curl", "openssl", "python3", PYTHON_H2, "strace"];
 
 /// Installs which of these are missing.
 ///
 /// # Errors
 /// One sentence that names what is missing, where there is no `apt-get` or no right to use it.
 pub(crate) fn install(needed: &[&str]) -> Result<()> {
-    let is_missing = |(tool, _): &&(&str, &str)| needed.contains(tool) && find(tool).is_none();
+    let is_missing = |(tool, _): &&(&str, &str)| needed.contains(tool) && !is_there(tool);
     let mut missing: Vec<&str> =
         TOOLS.iter().filter(is_missing).map(|(_, package)| *package).collect();
     missing.dedup();
@@ -51,6 +56,20 @@ pub(crate) fn install(needed: &[&str]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// A program is looked for; a module is asked for, of the Python that the package is for: another
+/// one in the search path does not have it.
+fn is_there(tool: &str) -> bool {
+    if tool != PYTHON_H2 {
+        return find(tool).is_some();
+    }
+    let asked = Command::new("/usr/bin/python3")
+        .args(["-c", "import h2"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    asked.is_ok_and(|status| status.success())
 }
 
 /// Where a program lies: in the search path, or where administrators' programs are, which many

@@ -34,6 +34,16 @@ pub enum DecodeError {
         /// What may stand there.
         rule: &'static str,
     },
+    /// A part is announced that is above its limit.
+    #[error("the length of {what} is {n_bytes}, allowed is {rule}")]
+    TooLarge {
+        /// The part.
+        what: &'static str,
+        /// What was announced.
+        n_bytes: u64,
+        /// The limit.
+        rule: &'static str,
+    },
     /// Two parts that must agree do not.
     #[error("{left} and {right} disagree")]
     Disagree {

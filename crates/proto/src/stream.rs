@@ -344,7 +344,10 @@ impl Decoder {
             return Ok(None);
         };
         let length = header.length.get();
-        require(length <= FRAME_BYTES_MAX, "the length of a frame", length, "1 MiB + 64 KiB")?;
+        if length > FRAME_BYTES_MAX {
+            let (what, rule) = ("a frame", "1 MiB + 64 KiB");
+            return Err(DecodeError::TooLarge { what, n_bytes: length.into(), rule });
+        }
         let opcode = Opcode::from_number(header.opcode.get())?;
         let channel = header.channel.get();
         let n_covered = HEADER_BYTES.saturating_add(length as usize);

@@ -431,8 +431,9 @@ pub(super) fn commit_fault(error: &StoreError) -> CommitFault {
     use StoreError as E;
     match error {
         E::UnknownRecord { .. } | E::LeaseLost | E::DraftUnknown(_) => CommitFault::LeaseLost,
-        E::ListMismatch | E::BadList(_) => CommitFault::HashMismatch,
+        E::ListMismatch => CommitFault::HashMismatch,
         E::AlreadyExists(_) => CommitFault::AlreadyExists,
+        E::BadList(_) => CommitFault::BadList,
         E::BaseMissing => CommitFault::BaseMissing,
         E::NoSpace => CommitFault::NoSpace,
         E::Poisoned | E::Fenced => CommitFault::Unavailable,

@@ -1,5 +1,6 @@
 //! What is here, as the caller may see it: images, points, usage, mirrors of jobs.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
@@ -39,6 +40,11 @@ impl PointShown {
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.images.iter().fold(0, |sum, image| image.open.size_bytes.0.saturating_add(sum))
+    }
+
+    /// The highest of its images' epochs.
+    fn epoch(&self) -> u32 {
+        self.images.iter().map(|image| image.open.epoch_number).max().unwrap_or(0)
     }
 
     /// Ids of its images.
@@ -95,7 +101,9 @@ impl Replicas {
                 });
             }
         }
-        shown.sort_by_key(|point| (std::cmp::Reverse(point.taken_at), point.id));
+        // A source whose clock counts in seconds may take several in one: the chain says which is
+        // the later.
+        shown.sort_by_key(|point| (Reverse(point.taken_at), Reverse(point.epoch()), point.id));
         Ok(shown)
     }
 }

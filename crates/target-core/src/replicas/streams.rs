@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use offsite_exchange::replication::target::{Input, StageFault};
-use offsite_proto::codec::Reader;
+use offsite_proto::codec::{DecodeError, Reader};
 use offsite_proto::endpoint::Body as _;
 use offsite_proto::error::{ErrorBody, ErrorCode, Refusal};
 use offsite_proto::group::{self, Group};
@@ -41,7 +41,22 @@ impl From<Refusal> for Ended {
 }
 
 fn broken(cause: &dyn std::fmt::Display) -> Ended {
-    Ended::Fail(Refusal::new(ErrorCode::BadRequest, format!("the stream is malformed: {cause}")))
+    fail(ErrorCode::BadRequest, cause)
+}
+
+/// What a layout's fault is called: a version or a length is not simply malformed, since the one
+/// who wrote it can do something about it.
+fn malformed(cause: DecodeError) -> Ended {
+    let code = match cause {
+        DecodeError::Version { .. } => ErrorCode::MediaTypeUnsupported,
+        DecodeError::TooLarge { .. } => ErrorCode::TooLarge,
+        _ => ErrorCode::BadRequest,
+    };
+    fail(code, &cause)
+}
+
+fn fail(code: ErrorCode, cause: &dyn std::fmt::Display) -> Ended {
+    Ended::Fail(Refusal::new(code, format!("the stream is malformed: {cause}")))
 }
 
 /// A stream of a session.
@@ -155,7 +170,7 @@ impl Stream {
                 piece = body.next(), if !is_over => match piece {
                     Ok(Some(piece)) => {
                         decoder.push(&piece);
-                        while let Some(frame) = decoder.next_frame().map_err(|e| broken(&e))? {
+                        while let Some(frame) = decoder.next_frame().map_err(malformed)? {
                             is_over |= self.hear(frame).await?;
                         }
                     }
@@ -190,7 +205,7 @@ impl Stream {
     async fn hear(&mut self, frame: Frame) -> Result<bool, Ended> {
         match (frame.opcode, self.kind) {
             (Opcode::Keys, StreamKind::Keys) => {
-                let window = KeyWindow::read(&frame.payload).map_err(|e| broken(&e))?;
+                let window = KeyWindow::read(&frame.payload).map_err(malformed)?;
                 self.n_windows = self.n_windows.saturating_add(1);
                 self.items = self.items.saturating_add(window.entries.len() as u64);
                 self.bytes = self.bytes.saturating_add(frame.payload.len() as u64);
@@ -205,7 +220,7 @@ impl Stream {
                 let mut reader = Reader::new("a RECORDS frame", &frame.payload);
                 while !reader.is_empty() {
                     let before = reader.n_left();
-                    let group = Group::read(&mut reader).map_err(|e| broken(&e))?;
+                    let group = Group::read(&mut reader).map_err(malformed)?;
                     let bytes = before.saturating_sub(reader.n_left()) as u64;
                     self.take_group(&group, bytes).await?;
                 }

@@ -170,6 +170,8 @@ impl StageFault {
 pub enum CommitFault {
     /// The list as stored has another digest.
     HashMismatch,
+    /// The list breaks a rule that only the whole of it shows, or its parent's.
+    BadList,
     /// A record was never stored by this tenant.
     UnknownRecord,
     /// A record that was held is gone, or another writer took over.
@@ -192,6 +194,10 @@ impl CommitFault {
             Self::HashMismatch => {
                 (ErrorCode::HashMismatch, "the image as stored has another digest")
             }
+            Self::BadList => (
+                ErrorCode::BadRequest,
+                "the list leaves out a position that its parent does not have, or cuts one wrongly",
+            ),
             Self::UnknownRecord => (ErrorCode::UnknownRecord, "the image names an unknown record"),
             Self::LeaseLost => {
                 (ErrorCode::LeaseLost, "a record that was held is gone; open the image again")
