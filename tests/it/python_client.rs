@@ -257,6 +257,8 @@ impl Slow {
             .unwrap();
         let mut said = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
         assert!(said.any(|line| line.contains("attached")), "strace does not attach");
+        // It goes on to tell of threads that begin, and would die of nobody listening.
+        std::thread::spawn(move || said.for_each(drop));
         Self(child)
     }
 }

@@ -10,6 +10,7 @@ use offsite_model::{FileSystem, Span};
 use offsite_source_core::config::Settings;
 use offsite_source_core::protect;
 use offsite_store::RECORD_BYTES_RANGE;
+use offsite_transport::{Congestion, NotOffered};
 use serde::de::{Error as _, Visitor};
 use serde::{Deserialize, Deserializer};
 
@@ -23,8 +24,31 @@ pub(crate) struct File {
     cache_lifetime: Option<Within<1, 3_600>>,
     pairing: Pairing,
     protect: Protect,
+    replication: Replication,
     /// How the daemon logs.
     pub(crate) log: Log,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Replication {
+    tcp_congestion: Option<CongestionName>,
+}
+
+/// A congestion control that this kernel offers, or `auto`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+struct CongestionName(Congestion);
+
+impl TryFrom<String> for CongestionName {
+    type Error = NotOffered;
+
+    fn try_from(name: String) -> Result<Self, Self::Error> {
+        match name.as_str() {
+            "auto" => Ok(Self(Congestion::Preferred)),
+            name => Congestion::named(name).map(Self),
+        }
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -163,6 +187,10 @@ impl File {
             poll_longest: or(self.pairing.poll_longest, shipped.poll_longest),
             connect_timeout: or(self.pairing.connect_timeout, shipped.connect_timeout),
             request_timeout: or(self.pairing.request_timeout, shipped.request_timeout),
+            congestion: match &self.replication.tcp_congestion {
+                Some(CongestionName(congestion)) => congestion.clone(),
+                None => shipped.congestion,
+            },
         }
     }
 }
@@ -218,6 +246,12 @@ name = "@NAME@"
 # 1 is the fastest; 3 stores a few per cent less and takes half as long again.
 #zstd_level = 1
 
+[replication]
+# The TCP congestion control of connections that carry records: a name that this kernel offers, or
+# auto: bbr where it is offered, else the system's own. Where packets are lost bbr is many times
+# faster than cubic.
+#tcp_congestion = "auto"
+
 [log]
 # human, or json: one object per line.
 #format = "human"
@@ -241,8 +275,19 @@ mod tests {
         assert_eq!(spoken.settings(), Settings::shipped());
         assert_eq!(spoken.protect(2), protect::Settings::shipped(2));
         assert!(spoken.protect.record_size.is_some() && spoken.protect.zstd_level.is_some());
+        assert!(spoken.replication.tcp_congestion.is_some());
         assert!(spoken.cache_lifetime.is_some() && spoken.pairing.request_timeout.is_some());
         assert_eq!((spoken.log.format, spoken.log.filter), (LogFormat::Human, "info".to_owned()));
+    }
+
+    #[test]
+    fn a_congestion_control_that_there_is_not_is_refused() {
+        let text = "[replication]\ntcp_congestion = \"warp\"";
+        let said = config::parse::<File>(text).unwrap_err().to_string();
+        assert!(said.contains("no congestion control \"warp\""), "{said}");
+        let text = "[replication]\ntcp_congestion = \"reno\"";
+        let reno: File = config::parse(text).unwrap();
+        assert_eq!(reno.settings().congestion, Congestion::Named("reno".to_owned()));
     }
 
     #[test]
@@ -257,7 +302,7 @@ mod tests {
         ]
         .map(|text| config::parse::<File>(text).unwrap_err().to_string());
         expect![[r#"
-            1:1: nam: unknown field `nam`, expected one of `name`, `cacheLifetime`, `pairing`, `protect`, `log`; did you mean `name`?
+            1:1: nam: unknown field `nam`, expected one of `name`, `cacheLifetime`, `pairing`, `protect`, `replication`, `log`; did you mean `name`?
             1:17: cacheLifetime: must be from 1 to 3600 seconds
             1:17: cacheLifetime: invalid type: integer `60`, expected a length of time such as "90s", "5 min", "1h 30m", "14 days" or "PT24H"
             2:16: pairing.poll_longest: must be from 60 to 3600 seconds

@@ -303,11 +303,12 @@ fn the_daemon_is_alone_and_commands_say_when_it_is_not_there() {
         (&["tenants", "add", "a\nb"], 2, "bad_request"),
         (&["users", "add", "x", "--role", "king"], 2, "usage"),
         (&["users", "add", "x", "--role", "viewer", "--ntlm"], 1, "not_implemented"),
-        (&["points", "list", "x"], 1, "not_implemented"),
-        (&["verify"], 1, "not_implemented"),
+        (&["points", "list", "x"], 4, "agent_unknown"),
+        (&["verify", "x"], 4, "agent_unknown"),
+        (&["retention", "show"], 1, "not_implemented"),
         (&["verify", "--offline"], 1, "data_directory"),
         (&["rebuild"], 1, "not_implemented"),
-        (&["restore", "a", "b", "--to", "c"], 1, "not_implemented"),
+        (&["restore", "a", "b", "--to", "c"], 4, "agent_unknown"),
     ] {
         let (found, code, message) = error(&data, words);
         assert_eq!((found, code.as_str()), (exit, word), "{words:?}: {message}");

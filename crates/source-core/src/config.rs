@@ -8,6 +8,7 @@
 
 use offsite_exchange::pairing::Rules;
 use offsite_model::Span;
+use offsite_transport::Congestion;
 
 /// What can be set.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +24,8 @@ pub struct Settings {
     pub connect_timeout: Span,
     /// `request_timeout`: how long one call may take.
     pub request_timeout: Span,
+    /// `tcp_congestion`: the congestion control of connections that carry records.
+    pub congestion: Congestion,
 }
 
 impl Settings {
@@ -35,6 +38,7 @@ impl Settings {
             poll_longest: Span::from_secs(60),
             connect_timeout: Span::from_secs(10),
             request_timeout: Span::from_secs(30),
+            congestion: Congestion::Preferred,
         }
     }
 

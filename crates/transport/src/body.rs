@@ -53,6 +53,9 @@ pub struct BodyStream {
     bytes_max: u64,
     bytes: u64,
     pace: Pace,
+    /// When listening for the next piece began. Whoever listens beside other work drops `next` and
+    /// calls it again: the silence goes on meanwhile.
+    listening_since: Option<Instant>,
 }
 
 impl BodyStream {
@@ -65,7 +68,7 @@ impl BodyStream {
         if inner.size_hint().lower() > bytes_max {
             return Err(above(bytes_max));
         }
-        Ok(Self { inner, bytes_max, bytes: 0, pace })
+        Ok(Self { inner, bytes_max, bytes: 0, pace, listening_since: None })
     }
 
     /// Whether nothing can come any more.
@@ -85,8 +88,13 @@ impl BodyStream {
     /// # Errors
     /// `too_large` above the limit; `bad_request` where the body was cut or fell silent.
     pub async fn next(&mut self) -> Result<Option<Bytes>, Refusal> {
-        match tokio::time::timeout(self.pace.stream_idle, self.piece()).await {
-            Ok(piece) => piece,
+        let since = *self.listening_since.get_or_insert_with(Instant::now);
+        match tokio::time::timeout_at(since + self.pace.stream_idle, self.piece()).await {
+            Ok(piece) => {
+                // Time that the reader takes over a piece is not the sender's silence.
+                self.listening_since = None;
+                piece
+            }
             Err(_) => Err(Refusal::new(ErrorCode::BadRequest, "the body fell silent")),
         }
     }

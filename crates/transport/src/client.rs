@@ -17,6 +17,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::body::Outgoing;
 use crate::caller::{Answer, CallError, Caller, StreamAnswer};
+use crate::congestion::Congestion;
 use crate::dial::{self, DialError, HostPort, Remembering};
 
 /// HTTP/2 window of a stream and of the connection: at 100 ms of distance, 80 MB/s.
@@ -55,6 +56,7 @@ impl Default for Timeouts {
 pub struct Connection {
     caller: Caller,
     peer: Spki,
+    round_trip: Duration,
 }
 
 impl Connection {
@@ -67,7 +69,23 @@ impl Connection {
         tls: &ClientTls,
         timeouts: &Timeouts,
     ) -> Result<Self, DialError> {
-        let tcp = dial::connect(target, timeouts.connect).await?;
+        Self::dial_with(target, tls, timeouts, None).await
+    }
+
+    /// The same for a connection that carries much, with this congestion control.
+    ///
+    /// # Errors
+    /// See [`DialError`].
+    pub async fn dial_with(
+        target: &HostPort,
+        tls: &ClientTls,
+        timeouts: &Timeouts,
+        congestion: Option<&Congestion>,
+    ) -> Result<Self, DialError> {
+        let (tcp, round_trip) = dial::connect(target, timeouts.connect).await?;
+        if let Some(congestion) = congestion {
+            congestion.set(&tcp);
+        }
         // Small calls go out at once; bulk is coalesced above.
         tcp.set_nodelay(true)
             .map_err(|cause| DialError::Unreachable { target: target.clone(), cause })?;
@@ -96,13 +114,19 @@ impl Connection {
             run(connection);
             Caller::http1(sender, host, timeouts.answer)
         };
-        Ok(Self { caller, peer })
+        Ok(Self { caller, peer, round_trip })
     }
 
     /// The key that the target proved to hold.
     #[must_use]
     pub const fn peer(&self) -> &Spki {
         &self.peer
+    }
+
+    /// How long it took to connect: about one round trip.
+    #[must_use]
+    pub const fn round_trip(&self) -> Duration {
+        self.round_trip
     }
 
     /// Whether the connection speaks HTTP/2, and so takes several calls at once.

@@ -210,16 +210,20 @@ impl DialError {
     }
 }
 
-/// Finds the host and connects to the first of its addresses that answers.
-pub(crate) async fn connect(target: &HostPort, within: Duration) -> Result<TcpStream, DialError> {
+/// Finds the host and connects to the first of its addresses that answers; how long that one took.
+pub(crate) async fn connect(
+    target: &HostPort,
+    within: Duration,
+) -> Result<(TcpStream, Duration), DialError> {
     let attempt = async {
         let addresses = resolve(target).await?;
         let mut last = None;
         // Each address gets its share of the time, so a dead one does not cost the others theirs.
         let share = within / u32::try_from(addresses.len()).unwrap_or(1).max(1);
         for address in addresses {
+            let begun = tokio::time::Instant::now();
             match tokio::time::timeout(share, TcpStream::connect(address)).await {
-                Ok(Ok(stream)) => return Ok(stream),
+                Ok(Ok(stream)) => return Ok((stream, begun.elapsed())),
                 Ok(Err(cause)) => last = Some(cause),
                 Err(_) => last = Some(io::ErrorKind::TimedOut.into()),
             }

@@ -36,6 +36,7 @@
 mod body;
 mod caller;
 mod client;
+mod congestion;
 mod connection;
 mod connections;
 mod dial;
@@ -63,6 +64,7 @@ pub use bytes::Bytes;
 pub use body::{BodySender, BodyStream, Cut, Outgoing, Pace};
 pub use caller::{Answer, CallError, Fault, StreamAnswer};
 pub use client::{Connection, Timeouts};
+pub use congestion::{Congestion, NotOffered};
 pub use connections::{Classify, Condemned, ConnectionClass, Connections};
 pub use dial::{DialError, HostPort, HostPortError};
 pub use gate::Gate;

@@ -1,5 +1,7 @@
-//! The way to the target of a pairing: one connection, made when it is needed and kept while it
-//! lives.
+//! The way to the target of a pairing: one connection for calls and keys, and as many for records
+//! as the distance asks for. Each is made when it is needed and kept while it lives.
+
+use std::time::Duration;
 
 use offsite_exchange::pairing::source::{Link as PinnedLink, Stage};
 use offsite_exchange::replication::Runs;
@@ -10,7 +12,7 @@ use offsite_pki::tls::{self, ClientIdentity, ClientTls, Trust};
 use offsite_proto::bitmap::Bitmap;
 use offsite_proto::error::{ErrorCode, Refusal};
 use offsite_proto::session::BitmapBody;
-use offsite_transport::{CallError, Connection, DialError, HostPort, Timeouts};
+use offsite_transport::{CallError, Congestion, Connection, DialError, HostPort, Timeouts};
 use tokio::sync::Mutex;
 
 use crate::config::Settings;
@@ -21,6 +23,15 @@ use crate::pairing::Means;
 /// The longest wait for an answer: row 47 may take half a minute to say that it is not done.
 const ANSWER_SECS: u64 = 90;
 
+/// The distance from which on one connection does not fill a link: what is under way on it is too
+/// little for long, and a lost packet costs too much.
+const FAR: Duration = Duration::from_millis(15);
+/// The distance from which on twice as many are used.
+const VERY_FAR: Duration = Duration::from_millis(60);
+const N_STREAMS_FAR: u32 = 6;
+/// A few less than a target takes of one source, which needs some for other work.
+const N_STREAMS_VERY_FAR: u32 = 12;
+
 /// A target and how it is reached.
 pub(crate) struct Link {
     target: HostPort,
@@ -29,7 +40,9 @@ pub(crate) struct Link {
     pin: Thumbprint,
     tls: ClientTls,
     timeouts: Timeouts,
-    open: Mutex<Option<Connection>>,
+    congestion: Congestion,
+    /// The first carries calls, keys and the first stream of records; the others one stream each.
+    open: Box<[Mutex<Option<Connection>>]>,
 }
 
 impl Link {
@@ -108,9 +121,10 @@ impl Link {
             timeouts: Timeouts {
                 connect: settings.connect_timeout.to_std(),
                 handshake: settings.connect_timeout.to_std(),
-                answer: std::time::Duration::from_secs(ANSWER_SECS),
+                answer: Duration::from_secs(ANSWER_SECS),
             },
-            open: Mutex::new(None),
+            congestion: settings.congestion.clone(),
+            open: (0..N_STREAMS_VERY_FAR).map(|_| Mutex::new(None)).collect(),
         })
     }
 
@@ -124,24 +138,47 @@ impl Link {
         self.own == other.own && self.pin == other.pin && self.name == other.name
     }
 
-    /// The open connection, or a new one.
+    /// The open connection for calls, or a new one.
     pub(crate) async fn connection(&self) -> Result<Connection, Failure> {
-        // Held across the dial, so that all who need one share it.
-        let mut open = self.open.lock().await;
+        self.open_at(0).await
+    }
+
+    /// How many streams of records the distance asks for.
+    pub(crate) async fn n_streams(&self) -> Result<u32, Failure> {
+        let distance = self.connection().await?.round_trip();
+        Ok(match distance {
+            _ if distance >= VERY_FAR => N_STREAMS_VERY_FAR,
+            _ if distance >= FAR => N_STREAMS_FAR,
+            _ => 1,
+        })
+    }
+
+    /// The connection of a stream of records, or a new one.
+    pub(crate) async fn of_stream(&self, stream: u32) -> Result<Connection, Failure> {
+        let n_streams = self.n_streams().await?.max(1);
+        self.open_at(stream.checked_rem(n_streams).unwrap_or(0) as usize).await
+    }
+
+    async fn open_at(&self, index: usize) -> Result<Connection, Failure> {
+        let Some(place) = self.open.get(index) else { return Err(Failure::Cut) };
+        // Held across the dial, so that all who need it share it.
+        let mut open = place.lock().await;
         if let Some(connection) = open.as_ref().filter(|connection| !connection.is_closed()) {
             return Ok(connection.clone());
         }
-        let connection =
-            Connection::dial(&self.target, &self.tls, &self.timeouts).await.map_err(|error| {
-                tracing::info!(target = self.name, cause = %error, "the target cannot be reached");
-                match error {
-                    DialError::PinMismatch { .. } => Failure::Refused(Refusal::new(
-                        ErrorCode::TargetChanged,
-                        "the target shows another key than the one that was pinned",
-                    )),
-                    _ => Failure::Cut,
-                }
-            })?;
+        let congestion = Some(&self.congestion);
+        let dialled =
+            Connection::dial_with(&self.target, &self.tls, &self.timeouts, congestion).await;
+        let connection = dialled.map_err(|error| {
+            tracing::info!(target = self.name, cause = %error, "the target cannot be reached");
+            match error {
+                DialError::PinMismatch { .. } => Failure::Refused(Refusal::new(
+                    ErrorCode::TargetChanged,
+                    "the target shows another key than the one that was pinned",
+                )),
+                _ => Failure::Cut,
+            }
+        })?;
         *open = Some(connection.clone());
         Ok(connection)
     }

@@ -101,7 +101,12 @@ pub(super) fn begin(
         offered: BTreeMap::new(),
         wanted: HashMap::new(),
     };
+    let link = Arc::clone(&shared.link);
     let run = async move {
+        // Where the target cannot be reached, the first call says so.
+        if let Ok(n_streams) = link.n_streams().await {
+            running.take(Input::Streams(n_streams));
+        }
         let mut was_opened = false;
         let mut next = Some(Input::Start);
         loop {
@@ -447,7 +452,11 @@ impl Speaker {
     }
 
     async fn read(&self, body: Outgoing) -> Result<(), Failure> {
-        let connection = self.shared.link.connection().await?;
+        let link = &self.shared.link;
+        let connection = match self.stream {
+            None => link.connection().await?,
+            Some(stream) => link.of_stream(stream).await?,
+        };
         let (row, up, down) = self.kinds();
         let mut values = Values::new();
         self.path.write(&mut values);

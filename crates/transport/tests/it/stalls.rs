@@ -4,8 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderValue;
 use offsite_model::Luck;
-use offsite_transport::{Connection, ConnectionPolicy, Pace};
+use offsite_proto::endpoint::Values;
+use offsite_transport::{Bytes, Connection, ConnectionPolicy, Outgoing, Pace};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -152,6 +154,23 @@ async fn e_01_stalled_peers_of_seven_kinds_do_not_slow_honest_ones() {
     for connection in &connections {
         connection.call::<Read>(&agent(), &()).await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn e_09_a_stream_that_falls_silent_ends_though_its_reader_looks_up_meanwhile() {
+    let pace = Pace { stream_idle: Duration::from_millis(300), ..Pace::default() };
+    let mut scene = scene_with(usual(), pace).await;
+    let source = scene.paired();
+    let connection = scene.dial(Some(&source)).await.unwrap();
+    let (sender, body) = Outgoing::stream();
+    let media = HeaderValue::from_static(STREAM_MEDIA);
+    let values = Values::new();
+    let answer = connection.stream(&STREAM, &values, media, body, 1 << 30).await.unwrap();
+    assert_eq!(scene.begun.recv().await, Some("stream"));
+    sender.send(Bytes::from_static(b"a piece")).await.unwrap();
+    // Neither more nor an end: the peer may be gone for good.
+    assert_eq!(within(10, "the end", scene.begun.recv()).await, Some("stream ended"));
+    drop((sender, answer));
 }
 
 #[tokio::test]

@@ -257,15 +257,21 @@ async fn healthz(_: Arc<State>, _: Call<Healthz, Caller>) -> Result<Reply<PlainT
     Ok(PlainText("ok".to_owned()).into())
 }
 
-/// Sends every piece back as it comes.
+/// Sends every piece back as it comes, and looks up from listening now and then, as whoever has
+/// something of his own to say does.
 async fn stream(state: Arc<State>, call: RawCall<Caller>) -> Result<RawReply, Refusal> {
     let (sender, body) = Outgoing::stream();
     let mut incoming = call.body;
     let ended = state.begun.clone();
     state.begun.send("stream").unwrap();
     let work = async move {
+        let mut looks = tokio::time::interval(Duration::from_millis(20));
         loop {
-            match incoming.next().await {
+            let next = tokio::select! {
+                next = incoming.next() => next,
+                _ = looks.tick() => continue,
+            };
+            match next {
                 Ok(Some(piece)) => {
                     if sender.send(piece).await.is_err() {
                         break;
