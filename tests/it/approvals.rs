@@ -100,3 +100,17 @@ fn a_second_person_refuses_by_command_line() {
     // What bob may not do alone he may not do over the local socket either.
     assert_eq!(office.bob_is_refused(&["tenants", "add", "acme"], 3), "forbidden");
 }
+
+#[test]
+fn an_account_of_one_tenant_cannot_count_the_whole_store() {
+    let scene = Scene::new();
+    let target = scene.target("target");
+    let _daemon = target.serve();
+    target.json(&["tenants", "add", "acme"]);
+    target.json(&["users", "add", "eve", "--role", "operator", "--tenant", "acme"]);
+    let made = target.json(&["tokens", "add", "--user", "eve"]);
+    let eve = scene.file("eve.token", made["token"].as_str().unwrap().as_bytes());
+    let (code, message) = target.refused(&["verify", "--token-file", &eve], 3);
+    assert!(code == "forbidden" && message.contains("limited to tenants"), "{message}");
+    assert_eq!(target.json(&["verify"])["damaged"], 0);
+}

@@ -5,8 +5,7 @@
 //! of a pairing is kept open between jobs. Everything that may be cut may be begun again: the
 //! target says what it has.
 //!
-//! **Absent:** what to send and in which order (the machine), schedules, several connections for
-//! one image.
+//! **Absent:** what to send and in which order (the machine), schedules.
 
 pub(crate) mod link;
 mod transfer;

@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use offsite_model::{FileSystem, OpenMode};
+use offsite_model::{BytesDigest, FileSystem, OpenMode};
 use offsite_testkit::disk::Disk;
 
-use crate::{Chunk, Destination, Overwrite, Volume, VolumeError, is_zero};
+use crate::{Chunk, Destination, Overwrite, Volume, VolumeError, Writer, is_zero};
 
 const RECORD: u32 = 16 << 10;
 
@@ -132,4 +132,43 @@ fn zeros_are_told_from_anything_else() {
             }
         }
     }
+}
+
+#[test]
+fn a_writer_puts_every_part_in_its_place_and_hashes_the_whole() {
+    let disk = Disk::new(2);
+    let (files, path) = (disk.files(), PathBuf::from("/back"));
+    let destination = Destination::open(&*files, &path, 300_007, Overwrite::Never).unwrap();
+    let mut writer = Writer::start(destination).unwrap();
+    let (head, tail) = (vec![7_u8; 100_000], vec![9_u8; 7]);
+    assert!(writer.bytes(head.clone()) && writer.zeros(200_000));
+    assert!(!writer.is_whole());
+    assert!(writer.bytes(tail.clone()) && writer.is_whole());
+    let digest = writer.finish().unwrap();
+    // Durable when it says so.
+    disk.power_cut();
+    let whole = [head, vec![0; 200_000], tail].concat();
+    let file = disk.files().open(&path, OpenMode::Read).unwrap();
+    let mut back = vec![1; whole.len()];
+    file.read_exact_at(&mut back, 0).unwrap();
+    assert!(back == whole);
+    let mut expected = BytesDigest::new();
+    expected.update(&whole);
+    assert_eq!(digest, expected.finish());
+}
+
+#[test]
+fn a_writer_that_the_disk_failed_never_says_that_it_is_done() {
+    let disk = Disk::new(3);
+    let files = disk.files();
+    let bytes = 8 << 20;
+    let destination =
+        Destination::open(&*files, Path::new("/back"), bytes, Overwrite::Never).unwrap();
+    disk.set_bytes_max(Some(1 << 20));
+    let mut writer = Writer::start(destination).unwrap();
+    let mut goes_on = true;
+    for _ in 0..8 {
+        goes_on = goes_on && writer.bytes(vec![5; 1 << 20]);
+    }
+    assert!(matches!(writer.finish(), Err(VolumeError::Io { .. })));
 }

@@ -29,7 +29,7 @@ use super::sources::{all_kept, kept};
 use crate::audit::Event;
 use crate::content::{Named, Opened, refusal};
 use crate::failure::Failure;
-use crate::principal::Principal;
+use crate::principal::{Principal, TenantScope};
 use crate::replicas::{Held, PointShown, Replicas};
 use crate::target::off_runtime;
 use crate::verify::verify;
@@ -178,6 +178,14 @@ pub(super) async fn run_verify(
 ) -> Result<RawReply, Refusal> {
     let OfVerify { agent } = OfVerify::read(&call.values)?;
     let (principal, target) = (call.principal, Arc::clone(&state.target));
+    // The whole store is read, and what is counted is that of all tenants: one of them would learn
+    // of the others.
+    if principal.tenants() != TenantScope::All {
+        return Err(Refusal::new(
+            ErrorCode::Forbidden,
+            "verify reads the whole store; it takes an account that is not limited to tenants",
+        ));
+    }
     let found = off_runtime(move || {
         let replicas = state.target.replicas()?;
         let Some(name) = agent else { return Ok((replicas, None)) };
