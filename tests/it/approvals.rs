@@ -102,7 +102,7 @@ fn a_second_person_refuses_by_command_line() {
 }
 
 #[test]
-fn an_account_of_one_tenant_cannot_count_the_whole_store() {
+fn g_11_an_account_of_one_tenant_cannot_count_the_whole_store() {
     let scene = Scene::new();
     let target = scene.target("target");
     let _daemon = target.serve();
