@@ -27,6 +27,8 @@ pub const STREAM_VERSION: u8 = 1;
 
 const MAGIC: [u8; 4] = *b"OFST";
 const CHECKSUM_BYTES: usize = 4;
+/// Room that is made for a frame before its bytes are there.
+const AHEAD_BYTES: usize = 256 << 10;
 
 /// What a stream carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -261,13 +263,7 @@ impl Encoder {
         parts: &[&[u8]],
     ) -> Result<(), DecodeError> {
         let n_bytes = parts.iter().fold(0_usize, |sum, part| sum.saturating_add(part.len()));
-        let length = u32::try_from(n_bytes).unwrap_or(u32::MAX);
-        require(length <= FRAME_BYTES_MAX, "the length of a frame", length, "1 MiB + 64 KiB")?;
-        let header = FrameHeader {
-            channel: U16::new(channel),
-            opcode: U16::new(opcode.number()),
-            length: U32::new(length),
-        };
+        let header = header(channel, opcode, n_bytes)?;
         self.out.extend_from_slice(header.as_bytes());
         parts.iter().for_each(|part| self.out.extend_from_slice(part));
         let covered: Vec<&[u8]> = [&[header.as_bytes()], parts].concat();
@@ -285,6 +281,35 @@ impl Encoder {
     pub fn take(&mut self) -> Bytes {
         self.out.split().freeze()
     }
+}
+
+/// A frame alone, its payload written where it is sent from: for large ones, which one thread makes
+/// while another sends. It goes out in the place of what [`Encoder::frame`] would have made.
+///
+/// # Errors
+/// As [`Encoder::frame`], or what `payload` says.
+pub fn frame_of<E: From<DecodeError>>(
+    channel: u16,
+    opcode: Opcode,
+    payload: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+) -> Result<Bytes, E> {
+    let mut frame = vec![0; HEADER_BYTES];
+    payload(&mut frame)?;
+    let header = header(channel, opcode, frame.len().saturating_sub(HEADER_BYTES))?;
+    frame.iter_mut().zip(header.as_bytes()).for_each(|(to, from)| *to = *from);
+    let checksum = crc32c(&[&frame]);
+    frame.extend_from_slice(&checksum.to_le_bytes());
+    Ok(frame.into())
+}
+
+fn header(channel: u16, opcode: Opcode, n_bytes: usize) -> Result<FrameHeader, DecodeError> {
+    let length = u32::try_from(n_bytes).unwrap_or(u32::MAX);
+    require(length <= FRAME_BYTES_MAX, "the length of a frame", length, "1 MiB + 64 KiB")?;
+    Ok(FrameHeader {
+        channel: U16::new(channel),
+        opcode: U16::new(opcode.number()),
+        length: U32::new(length),
+    })
 }
 
 /// Reads a stream: push bytes, pull frames.
@@ -351,7 +376,10 @@ impl Decoder {
         let opcode = Opcode::from_number(header.opcode.get())?;
         let channel = header.channel.get();
         let n_covered = HEADER_BYTES.saturating_add(length as usize);
-        if self.waiting.len() < n_covered.saturating_add(CHECKSUM_BYTES) {
+        let n_missing = n_covered.saturating_add(CHECKSUM_BYTES).saturating_sub(self.waiting.len());
+        if n_missing > 0 {
+            // Not the whole length at once: that is the peer's word.
+            self.waiting.reserve(n_missing.min(AHEAD_BYTES));
             return Ok(None);
         }
         let mut covered = self.waiting.split_to(n_covered).freeze();

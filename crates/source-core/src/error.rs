@@ -6,6 +6,7 @@
 use std::fmt;
 use std::io;
 
+use offsite_proto::codec::DecodeError;
 use offsite_proto::error::{ErrorCode, Refusal};
 use offsite_store::catalog::CatalogError;
 
@@ -102,6 +103,13 @@ impl From<CatalogError> for Trouble {
             hint: "look at the disk that holds the data directory, then start the daemon again"
                 .to_owned(),
         }
+    }
+}
+
+impl From<DecodeError> for Trouble {
+    /// What we write ourselves is bounded by the same rules as what we read.
+    fn from(error: DecodeError) -> Self {
+        Self::us(format!("cannot write for the peer: {error}"))
     }
 }
 

@@ -32,6 +32,8 @@ use crate::points;
 const ANNOUNCED: Table = Table::new("source_announced");
 /// Positions of a page of keys.
 const PAGE_POSITIONS: u64 = 4096;
+/// Sizes of groups that are remembered: 16 bytes each.
+const SIZES_MAX: usize = 1 << 16;
 /// The zstd level of groups that are made anew.
 const LEVEL: i32 = 1;
 
@@ -345,65 +347,108 @@ pub(crate) struct Origin {
     volume: VolumeId,
     parent_point: Option<PointId>,
     changes: Option<(u64, Changes)>,
+    /// What was read last, from an ordinal on: a window may take less than was read for it.
+    last: (u64, Vec<Listed>),
+    /// Records and stored bytes of the groups that were met last.
+    sizes: HashMap<u64, (u16, u32)>,
 }
 
 impl Origin {
     pub(crate) fn new(store: Store, tenant: TenantId, image: &Outbound) -> Self {
         let volume = image.open.volume_driver_id.0;
         let (point, parent_point) = (image.point, image.parent_point);
-        Self { store, tenant, point, volume, parent_point, changes: None }
+        let (last, sizes) = ((0, Vec::new()), HashMap::new());
+        Self { store, tenant, point, volume, parent_point, changes: None, last, sizes }
     }
 
     /// Entries of the list from an ordinal on, with the places of their records.
     pub(crate) fn read(&mut self, first: u64, n_entries: u64) -> Result<Vec<Listed>, Trouble> {
-        if self.changes.as_ref().is_none_or(|(at, _)| *at > first) {
-            let image = self.store.image(self.tenant, self.point, self.volume)?;
-            let parent = match self.parent_point {
-                Some(point) => Some(self.store.image(self.tenant, point, self.volume)?),
-                None => None,
-            };
-            self.changes = Some((0, Changes::new(image, parent)));
+        let n_entries = usize::try_from(n_entries).unwrap_or(usize::MAX);
+        let mut listed = self.read_again(first, n_entries);
+        let at = first.saturating_add(listed.len() as u64);
+        let entries = self.entries(at, n_entries.saturating_sub(listed.len()))?;
+        listed.extend(self.placed(entries)?);
+        self.last = (first, listed.clone());
+        Ok(listed)
+    }
+
+    /// The part of it that the last reading had already.
+    fn read_again(&self, first: u64, n_entries: usize) -> Vec<Listed> {
+        let (begin, last) = &self.last;
+        let n_before = first.checked_sub(*begin).and_then(|n| usize::try_from(n).ok());
+        let rest = n_before.and_then(|n| last.get(n..)).unwrap_or_default();
+        rest.iter().take(n_entries).copied().collect()
+    }
+
+    /// Entries from an ordinal on, in order: whoever goes back begins anew.
+    fn entries(&mut self, first: u64, n_entries: usize) -> Result<Vec<ListEntry>, Trouble> {
+        let mut entries = Vec::new();
+        if n_entries == 0 {
+            return Ok(entries);
         }
-        let Some((at, changes)) = &mut self.changes else { return Ok(Vec::new()) };
-        let mut sizes: HashMap<(u32, u32), (u16, u32)> = HashMap::new();
-        let mut listed = Vec::new();
-        while (listed.len() as u64) < n_entries {
-            let Some(entry) = changes.next_entry()? else { break };
-            let ordinal = *at;
-            *at = at.saturating_add(1);
-            if ordinal < first {
-                continue;
+        let (at, changes) = match &mut self.changes {
+            Some(changes) if changes.0 <= first => changes,
+            changes => {
+                let image = self.store.image(self.tenant, self.point, self.volume)?;
+                let parent = match self.parent_point {
+                    Some(point) => Some(self.store.image(self.tenant, point, self.volume)?),
+                    None => None,
+                };
+                changes.insert((0, Changes::new(image, parent)))
             }
+        };
+        while entries.len() < n_entries {
+            let Some(entry) = changes.next_entry()? else { break };
+            if *at >= first {
+                entries.push(entry);
+            }
+            *at = at.saturating_add(1);
+        }
+        Ok(entries)
+    }
+
+    /// The entries with the places of their records.
+    fn placed(&mut self, entries: Vec<ListEntry>) -> Result<Vec<Listed>, Trouble> {
+        let records = entries.iter().filter(|entry| !entry.is_zeros());
+        let keys: Vec<Key> = records.map(ListEntry::key).collect();
+        let mut found = self.store.find_many(self.tenant, Form::Plain, &keys)?.into_iter();
+        if self.sizes.len() > SIZES_MAX {
+            self.sizes.clear();
+        }
+        let mut listed = Vec::with_capacity(entries.len());
+        for entry in entries {
             if entry.is_zeros() {
                 listed.push(Listed { entry, place: None });
                 continue;
             }
-            let key = entry.key();
-            let found = self.store.find(self.tenant, Form::Plain, &key)?;
-            let found = found.ok_or(StoreError::UnknownRecord { key, offset: entry.offset() })?;
-            let group = (found.segment, found.place);
-            let (n_records, stored_bytes) = match sizes.get(&group) {
+            let unknown = || StoreError::UnknownRecord { key: entry.key(), offset: entry.offset() };
+            let found = found.next().flatten().ok_or_else(unknown)?;
+            let group = u64::from(found.segment) << 32 | u64::from(found.place);
+            let (n_records, stored_bytes) = match self.sizes.get(&group) {
                 Some(size) => *size,
-                None => *sizes.entry(group).or_insert(self.store.group_size(self.tenant, found)?),
+                None => {
+                    let size = self.store.group_size(self.tenant, found)?;
+                    *self.sizes.entry(group).or_insert(size)
+                }
             };
-            let number = u64::from(found.segment) << 32 | u64::from(found.place);
-            let place = Place { group: number, slot: found.slot, n_records, stored_bytes };
+            let place = Place { group, slot: found.slot, n_records, stored_bytes };
             listed.push(Listed { entry, place: Some(place) });
         }
         Ok(listed)
     }
 }
 
-/// The payload of the RECORDS frame that a parcel becomes. Blocks.
+/// Writes the group that a parcel becomes. Blocks.
 ///
 /// # Errors
 /// Damage; the disk's.
-pub(crate) fn frame(
+pub(crate) fn write_group(
     store: &Store,
     tenant: TenantId,
     parcel: &Parcel,
     entries: &[ListEntry],
-) -> Result<Vec<u8>, Trouble> {
+    out: &mut Vec<u8>,
+) -> Result<(), Trouble> {
     match parcel {
         Parcel::Whole { group, ordinals, .. } => {
             let segment = u32::try_from(group >> 32).unwrap_or(u32::MAX);
@@ -414,42 +459,35 @@ pub(crate) fn frame(
             if !keys.eq(entries.iter().map(ListEntry::key)) || entries.len() != ordinals.len() {
                 return Err(Trouble::us("a stored group changed while it was sent"));
             }
-            Ok(written(stored.codec, &stored.table, &stored.payload, ordinals))
+            write(stored.codec, &stored.table, &stored.payload, ordinals, out);
         }
         Parcel::Part { ordinals, is_raw, .. } => {
             let records = records(store, tenant, entries)?;
-            let pairs: Vec<(Key, &[u8])> = entries
-                .iter()
-                .zip(&records)
-                .map(|(entry, record)| (entry.key(), record.as_slice()))
-                .collect();
             if *is_raw {
-                let table: Vec<GroupEntry> = ordinals
+                let rows = entries
                     .iter()
-                    .zip(entries)
-                    .map(|(ordinal, entry)| GroupEntry::new(*ordinal, entry.key(), entry.bytes()))
-                    .collect();
-                let payload = records.concat();
-                let raw_bytes = u32::try_from(payload.len()).unwrap_or(u32::MAX);
-                let group = Group {
-                    codec: group::Codec::None,
-                    is_encrypted: false,
-                    raw_bytes,
-                    table: &table,
-                    payload: &payload,
-                };
-                let mut out = Vec::with_capacity(payload.len().saturating_add(1024));
-                group.write(&mut out);
-                return Ok(out);
+                    .map(|entry| TableRow { key: entry.key(), raw_bytes: entry.bytes() });
+                let rows: Vec<TableRow> = rows.collect();
+                write(Codec::None, &rows, &records.concat(), ordinals, out);
+            } else {
+                let checked = checked(entries, &records)?;
+                write(checked.codec(), checked.table(), checked.payload(), ordinals, out);
             }
-            let checked = CheckedGroup::encode(Form::Plain, &pairs, LEVEL)
-                .map_err(|error| Trouble::us(format!("cannot make a group: {error}")))?;
-            Ok(written(checked.codec(), checked.table(), checked.payload(), ordinals))
         }
     }
+    Ok(())
 }
 
-fn written(codec: Codec, rows: &[TableRow], payload: &[u8], ordinals: &[u64]) -> Vec<u8> {
+/// A group made anew of these records.
+fn checked(entries: &[ListEntry], records: &[Vec<u8>]) -> Result<CheckedGroup, Trouble> {
+    let pairs = entries.iter().zip(records);
+    let pairs: Vec<(Key, &[u8])> =
+        pairs.map(|(entry, record)| (entry.key(), record.as_slice())).collect();
+    CheckedGroup::encode(Form::Plain, &pairs, LEVEL)
+        .map_err(|error| Trouble::us(format!("cannot make a group: {error}")))
+}
+
+fn write(codec: Codec, rows: &[TableRow], payload: &[u8], ordinals: &[u64], out: &mut Vec<u8>) {
     let table: Vec<GroupEntry> = ordinals
         .iter()
         .zip(rows)
@@ -465,9 +503,7 @@ fn written(codec: Codec, rows: &[TableRow], payload: &[u8], ordinals: &[u64]) ->
         table: &table,
         payload,
     };
-    let mut out = Vec::with_capacity(payload.len().saturating_add(16 << 10));
-    group.write(&mut out);
-    out
+    group.write(out);
 }
 
 /// The payloads of RECORDS frames with these records. Blocks.
@@ -492,14 +528,10 @@ pub(crate) fn groups(
         let entries: Vec<ListEntry> = part.iter().map(|(_, entry)| *entry).collect();
         let ordinals: Vec<u64> = part.iter().map(|(ordinal, _)| *ordinal).collect();
         let records = records(store, tenant, &entries)?;
-        let pairs: Vec<(Key, &[u8])> = entries
-            .iter()
-            .zip(&records)
-            .map(|(entry, record)| (entry.key(), &record[..]))
-            .collect();
-        let checked = CheckedGroup::encode(Form::Plain, &pairs, LEVEL)
-            .map_err(|error| Trouble::us(format!("cannot make a group: {error}")))?;
-        groups.push(written(checked.codec(), checked.table(), checked.payload(), &ordinals));
+        let checked = checked(&entries, &records)?;
+        let mut group = Vec::new();
+        write(checked.codec(), checked.table(), checked.payload(), &ordinals, &mut group);
+        groups.push(group);
     }
     Ok(groups)
 }

@@ -240,7 +240,7 @@ fn take_groups(
         };
         let form = if group.is_encrypted { Form::Encrypted } else { Form::Plain };
         let table = group.table.iter().map(row).collect();
-        let checked = CheckedGroup::check(form, codec, table, group.payload.to_vec());
+        let checked = CheckedGroup::check(form, codec, table, group.payload);
         let ordinals = group.table.iter().map(group::GroupEntry::ordinal).collect();
         groups.push((ordinals, checked.map_err(|e| malformed(&e))?));
     }

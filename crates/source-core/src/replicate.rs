@@ -8,17 +8,19 @@
 //! **Absent:** what to send and in which order (the machine), schedules.
 
 pub(crate) mod link;
+mod shared;
+mod speaker;
 mod transfer;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use offsite_exchange::replication::plan::{ImageName, Obstacle, Plan, Theirs};
 use offsite_exchange::replication::source::{
     Answer, Ask, Event, Failure, Input, Job, JobEffect, JobOutcome, JobRules, Outcome, Preflight,
-    Progress as Sent, Stop,
+    Stop,
 };
 use offsite_model::{AgentId, ImageId, JobId, PointId, VolumeId};
 use offsite_proto::admin::replication::Replicated;
@@ -37,6 +39,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use self::link::{Link, failure, runs_of};
+use self::shared::Shared;
 use crate::config::Settings;
 use crate::error::Trouble;
 use crate::heal::{Healed, Healer};
@@ -71,36 +74,6 @@ pub struct Replicator {
     settings: Settings,
     links: Mutex<BTreeMap<String, Arc<Link>>>,
     busy: Mutex<BTreeSet<AgentId>>,
-}
-
-/// What one job shares with its transfers.
-pub(crate) struct Shared {
-    pub(crate) means: Arc<Means>,
-    pub(crate) protection: Arc<Protection>,
-    pub(crate) link: Arc<Link>,
-    pub(crate) job: JobId,
-    pub(crate) wire_out: AtomicU64,
-    pub(crate) wire_in: AtomicU64,
-    pub(crate) records_sent: AtomicU64,
-    sent: Mutex<BTreeMap<usize, (u64, Sent)>>,
-    progress: Arc<Progress>,
-}
-
-impl Shared {
-    /// Notes how far a transfer is.
-    pub(crate) fn note(&self, index: usize, record_bytes: u32, sent: &Sent) {
-        let mut all = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
-        all.insert(index, (u64::from(record_bytes), *sent));
-        let done = all.values().fold(0_u64, |sum, (bytes, sent)| {
-            sum.saturating_add(sent.n_decided.min(sent.n_entries).saturating_mul(*bytes))
-        });
-        self.progress.set_done(done);
-    }
-
-    fn n_offered(&self) -> u64 {
-        let all = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
-        all.values().fold(0, |sum, (_, sent)| sent.n_offered.saturating_add(sum))
-    }
 }
 
 /// The right to replicate an agent: there is one per agent.
@@ -164,17 +137,8 @@ impl Replicator {
         });
         let (images, unfinished) = read.await?;
         let unfinished = unfinished.map(|row| (VolumeId::from_bytes(row.volume), row.epoch));
-        let shared = Arc::new(Shared {
-            means: Arc::clone(&self.means),
-            protection: Arc::clone(&self.protection),
-            link,
-            job,
-            wire_out: AtomicU64::new(0),
-            wire_in: AtomicU64::new(0),
-            records_sent: AtomicU64::new(0),
-            sent: Mutex::default(),
-            progress: Arc::clone(&progress),
-        });
+        let shared = Shared::new(&self.means, &self.protection, link, job, &progress);
+        let shared = Arc::new(shared);
         let (mut outcome, mut plan) =
             self.drive(&agent, &shared, &images, unfinished, &progress).await?;
         let stranded = stranded(&plan, &images);

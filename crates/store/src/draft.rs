@@ -14,6 +14,7 @@
 mod log;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use offsite_model::{Digest, Key, SessionId, TenantId};
 use serde::{Deserialize, Serialize};
@@ -83,6 +84,15 @@ pub struct Draft {
     /// Segments that answers rest on and that are not in the log yet.
     relied: BTreeSet<u32>,
 }
+
+/// A barrier of a draft that was begun: see [`Draft::begin_barrier`].
+pub struct Barrier {
+    core: Arc<Core>,
+    grown: Vec<u32>,
+}
+
+/// What became of [`Barrier::sync`].
+pub struct Synced(Result<Vec<(u32, u64, bool)>, StoreError>);
 
 impl Store {
     /// Begins a session that survives a crash: durable when this returns. `opening` is the caller's
@@ -229,6 +239,18 @@ impl Core {
     }
 }
 
+impl Barrier {
+    /// Brings the data to the disk. Its outcome is for [`Draft::end_barrier`], also where it
+    /// failed.
+    #[must_use]
+    pub fn sync(self) -> Synced {
+        let synced = self.core.check_writable();
+        let synced = synced.and_then(|()| self.core.sync_segments(&self.grown));
+        // Also where nobody comes to hear of it (I11).
+        Synced(synced.inspect_err(|_| self.core.poison()))
+    }
+}
+
 impl Draft {
     /// The session's id.
     #[must_use]
@@ -325,8 +347,31 @@ impl Draft {
     /// # Errors
     /// As [`Draft::promise`].
     pub fn barrier(&mut self) -> Result<(), StoreError> {
+        let synced = self.begin_barrier()?.sync();
+        self.end_barrier(synced)
+    }
+
+    /// The first part of [`Draft::barrier`]: what is to be synced, which takes as long as the disk
+    /// takes and needs the draft for nothing. What is appended meanwhile is for the next one.
+    ///
+    /// # Errors
+    /// [`StoreError::LeaseLost`].
+    pub fn begin_barrier(&mut self) -> Result<Barrier, StoreError> {
+        self.check_held()?;
         self.relied.extend(self.session.segments());
-        self.promise()
+        let relied = std::mem::take(&mut self.relied);
+        let grown = self.grown(&relied.into_iter().collect::<Vec<_>>());
+        Ok(Barrier { core: Arc::clone(&self.session.core), grown })
+    }
+
+    /// The last part: the log names what is durable now, and is durable itself.
+    ///
+    /// # Errors
+    /// As [`Draft::promise`].
+    pub fn end_barrier(&mut self, synced: Synced) -> Result<(), StoreError> {
+        let durable = self.session.synced(synced.0)?;
+        self.check_held()?;
+        self.name(durable)
     }
 
     fn kept(&self) -> BTreeMap<u32, (u64, bool)> {
@@ -334,10 +379,15 @@ impl Draft {
         drafts.get(&self.id).map(|kept| kept.segments.clone()).unwrap_or_default()
     }
 
-    /// Segments first, then the log that names them. One that has not grown since it was kept is
-    /// not synced again.
+    /// Segments first, then the log that names them.
     fn keep(&mut self, segments: &[u32]) -> Result<(), StoreError> {
         self.check_held()?;
+        let durable = self.session.sync(&self.grown(segments))?;
+        self.name(durable)
+    }
+
+    /// Those of the segments that have grown since they were kept: the others are not synced again.
+    fn grown(&self, segments: &[u32]) -> Vec<u32> {
         let kept = self.kept();
         let has_grown = |number: &&u32| {
             let extent = self.session.core.segment(**number).map(|segment| {
@@ -346,8 +396,10 @@ impl Draft {
             });
             extent.is_none() || extent.as_ref() != kept.get(number)
         };
-        let grown: Vec<u32> = segments.iter().filter(has_grown).copied().collect();
-        let durable = self.session.sync(&grown)?;
+        segments.iter().filter(has_grown).copied().collect()
+    }
+
+    fn name(&mut self, durable: Vec<(u32, u64, bool)>) -> Result<(), StoreError> {
         let synced =
             self.log.segments(durable.iter().map(|(n, bytes, closed)| (*n, (*bytes, *closed))));
         let synced = synced.and_then(|()| self.log.sync());
@@ -381,7 +433,7 @@ impl Draft {
     /// [`StoreError::LeaseLost`], or as there.
     pub fn end(self) -> Result<(), StoreError> {
         self.check_held()?;
-        let store = Store { core: std::sync::Arc::clone(&self.session.core) };
+        let store = Store { core: Arc::clone(&self.session.core) };
         store.end_draft(self.session.tenant(), self.id)
     }
 

@@ -10,6 +10,7 @@ use std::cell::RefCell;
 
 use offsite_model::Key;
 
+use crate::format::{PLACE_BYTES, crc};
 use crate::hash;
 
 /// Most records of a group.
@@ -20,6 +21,9 @@ pub const GROUP_BYTES_MAX: usize = 1 << 20;
 pub const RECORD_BYTES_MAX: usize = 1 << 20;
 /// Largest window a frame may ask for, as a power of two.
 const WINDOW_LOG_MAX: u8 = 20;
+
+/// Zeros that a payload may need behind it, so that the next group begins at a place.
+const SLACK_BYTES: usize = PLACE_BYTES as usize - 1;
 
 /// What a record's key is the hash of. Records of different forms never stand for each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -73,7 +77,10 @@ pub struct CheckedGroup {
     codec: Codec,
     table: Vec<TableRow>,
     raw_bytes: u32,
-    payload: Vec<u8>,
+    stored_bytes: usize,
+    payload_crc: u32,
+    /// The payload, and zeros behind it: [`SLACK_BYTES`].
+    padded: Vec<u8>,
 }
 
 impl CheckedGroup {
@@ -85,17 +92,22 @@ impl CheckedGroup {
         form: Form,
         codec: Codec,
         table: Vec<TableRow>,
-        payload: Vec<u8>,
+        payload: &[u8],
     ) -> Result<Self, GroupError> {
         let raw_bytes = check_shape(form, codec, &table, payload.len())?;
         match codec {
-            Codec::None => check_records(&table, &payload)?,
+            Codec::None => check_records(&table, payload)?,
             Codec::Zstd => RAW.with_borrow_mut(|raw| {
-                decompress(&payload, raw_bytes, raw)?;
+                decompress(payload, raw_bytes, raw)?;
                 check_records(&table, raw)
             })?,
         }
-        Ok(Self { form, codec, table, raw_bytes: raw_bytes as u32, payload })
+        let mut padded = Vec::with_capacity(payload.len() + SLACK_BYTES);
+        padded.extend_from_slice(payload);
+        padded.resize(payload.len() + SLACK_BYTES, 0);
+        let (stored_bytes, payload_crc) = (payload.len(), crc(&[payload]));
+        let raw_bytes = raw_bytes as u32;
+        Ok(Self { form, codec, table, raw_bytes, stored_bytes, payload_crc, padded })
     }
 
     /// Compresses records of known keys into a group, as zstd where that saves at least a
@@ -113,19 +125,17 @@ impl CheckedGroup {
             raw_bytes: u32::try_from(bytes.len()).unwrap_or(u32::MAX),
         });
         let table = table.collect();
-        let packed = PLAIN.with_borrow_mut(|raw| {
+        PLAIN.with_borrow_mut(|raw| {
             raw.clear();
             records.iter().for_each(|(_, bytes)| raw.extend_from_slice(bytes));
-            if form == Form::Plain { compress(raw, level) } else { None }
-        });
-        match packed {
-            Some(packed) => Self::check(form, Codec::Zstd, table, packed),
-            None => {
-                let mut raw = Vec::with_capacity(raw_bytes);
-                records.iter().for_each(|(_, bytes)| raw.extend_from_slice(bytes));
-                Self::check(form, Codec::None, table, raw)
-            }
-        }
+            PACKED.with_borrow_mut(|packed| {
+                let packed = if form == Form::Plain { compress(raw, level, packed) } else { None };
+                match packed {
+                    Some(packed) => Self::check(form, Codec::Zstd, table, packed),
+                    None => Self::check(form, Codec::None, table, raw),
+                }
+            })
+        })
     }
 
     /// What its keys are the hash of.
@@ -149,7 +159,18 @@ impl CheckedGroup {
     /// The bytes as they are stored and sent.
     #[must_use]
     pub fn payload(&self) -> &[u8] {
-        &self.payload
+        self.padded.get(..self.stored_bytes).unwrap_or_default()
+    }
+
+    /// The payload with so many zeros behind it.
+    pub(crate) fn payload_padded(&self, zeros: usize) -> &[u8] {
+        debug_assert!(zeros <= SLACK_BYTES);
+        self.padded.get(..self.stored_bytes + zeros).unwrap_or_default()
+    }
+
+    /// The checksum of the payload.
+    pub(crate) const fn payload_crc(&self) -> u32 {
+        self.payload_crc
     }
 
     /// Length of its records together.
@@ -163,7 +184,7 @@ impl CheckedGroup {
     /// # Errors
     /// None that could happen to a checked group; [`GroupError`] all the same.
     pub fn decoded(&self) -> Result<DecodedGroup, GroupError> {
-        decode(self.form, self.codec, &self.table, &self.payload)
+        decode(self.form, self.codec, &self.table, self.payload())
     }
 }
 
@@ -332,7 +353,7 @@ fn has_small_window(frame: &[u8]) -> bool {
 
 /// Compresses where that saves a sixteenth; none otherwise, and when the compressor cannot, which
 /// costs space and nothing else.
-fn compress(raw: &[u8], level: i32) -> Option<Vec<u8>> {
+fn compress<'a>(raw: &[u8], level: i32, packed: &'a mut Vec<u8>) -> Option<&'a [u8]> {
     COMPRESSOR.with_borrow_mut(|slot| {
         if slot.as_ref().is_none_or(|(has_level, _)| *has_level != level) {
             let mut compressor = zstd::bulk::Compressor::new(level).ok()?;
@@ -341,12 +362,10 @@ fn compress(raw: &[u8], level: i32) -> Option<Vec<u8>> {
             *slot = Some((level, compressor));
         }
         let (_, compressor) = slot.as_mut()?;
-        PACKED.with_borrow_mut(|packed| {
-            // No more than what would be kept, so that it ends early on what does not shrink.
-            packed.resize(raw.len() - raw.len() / 16, 0);
-            let n = compressor.compress_to_buffer(raw, &mut packed[..]).ok()?;
-            packed.get(..n).map(<[u8]>::to_vec)
-        })
+        // No more than what would be kept, so that it ends early on what does not shrink.
+        packed.resize(raw.len() - raw.len() / 16, 0);
+        let n = compressor.compress_to_buffer(raw, &mut packed[..]).ok()?;
+        packed.get(..n)
     })
 }
 

@@ -8,7 +8,7 @@
 pub(crate) mod filter;
 pub(crate) mod run;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use offsite_model::Key;
@@ -23,8 +23,8 @@ pub(crate) type IndexKey = (Key, Form);
 /// One tenant's index.
 #[derive(Default)]
 pub(crate) struct TenantIndex {
-    /// Records that no run covers.
-    pub(crate) recent: BTreeMap<IndexKey, RecordPlace>,
+    /// Records that no run covers. Its hash is keyed: a source chooses its keys.
+    pub(crate) recent: HashMap<IndexKey, RecordPlace>,
     /// Oldest first; shared so that a look-up reads pages outside the lock.
     pub(crate) runs: Arc<Vec<Arc<Run>>>,
     /// Sessions that may rely on what is in `recent` and not committed.

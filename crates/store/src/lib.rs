@@ -76,7 +76,7 @@ mod upkeep;
 mod usage;
 mod verify;
 
-pub use draft::{Draft, DraftSummary, OPENING_BYTES_MAX};
+pub use draft::{Barrier, Draft, DraftSummary, OPENING_BYTES_MAX, Synced};
 pub use error::StoreError;
 pub use format::FORMAT_VERSION;
 pub use manifest::{Changes, Image, ImageSpec, ImageWriter, ListEntry, RECORD_BYTES_RANGE};

@@ -439,7 +439,8 @@ impl SegmentWriter {
         self.end >= settings.segment_bytes || self.n_records >= settings.segment_records
     }
 
-    /// Appends a group with one write; its place.
+    /// Appends a group; its place. Its payload was copied and its checksum computed when it was
+    /// checked, by whichever thread did that: here its session waits for one write after another.
     pub(crate) fn append(&mut self, group: &CheckedGroup) -> io::Result<u32> {
         let at = u32::try_from(self.end / PLACE_BYTES).map_err(io::Error::other)?;
         let flags = if group.form() == Form::Encrypted { FLAG_ENCRYPTED as u8 } else { 0 };
@@ -455,15 +456,13 @@ impl SegmentWriter {
             stored_bytes: (group.payload().len() as u32).into(),
             segment: self.segment.number.into(),
             place: at.into(),
-            payload_crc: crc(&[group.payload()]).into(),
+            payload_crc: group.payload_crc().into(),
             tenant: self.segment.tenant.to_bytes(),
             zeros: [0; 12],
             crc: 0.into(),
         };
         let rows_bytes = group.table().len() * size_of::<RecordRow>();
-        let whole = GROUP_HEAD_BYTES + rows_bytes + group.payload().len();
-        let padded = (whole as u64).next_multiple_of(PLACE_BYTES) as usize;
-        let mut bytes = Vec::with_capacity(padded);
+        let mut bytes = Vec::with_capacity(GROUP_HEAD_BYTES + rows_bytes);
         bytes.resize(GROUP_HEAD_BYTES, 0);
         for row in group.table() {
             let row = RecordRow { key: *row.key.as_bytes(), raw_bytes: row.raw_bytes.into() };
@@ -480,10 +479,12 @@ impl SegmentWriter {
         };
         self.footer.extend_from_slice(in_footer.as_bytes());
         self.footer.extend_from_slice(rows);
-        bytes.extend_from_slice(group.payload());
-        bytes.resize(padded, 0);
+        let whole = (bytes.len() + group.payload().len()) as u64;
+        let padded = whole.next_multiple_of(PLACE_BYTES);
+        let payload = group.payload_padded((padded - whole) as usize);
         self.file.write_all_at(&bytes, self.end)?;
-        self.end += bytes.len() as u64;
+        self.file.write_all_at(payload, self.end + bytes.len() as u64)?;
+        self.end += padded;
         self.n_groups += 1;
         self.n_records += u32::from(n_records);
         self.segment.extent.store(self.end * 2, Ordering::Release);

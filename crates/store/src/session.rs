@@ -220,6 +220,11 @@ impl Session {
     pub(crate) fn sync(&mut self, segments: &[u32]) -> Result<Vec<(u32, u64, bool)>, StoreError> {
         self.check_alive()?;
         let synced = self.core.sync_segments(segments);
+        self.synced(synced)
+    }
+
+    /// What a sync came to: after one that failed nothing may be written (I11).
+    pub(crate) fn synced<T>(&mut self, synced: Result<T, StoreError>) -> Result<T, StoreError> {
         if synced.is_err() {
             self.is_ended = true;
             self.core.poison();

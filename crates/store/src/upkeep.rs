@@ -106,7 +106,8 @@ impl Core {
         let all: BTreeSet<u32> = recent.values().map(|place| place.segment).collect();
         let covered: BTreeSet<u32> = all.into_iter().filter(|number| is_ripe(*number)).collect();
         let records = recent.iter().filter(|(_, place)| covered.contains(&place.segment));
-        let records: Vec<_> = records.map(|(key, place)| (*key, *place)).collect();
+        let mut records: Vec<_> = records.map(|(key, place)| (*key, *place)).collect();
+        records.sort_unstable_by_key(|(key, _)| *key);
         // Another session may hold most of what has gathered; a run of a few would be a waste.
         let is_enough = records.len().saturating_mul(4) >= self.settings.recent_records_max;
         (!records.is_empty() && is_enough).then_some(Ripe { covered, records })

@@ -277,7 +277,7 @@ impl Answer {
         let wrong = |e: offsite_store::group::GroupError| broken(&StoreError::Group(e), &all);
         // Whoever asks for it has lost his own copy: what is wrong here is said here.
         let StoredGroup { form: stored_form, codec, table, payload } = stored;
-        let stored = CheckedGroup::check(stored_form, codec, table, payload).map_err(wrong)?;
+        let stored = CheckedGroup::check(stored_form, codec, table, &payload).map_err(wrong)?;
         for (_, slot, entry) in &group.wanted {
             let row = stored.table().get(usize::from(*slot));
             if row.is_none_or(|row| row.key != entry.key || row.raw_bytes != entry.length) {

@@ -212,6 +212,9 @@ fn http2_builder() -> http2::Builder<TokioExecutor> {
     builder
 }
 
+/// What is encrypted before the socket takes it: fewer and larger writes.
+const TLS_BUFFER_BYTES: usize = 256 << 10;
+
 async fn shake_hands(
     target: &HostPort,
     tls: &ClientTls,
@@ -226,7 +229,10 @@ async fn shake_hands(
     let connector = TlsConnector::from(tls.config());
     let handshake = connector.connect(name, Remembering::new(tcp)).into_fallible();
     match tokio::time::timeout(within, handshake).await {
-        Ok(Ok(stream)) => Ok(stream),
+        Ok(Ok(mut stream)) => {
+            stream.get_mut().1.set_buffer_limit(Some(TLS_BUFFER_BYTES));
+            Ok(stream)
+        }
         Ok(Err((cause, stream))) => Err(dial::handshake_failed(target, cause, stream.first())),
         Err(_) => {
             let target = target.clone();

@@ -49,10 +49,10 @@ const TABLE: &[Line] = &[
     line("offsite-jobs", 3, &["croner", "jiff", "thiserror", "tokio", "tokio-util", "tracing"]),
     line("offsite-console", 3, &["http", "http-body-util", "thiserror"]),
     line("offsite-source-core", 4, &[
-        "http", "jiff", "serde", "thiserror", "tokio", "tokio-util", "tracing", "zeroize",
+        "bytes", "http", "jiff", "serde", "thiserror", "tokio", "tokio-util", "tracing", "zeroize",
     ]),
     line("offsite-target-core", 4, &[
-        "argon2", "aws-lc-rs", "http", "serde", "thiserror", "tokio", "tokio-util", "tracing",
+        "argon2", "aws-lc-rs", "bytes", "http", "serde", "thiserror", "tokio", "tokio-util", "tracing",
         "unicode-normalization", "zeroize",
     ]),
     line("offsite-source", 5, PROGRAM),

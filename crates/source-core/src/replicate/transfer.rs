@@ -5,40 +5,28 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use http::HeaderValue;
 use offsite_exchange::replication::Runs;
 use offsite_exchange::replication::source::{
-    Call, Effect, Event, Failure, Given, Input, Outcome, Parcel, Rules, Transfer,
+    Call, Effect, Event, Failure, Given, Input, Outcome, Rules, Transfer,
 };
-use offsite_proto::endpoint::{Params as _, Row, Values};
-use offsite_proto::error::ErrorBody;
-use offsite_proto::json::{Json, from_slice};
+use offsite_proto::json::Json;
 use offsite_proto::limits::WINDOW_KEYS_MAX;
-use offsite_proto::rows;
 use offsite_proto::session::{
     AskCommitted, End, EndSession, InSession, OfImage, OfSession, Open, Poke, StartEnd,
     TransferredBlocks, TransferredBlocksOfImage,
 };
-use offsite_proto::stream::{
-    Decoder, Encoder, End as StreamEnd, Flushed, Opcode, StreamKind, read_credit,
-};
-use offsite_proto::window::{KeyWindow, ListEntry, Wanted};
-use offsite_transport::{Backoff, BodySender, Outgoing, Retry};
+use offsite_proto::window::{ListEntry, Wanted};
+use offsite_transport::{Backoff, Retry};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::Shared;
 use super::link::{failure, runs_of};
-use crate::origin::{Origin, Outbound, frame};
-
-/// The time after which a silent stream says that it lives.
-const PING_AFTER: Duration = Duration::from_secs(10);
-
-type Told = (Option<u64>, Input);
+use super::shared::Shared;
+use super::speaker::{Out, Speaker, Told};
+use crate::origin::{Origin, Outbound};
 
 /// How a job tells a transfer something.
 pub(super) struct Door(mpsc::UnboundedSender<Told>);
@@ -48,12 +36,6 @@ impl Door {
         // A transfer that has ended needs no telling.
         self.0.send((None, input)).ok();
     }
-}
-
-/// What a stream is to send.
-enum Out {
-    Keys { window: u32, first_ordinal: u64, entries: Vec<ListEntry> },
-    Parcel { parcel: Parcel, entries: Vec<ListEntry> },
 }
 
 struct Running {
@@ -342,165 +324,4 @@ async fn transferred(
     let of = OfImage { agent: image.open.agent_id.0, volume, epoch };
     let answer = connection.call::<TransferredBlocksOfImage>(&of, &()).await.map_err(failure)?;
     Ok(runs_of(&answer.body).unwrap_or_default())
-}
-
-/// One stream of row 5 or 6.
-struct Speaker {
-    shared: Arc<Shared>,
-    path: InSession,
-    opening: u32,
-    stream: Option<u32>,
-    inbox: mpsc::UnboundedSender<Told>,
-    turn: u64,
-}
-
-impl Speaker {
-    const fn kinds(&self) -> (&'static Row, StreamKind, StreamKind) {
-        match self.stream {
-            None => (&rows::R05, StreamKind::Keys, StreamKind::Wanted),
-            Some(_) => (&rows::R06, StreamKind::Records, StreamKind::Receipt),
-        }
-    }
-
-    fn tell(&self, input: Input) {
-        self.inbox.send((Some(self.turn), input)).ok();
-    }
-
-    async fn speak(&self, outs: mpsc::UnboundedReceiver<Out>) -> Result<(), Failure> {
-        let (sender, body) = Outgoing::stream();
-        let writing = async {
-            let written = self.write(sender, outs).await;
-            if written.is_ok() {
-                // What the target says of it is still to come; so it is where it did not listen to
-                // the end.
-                std::future::pending::<()>().await;
-            }
-            match written {
-                Err(Some(message)) => message,
-                _ => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            read = self.read(body) => read,
-            message = writing => {
-                self.tell(Input::Unreadable { message });
-                Err(Failure::Cut)
-            }
-        }
-    }
-
-    /// Writes until there is no more; an error with a message is our own store's.
-    async fn write(
-        &self,
-        sender: BodySender,
-        mut outs: mpsc::UnboundedReceiver<Out>,
-    ) -> Result<(), Option<String>> {
-        let (_, kind, _) = self.kinds();
-        let mut encoder = Encoder::new(kind, self.path.session);
-        let mut end = StreamEnd { items: 0, bytes: 0 };
-        loop {
-            if encoder.n_waiting() > 0 {
-                let bytes = encoder.take();
-                self.shared.wire_out.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-                sender.send(bytes).await.map_err(|_| None)?;
-            }
-            let out = tokio::select! {
-                out = outs.recv() => out,
-                () = tokio::time::sleep(PING_AFTER) => {
-                    encoder.frame(0, Opcode::Ping, &[]).map_err(|e| Some(e.to_string()))?;
-                    continue;
-                }
-            };
-            let (opcode, payload, n_records) = match out {
-                None => break,
-                Some(Out::Keys { window, first_ordinal, entries }) => {
-                    end.items = end.items.saturating_add(entries.len() as u64);
-                    let window = KeyWindow { window, first_ordinal, entries: &entries };
-                    (Opcode::Keys, window.write(), 0)
-                }
-                Some(Out::Parcel { parcel, entries }) => {
-                    let n_records = parcel.ordinals().len() as u64;
-                    end.items = end.items.saturating_add(n_records);
-                    (Opcode::Records, self.encode(parcel, entries).await.map_err(Some)?, n_records)
-                }
-            };
-            let bytes = payload.len() as u64;
-            end.bytes = end.bytes.saturating_add(bytes);
-            encoder.frame(0, opcode, &[&payload]).map_err(|e| Some(e.to_string()))?;
-            if let Some(stream) = self.stream {
-                let frame = encoder.take();
-                self.shared.wire_out.fetch_add(frame.len() as u64, Ordering::Relaxed);
-                sender.send(frame).await.map_err(|_| None)?;
-                self.shared.records_sent.fetch_add(n_records, Ordering::Relaxed);
-                self.tell(Input::Sent { opening: self.opening, stream, bytes });
-            }
-        }
-        encoder.frame(0, Opcode::End, &[&end.write()]).map_err(|e| Some(e.to_string()))?;
-        sender.send(encoder.take()).await.map_err(|_| None)?;
-        sender.finish().await.map_err(|_| None)
-    }
-
-    async fn encode(&self, parcel: Parcel, entries: Vec<ListEntry>) -> Result<Vec<u8>, String> {
-        let protection = Arc::clone(&self.shared.protection);
-        let made = tokio::task::spawn_blocking(move || {
-            frame(&protection.store, protection.tenant, &parcel, &entries)
-        });
-        match made.await {
-            Ok(made) => made.map_err(|trouble| trouble.message),
-            Err(error) => Err(format!("making a group failed: {error}")),
-        }
-    }
-
-    async fn read(&self, body: Outgoing) -> Result<(), Failure> {
-        let link = &self.shared.link;
-        let connection = match self.stream {
-            None => link.connection().await?,
-            Some(stream) => link.of_stream(stream).await?,
-        };
-        let (row, up, down) = self.kinds();
-        let mut values = Values::new();
-        self.path.write(&mut values);
-        let media = HeaderValue::from_static(up.media_type());
-        let answer = connection.stream(row, &values, media, body, u64::MAX).await;
-        let mut answer = answer.map_err(failure)?;
-        let mut decoder = Decoder::new(down, self.path.session);
-        let broken = |cause: &dyn std::fmt::Display| {
-            tracing::warn!(%cause, "the target's stream is malformed");
-            Failure::Cut
-        };
-        let opening = self.opening;
-        loop {
-            let piece = answer.body.next().await.map_err(|refusal| {
-                tracing::debug!(cause = %refusal, "a stream was cut");
-                Failure::Cut
-            })?;
-            let Some(piece) = piece else { return Err(Failure::Cut) };
-            self.shared.wire_in.fetch_add(piece.len() as u64, Ordering::Relaxed);
-            decoder.push(&piece);
-            while let Some(frame) = decoder.next_frame().map_err(|e| broken(&e))? {
-                let payload = &frame.payload;
-                match frame.opcode {
-                    Opcode::Wanted => {
-                        let answer = Wanted::read(payload).map_err(|e| broken(&e))?;
-                        self.tell(Input::Wanted { opening, answer });
-                    }
-                    Opcode::Credit => {
-                        let granted = read_credit(payload).map_err(|e| broken(&e))?;
-                        self.tell(Input::Credit { opening, granted });
-                    }
-                    Opcode::Flushed => {
-                        let flushed = Flushed::read(payload).map_err(|e| broken(&e))?;
-                        self.tell(Input::Flushed { opening, flushed });
-                    }
-                    Opcode::Fail => {
-                        let error = from_slice::<ErrorBody>(payload).map_err(|e| broken(&e))?;
-                        return Err(Failure::Refused(error.error));
-                    }
-                    Opcode::End => return Ok(()),
-                    Opcode::Ping | Opcode::Other(_) => {}
-                    other => return Err(broken(&format!("{other:?} where it cannot be"))),
-                }
-            }
-        }
-    }
 }

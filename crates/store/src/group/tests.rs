@@ -34,7 +34,7 @@ fn b_05_any_flipped_bit_of_a_group_is_refused() {
         let mut payload = good.payload().to_vec();
         payload[place] ^= 1 << (place % 8);
         let checked =
-            CheckedGroup::check(good.form(), good.codec(), good.table().to_vec(), payload);
+            CheckedGroup::check(good.form(), good.codec(), good.table().to_vec(), &payload);
         // A frame has a few bits that change nothing in what it decodes to.
         if let Ok(group) = checked {
             let (a, b) = (group.decoded().unwrap(), good.decoded().unwrap());
@@ -46,8 +46,7 @@ fn b_05_any_flipped_bit_of_a_group_is_refused() {
         let mut key = *table[record_index].key.as_bytes();
         key[31] ^= 1;
         table[record_index].key = Key::from_bytes(key);
-        let refused =
-            CheckedGroup::check(good.form(), good.codec(), table, good.payload().to_vec());
+        let refused = CheckedGroup::check(good.form(), good.codec(), table, good.payload());
         assert_eq!(refused.unwrap_err(), GroupError::HashMismatch { record_index });
     }
 }
@@ -57,10 +56,10 @@ fn b_05_raw_groups_are_checked_like_compressed_ones() {
     let noise: Vec<u8> = (0..40_u32).flat_map(|i| *Key::of(&i.to_le_bytes()).as_bytes()).collect();
     for form in [Form::Plain, Form::Encrypted] {
         let table = vec![TableRow { key: Key::of(&noise), raw_bytes: noise.len() as u32 }];
-        CheckedGroup::check(form, Codec::None, table.clone(), noise.clone()).unwrap();
+        CheckedGroup::check(form, Codec::None, table.clone(), &noise).unwrap();
         let mut wrong = noise.clone();
         wrong[700] ^= 4;
-        let refused = CheckedGroup::check(form, Codec::None, table, wrong);
+        let refused = CheckedGroup::check(form, Codec::None, table, &wrong);
         assert_eq!(refused.unwrap_err(), GroupError::HashMismatch { record_index: 0 });
     }
 }
@@ -69,7 +68,7 @@ fn b_05_raw_groups_are_checked_like_compressed_ones() {
 fn lengths_that_contradict_each_other_are_refused_before_decoding() {
     let good = sample();
     let check = |table: Vec<TableRow>, payload: Vec<u8>| {
-        CheckedGroup::check(Form::Plain, Codec::Zstd, table, payload).unwrap_err()
+        CheckedGroup::check(Form::Plain, Codec::Zstd, table, &payload).unwrap_err()
     };
     let row = |raw_bytes| TableRow { key: Key::ZERO, raw_bytes };
     let payload = good.payload().to_vec();
@@ -83,12 +82,8 @@ fn lengths_that_contradict_each_other_are_refused_before_decoding() {
     assert_eq!(check(vec![row(1 << 20); 2], payload.clone()), GroupError::Shape("too many bytes"));
     assert_eq!(check(vec![row(9)], payload.clone()), GroupError::Shape("stored length"));
     assert_eq!(check(vec![row(9)], vec![]), GroupError::Shape("stored length"));
-    let encrypted = CheckedGroup::check(
-        Form::Encrypted,
-        Codec::Zstd,
-        good.table().to_vec(),
-        good.payload().to_vec(),
-    );
+    let encrypted =
+        CheckedGroup::check(Form::Encrypted, Codec::Zstd, good.table().to_vec(), good.payload());
     assert_eq!(encrypted.unwrap_err(), GroupError::Shape("compressed after encryption"));
 }
 
@@ -97,18 +92,18 @@ fn e_06_bombs_and_second_frames_are_refused_at_the_announced_length() {
     let zeros = vec![0; 64 << 20];
     let bomb = zstd::bulk::compress(&zeros, 1).unwrap();
     let table = vec![TableRow { key: Key::ZERO, raw_bytes: 1 << 20 }];
-    let refused = CheckedGroup::check(Form::Plain, Codec::Zstd, table, bomb);
+    let refused = CheckedGroup::check(Form::Plain, Codec::Zstd, table, &bomb);
     assert_eq!(refused.unwrap_err(), GroupError::Undecodable);
 
     let good = sample();
     let mut twice = good.payload().to_vec();
     twice.extend_from_slice(&zstd::bulk::compress(b"", 1).unwrap());
-    let refused = CheckedGroup::check(Form::Plain, Codec::Zstd, good.table().to_vec(), twice);
+    let refused = CheckedGroup::check(Form::Plain, Codec::Zstd, good.table().to_vec(), &twice);
     assert_eq!(refused.unwrap_err(), GroupError::Undecodable);
 
     let mut longer = good.table().to_vec();
     longer[0].raw_bytes += 1;
-    let refused = CheckedGroup::check(Form::Plain, Codec::Zstd, longer, good.payload().to_vec());
+    let refused = CheckedGroup::check(Form::Plain, Codec::Zstd, longer, good.payload());
     assert_eq!(refused.unwrap_err(), GroupError::Undecodable);
 }
 

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 
 use super::scene::*;
 use crate::group::{CheckedGroup, Form};
-use crate::{Draft, ListEntry, Store, StoreError};
+use crate::{Barrier, Draft, ListEntry, Store, StoreError};
 
 fn session(n: u8) -> SessionId {
     SessionId::from_bytes([n; 16])
@@ -34,7 +34,7 @@ fn receive(
     dice: &Dice,
 ) -> Result<(), StoreError> {
     let list = list_of(bytes, None);
-    let mut staged = Vec::new();
+    let (mut staged, mut barrier) = (Vec::new(), None);
     for (n, window) in list.chunks(4).enumerate() {
         let first = n as u64 * 4;
         let is_known = first < draft.n_listed();
@@ -57,7 +57,13 @@ fn receive(
                 staged.push(entry.key);
             }
         }
-        if dice.one_in(3) {
+        // A barrier lasts at times until the groups of another window were appended.
+        if let Some((begun, mut covered)) = barrier.take() {
+            draft.end_barrier(Barrier::sync(begun))?;
+            told.held.append(&mut covered);
+        } else if dice.one_in(3) {
+            barrier = Some((draft.begin_barrier()?, std::mem::take(&mut staged)));
+        } else if dice.one_in(3) {
             draft.barrier()?;
             told.held.append(&mut staged);
         }

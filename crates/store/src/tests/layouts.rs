@@ -64,12 +64,12 @@ pub(super) fn world() -> Disk {
         Form::Plain,
         Codec::Zstd,
         vec![row(&repeated)],
-        frame_of_a(RECORD as u16),
+        &frame_of_a(RECORD as u16),
     );
-    let plain = CheckedGroup::check(Form::Plain, Codec::None, vec![row(&tail)], tail.to_vec());
+    let plain = CheckedGroup::check(Form::Plain, Codec::None, vec![row(&tail)], &tail);
     let other = [row(b"what is encrypted"), row(b"is not looked into")].to_vec();
     let payload = b"what is encryptedis not looked into".to_vec();
-    let encrypted = CheckedGroup::check(Form::Encrypted, Codec::None, other, payload);
+    let encrypted = CheckedGroup::check(Form::Encrypted, Codec::None, other, &payload);
     let mut session = store.session(OWNER).unwrap();
     for group in [zstd, plain, encrypted] {
         session.append(&group.unwrap()).unwrap();

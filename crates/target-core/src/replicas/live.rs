@@ -10,6 +10,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use bytes::Bytes;
 use offsite_exchange::replication::target::{
     CommitFault, Effect, Ending, Input, Session, Stage, StageFault,
 };
@@ -88,7 +89,7 @@ pub(super) struct Asked {
 pub(super) struct Arrived {
     pub(super) codec: Codec,
     pub(super) table: Vec<TableRow>,
-    pub(super) payload: Vec<u8>,
+    pub(super) payload: Bytes,
 }
 
 /// A session.
@@ -262,7 +263,7 @@ impl Live {
     /// Decodes, checks and appends a group. Blocks.
     pub(super) fn append(&self, replicas: &Replicas, group: Arrived) -> Result<(), StageFault> {
         let Arrived { codec, table, payload } = group;
-        let checked = CheckedGroup::check(Form::Plain, codec, table, payload)
+        let checked = CheckedGroup::check(Form::Plain, codec, table, &payload)
             .map_err(|_| StageFault::HashMismatch)?;
         replicas.charge(&self.name.owner, checked.payload().len() as u64)?;
         let mut slot = lock(&self.draft);
@@ -349,7 +350,7 @@ impl Desk<'_> {
                     Some(Err(error)) => self.failed(&error),
                 }
             }
-            DiskJob::Barrier { number } => match self.with_draft(Draft::barrier) {
+            DiskJob::Barrier { number } => match self.barrier() {
                 Some(Ok(())) => {
                     let mut inputs = self.promised();
                     inputs.push(Input::Flushed { number });
@@ -400,6 +401,17 @@ impl Desk<'_> {
         work: impl FnOnce(&mut Draft) -> Result<T, StoreError>,
     ) -> Option<Result<T, StoreError>> {
         lock(&self.live.draft).as_mut().map(work)
+    }
+
+    /// Groups are appended while the disk works.
+    fn barrier(&self) -> Option<Result<(), StoreError>> {
+        match self.with_draft(Draft::begin_barrier)? {
+            Ok(begun) => {
+                let synced = begun.sync();
+                self.with_draft(|draft| draft.end_barrier(synced))
+            }
+            Err(error) => Some(Err(error)),
+        }
     }
 
     /// Makes durable what answers wait for.

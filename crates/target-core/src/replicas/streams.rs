@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use offsite_exchange::replication::target::{Input, StageFault};
 use offsite_proto::codec::{DecodeError, Reader};
 use offsite_proto::endpoint::Body as _;
@@ -18,13 +19,24 @@ use offsite_proto::stream::{Decoder, Encoder, End, Frame, Opcode, StreamKind};
 use offsite_proto::window::KeyWindow;
 use offsite_store::group::Codec;
 use offsite_transport::{BodySender, BodyStream};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::Replicas;
 use super::live::{Arrived, Live, Out, table_rows};
 
 /// The time after which a silent stream says that it lives.
 const PING_AFTER: Duration = Duration::from_secs(10);
+
+/// Groups of a frame are staged together up to so many bytes, decoded.
+const BATCH_RAW_BYTES: u32 = 1 << 20;
+
+/// Groups that the machine took and that go to the pool together, with the memory they hold.
+#[derive(Default)]
+struct Batch {
+    groups: Vec<(u64, u64, Arrived)>,
+    permits: Vec<OwnedSemaphorePermit>,
+    raw_bytes: u32,
+}
 
 /// Why a stream ends before its END.
 enum Ended {
@@ -218,12 +230,20 @@ impl Stream {
             }
             (Opcode::Records, StreamKind::Records) => {
                 let mut reader = Reader::new("a RECORDS frame", &frame.payload);
+                let mut batch = Batch::default();
                 while !reader.is_empty() {
                     let before = reader.n_left();
-                    let group = Group::read(&mut reader).map_err(malformed)?;
+                    let group = match Group::read(&mut reader) {
+                        Ok(group) => group,
+                        Err(cause) => {
+                            self.stage(batch);
+                            return Err(malformed(cause));
+                        }
+                    };
                     let bytes = before.saturating_sub(reader.n_left()) as u64;
-                    self.take_group(&group, bytes).await?;
+                    self.take_group(&frame.payload, &group, bytes, &mut batch).await?;
                 }
+                self.stage(batch);
             }
             (Opcode::Ping, _) | (Opcode::Other(_), _) => {}
             (Opcode::End, _) => return Ok(true),
@@ -235,40 +255,77 @@ impl Stream {
         Ok(false)
     }
 
-    async fn take_group(&mut self, group: &Group<'_>, bytes: u64) -> Result<(), Ended> {
+    /// Lets the machine judge a group, and adds it to those that are to be staged together.
+    async fn take_group(
+        &mut self,
+        frame: &Bytes,
+        group: &Group<'_>,
+        bytes: u64,
+        batch: &mut Batch,
+    ) -> Result<(), Ended> {
         // What is decoded counts, not what arrived.
         let permits = group.raw_bytes.saturating_add(group.payload.len() as u32);
-        let budget = Arc::clone(&self.replicas.budget).acquire_many_owned(permits).await;
-        let budget = budget.map_err(|_| Ended::Cut)?;
+        let budget = Arc::clone(&self.replicas.budget);
+        let permit = match Arc::clone(&budget).try_acquire_many_owned(permits) {
+            Ok(permit) => permit,
+            Err(_) => {
+                // Whoever waits for memory holds none.
+                self.stage(std::mem::take(batch));
+                budget.acquire_many_owned(permits).await.map_err(|_| Ended::Cut)?
+            }
+        };
         let input =
             Input::Group { table: group.table.to_vec(), is_encrypted: group.is_encrypted, bytes };
         let asked = self.live.step(&self.replicas, input, Some(self.line));
         // What the machine refused is told through this stream's own line.
         let Some(number) = asked.stage else { return Ok(()) };
+        self.items = self.items.saturating_add(group.table.len() as u64);
+        self.n_staging = self.n_staging.saturating_add(1);
+        batch.raw_bytes = batch.raw_bytes.saturating_add(group.raw_bytes);
         let arrived = Arrived {
             codec: match group.codec {
                 group::Codec::None => Codec::None,
                 group::Codec::Zstd => Codec::Zstd,
             },
             table: table_rows(group.table),
-            payload: group.payload.to_vec(),
+            payload: frame.slice_ref(group.payload),
         };
-        self.items = self.items.saturating_add(group.table.len() as u64);
-        self.n_staging = self.n_staging.saturating_add(1);
+        batch.groups.push((number, bytes, arrived));
+        batch.permits.push(permit);
+        if batch.raw_bytes >= BATCH_RAW_BYTES {
+            self.stage(std::mem::take(batch));
+        }
+        Ok(())
+    }
+
+    /// Hands groups to the pool: one turn there for several, since a turn costs as much as a small
+    /// group.
+    fn stage(&self, batch: Batch) {
+        let Batch { groups, permits, .. } = batch;
+        if groups.is_empty() {
+            return;
+        }
         let (replicas, live, line) =
             (Arc::clone(&self.replicas), Arc::clone(&self.live), self.line);
         let done = self.staged.0.clone();
         let mutations = replicas.mutations.clone();
         // A task of its own: what was begun is ended, whatever becomes of the stream.
         drop(mutations.spawn(async move {
+            let numbers: Vec<(u64, u64)> =
+                groups.iter().map(|(number, bytes, _)| (*number, *bytes)).collect();
             let (at, session) = (Arc::clone(&replicas), Arc::clone(&live));
-            let appended = replicas.pooled(move || session.append(&at, arrived)).await;
-            let outcome = appended.unwrap_or(Err(StageFault::Broken));
-            live.step(&replicas, Input::Staged { group: number, outcome }, Some(line));
-            drop(budget);
-            // The stream may be gone; the machine was told.
-            done.send(bytes).ok();
+            let appended = replicas.pooled(move || {
+                let groups = groups.into_iter();
+                groups.map(|(.., arrived)| session.append(&at, arrived)).collect::<Vec<_>>()
+            });
+            let mut outcomes = appended.await.unwrap_or_default().into_iter();
+            for (group, bytes) in numbers {
+                let outcome = outcomes.next().unwrap_or(Err(StageFault::Broken));
+                live.step(&replicas, Input::Staged { group, outcome }, Some(line));
+                // The stream may be gone; the machine was told.
+                done.send(bytes).ok();
+            }
+            drop(permits);
         }));
-        Ok(())
     }
 }

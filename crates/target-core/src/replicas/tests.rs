@@ -148,7 +148,7 @@ impl Bench {
         let input = Input::Group { table, is_encrypted: false, bytes: u64::from(RECORD) };
         let asked = filling.live.step(&self.replicas, input, Some(filling.line));
         let Some(group) = asked.stage else { return };
-        let arrived = Arrived { codec: Codec::None, table: rows, payload: record };
+        let arrived = Arrived { codec: Codec::None, table: rows, payload: record.into() };
         let outcome = filling.live.append(&self.replicas, arrived);
         filling.live.step(&self.replicas, Input::Staged { group, outcome }, Some(filling.line));
     }

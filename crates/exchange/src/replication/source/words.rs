@@ -38,7 +38,7 @@ impl Default for Rules {
             part_bytes: 256 << 10,
             part_records: 256,
             queued_bytes_max: 64 << 20,
-            parcels_ahead: 2,
+            parcels_ahead: 16,
             gap_entries: 64,
             poke_wait_secs: 30,
         }

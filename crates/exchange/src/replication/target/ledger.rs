@@ -1,6 +1,6 @@
 //! What is owed: records that are wanted, on their way to the store, or stored and not yet durable.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use offsite_model::Key;
 use offsite_proto::bitmap::Run;
@@ -33,7 +33,8 @@ struct Owed {
 pub(super) struct Ledger {
     owed: BTreeMap<u64, Owed>,
     /// The ordinal under which a key is wanted or staged, and those that wait for it.
-    by_key: BTreeMap<Key, (u64, Vec<u64>)>,
+    /// Never walked through, so that its order does not matter.
+    by_key: HashMap<Key, (u64, Vec<u64>)>,
     groups: BTreeMap<u64, (Vec<u64>, u64)>,
     next_group: u64,
     n_lost: usize,
