@@ -23,4 +23,5 @@ mod sim_seeds;
 mod strangers;
 mod swap;
 mod terminal;
+mod transfer_speed;
 mod wayback;

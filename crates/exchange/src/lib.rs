@@ -7,6 +7,7 @@
 //! **Absent:** clocks, sockets, files, tasks, randomness, certificates and locks. What a machine
 //! needs of them is handed in with the input.
 
+pub mod pace;
 pub mod pairing;
 pub mod replication;
 

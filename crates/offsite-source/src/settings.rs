@@ -33,6 +33,8 @@ pub(crate) struct File {
 #[serde(deny_unknown_fields, default)]
 struct Replication {
     tcp_congestion: Option<CongestionName>,
+    #[serde(rename = "maxTransferSpeed")]
+    max_transfer_speed: Option<Size>,
 }
 
 /// A congestion control that this kernel offers, or `auto`.
@@ -191,6 +193,10 @@ impl File {
                 Some(CongestionName(congestion)) => congestion.clone(),
                 None => shipped.congestion,
             },
+            transfer_bytes_per_sec: match self.replication.max_transfer_speed {
+                Some(size) => size.bytes(),
+                None => shipped.transfer_bytes_per_sec,
+            },
         }
     }
 }
@@ -251,6 +257,9 @@ name = "@NAME@"
 # auto: bbr where it is offered, else the system's own. Where packets are lost bbr is many times
 # faster than cubic.
 #tcp_congestion = "auto"
+# How many bytes of records go to each target in a second, and come back from it in a restore, such
+# as "10 MB" or "2 MiB". 0 is no limit.
+#maxTransferSpeed = 0
 
 [log]
 # human, or json: one object per line.
@@ -276,6 +285,7 @@ mod tests {
         assert_eq!(spoken.protect(2), protect::Settings::shipped(2));
         assert!(spoken.protect.record_size.is_some() && spoken.protect.zstd_level.is_some());
         assert!(spoken.replication.tcp_congestion.is_some());
+        assert!(spoken.replication.max_transfer_speed.is_some());
         assert!(spoken.cache_lifetime.is_some() && spoken.pairing.request_timeout.is_some());
         assert_eq!((spoken.log.format, spoken.log.filter), (LogFormat::Human, "info".to_owned()));
     }

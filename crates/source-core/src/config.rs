@@ -26,6 +26,8 @@ pub struct Settings {
     pub request_timeout: Span,
     /// `tcp_congestion`: the congestion control of connections that carry records.
     pub congestion: Congestion,
+    /// `maxTransferSpeed`: bytes of records per second to and from each target; 0 is no limit.
+    pub transfer_bytes_per_sec: u64,
 }
 
 impl Settings {
@@ -39,6 +41,7 @@ impl Settings {
             connect_timeout: Span::from_secs(10),
             request_timeout: Span::from_secs(30),
             congestion: Congestion::Preferred,
+            transfer_bytes_per_sec: 0,
         }
     }
 

@@ -273,7 +273,9 @@ impl Healer {
         session.write(&mut values);
         let kind = if down == StreamKind::Wanted { StreamKind::Keys } else { StreamKind::Records };
         let media = HeaderValue::from_static(kind.media_type());
-        let body = Outgoing::whole(up.take());
+        let up = up.take();
+        tokio::time::sleep(self.link.pace(up.len() as u64)).await;
+        let body = Outgoing::whole(up);
         let connection = self.link.connection().await?;
         let answer = connection.stream(row, &values, media, body, u64::MAX).await;
         let mut answer = answer.map_err(failure)?;

@@ -184,6 +184,8 @@ impl ReadBack {
                 Failure::Cut
             })?;
             let Some(piece) = piece else { return Err(Failure::Cut) };
+            // What is not read is not sent either.
+            tokio::time::sleep(self.link.pace(piece.len() as u64)).await;
             decoder.push(&piece);
             while let Some(frame) = decoder.next_frame().map_err(|e| malformed(&e))? {
                 match frame.opcode {

@@ -1,12 +1,14 @@
 //! The way to the target of a pairing: one connection for calls and keys, and as many for records
 //! as the distance asks for. Each is made when it is needed and kept while it lives.
 
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use offsite_exchange::pace::Pace;
 use offsite_exchange::pairing::source::{Link as PinnedLink, Stage};
 use offsite_exchange::replication::Runs;
 use offsite_exchange::replication::source::Failure;
-use offsite_model::AgentId;
+use offsite_model::{AgentId, Clock};
 use offsite_pki::Thumbprint;
 use offsite_pki::tls::{self, ClientIdentity, ClientTls, Trust};
 use offsite_proto::bitmap::Bitmap;
@@ -32,6 +34,12 @@ const N_STREAMS_FAR: u32 = 6;
 /// A few less than a target takes of one source, which needs some for other work.
 const N_STREAMS_VERY_FAR: u32 = 12;
 
+/// What went over a link, and the clock that it is measured by.
+struct Gauge {
+    clock: Arc<dyn Clock>,
+    pace: std::sync::Mutex<Pace>,
+}
+
 /// A target and how it is reached.
 pub(crate) struct Link {
     target: HostPort,
@@ -41,6 +49,7 @@ pub(crate) struct Link {
     tls: ClientTls,
     timeouts: Timeouts,
     congestion: Congestion,
+    pace: Option<Gauge>,
     /// The first carries calls, keys and the first stream of records; the others one stream each.
     open: Box<[Mutex<Option<Connection>>]>,
 }
@@ -124,6 +133,10 @@ impl Link {
                 answer: Duration::from_secs(ANSWER_SECS),
             },
             congestion: settings.congestion.clone(),
+            pace: Pace::new(settings.transfer_bytes_per_sec).map(|pace| Gauge {
+                clock: Arc::clone(&means.clock),
+                pace: std::sync::Mutex::new(pace),
+            }),
             open: (0..N_STREAMS_VERY_FAR).map(|_| Mutex::new(None)).collect(),
         })
     }
@@ -136,6 +149,14 @@ impl Link {
     /// Whether both lead to the same target with the same keys.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         self.own == other.own && self.pin == other.pin && self.name == other.name
+    }
+
+    /// How long to wait before so many bytes of records may go over this link, whichever way
+    /// (`maxTransferSpeed`).
+    pub(crate) fn pace(&self, bytes: u64) -> Duration {
+        let Some(Gauge { clock, pace }) = &self.pace else { return Duration::ZERO };
+        let mut pace = pace.lock().unwrap_or_else(PoisonError::into_inner);
+        pace.take(bytes, clock.uptime()).to_std()
     }
 
     /// The open connection for calls, or a new one.

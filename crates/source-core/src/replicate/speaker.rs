@@ -193,12 +193,31 @@ impl Speaker {
             if bytes.is_empty() {
                 continue;
             }
+            if !groups.is_empty() {
+                self.keep_pace(sender, bytes.len() as u64).await?;
+            }
             self.shared.wire_out.fetch_add(bytes.len() as u64, Ordering::Relaxed);
             sender.send(bytes).await.map_err(|_| None)?;
             let Some(stream) = self.stream else { continue };
             self.shared.records_sent.fetch_add(n_records, Ordering::Relaxed);
             for bytes in groups {
                 self.tell(Input::Sent { opening: self.opening, stream, bytes });
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for the speed that was set, and says meanwhile that the stream lives.
+    async fn keep_pace(&self, sender: &BodySender, bytes: u64) -> Result<(), Option<String>> {
+        let mut left = self.shared.link.pace(bytes);
+        while left > Duration::ZERO {
+            let now = left.min(PING_AFTER);
+            tokio::time::sleep(now).await;
+            left = left.saturating_sub(now);
+            if left > Duration::ZERO {
+                let ping = frame_of(0, Opcode::Ping, |_| Ok::<(), Trouble>(()));
+                let ping = ping.map_err(|trouble| Some(trouble.message))?;
+                sender.send(ping).await.map_err(|_| None)?;
             }
         }
         Ok(())
