@@ -196,6 +196,7 @@ fn a_client_in_python_that_breaks_a_rule_is_told_what_the_page_says() {
         ("long_frame", "too_large"),
         ("unknown_opcode", "bad_request"),
         ("skippable_opcode", "END"),
+        ("wrong_end", "bad_request"),
         ("entry_off_position", "bad_request"),
         ("changed_entry", "hash_mismatch"),
         ("wrong_record", "hash_mismatch"),

@@ -414,7 +414,7 @@ impl Speaker {
             let (opcode, payload, n_records) = match out {
                 None => break,
                 Some(Out::Keys { window, first_ordinal, entries }) => {
-                    end.items = end.items.saturating_add(entries.len() as u64);
+                    end.items = end.items.saturating_add(1);
                     let window = KeyWindow { window, first_ordinal, entries: &entries };
                     (Opcode::Keys, window.write(), 0)
                 }
