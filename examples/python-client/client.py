@@ -45,16 +45,35 @@ def send(pairing: Pairing, options) -> int:
     chain = Chain(options.state / "chain.json")
     volume = Volume(options.image, options.record_bytes)
     image = chain.next(pairing, volume, options.taken_at or now())
+    if options.hold:
+        chain.hold(image)
+        return 0
+    # Its parent was held back, and may come later.
+    image.body["allowOrphan"] = options.allow_orphan
     reports = replicate(pairing, image, Habits(
         options.group_bytes, options.body_bytes, options.cut_after,
         options.when_flushed))
     chain.committed(image)
+    tell(chain, image, reports)
+    return 0
+
+
+def release(pairing: Pairing, options) -> int:
+    """Sends what was held back by `send --hold`, from the same file."""
+    chain = Chain(options.state / "chain.json")
+    body, parent = chain.held()
+    volume = Volume(options.image, body["recordSize"])
+    image = Image(body, volume.entries(parent), volume)
+    tell(chain, image, replicate(pairing, image, Habits()))
+    return 0
+
+
+def tell(chain: "Chain", image: Image, reports: list) -> None:
     print(json.dumps({
         "imageType": image.body["imageType"], "epochNumber": image.body["epochNumber"],
         "recoveryPointId": image.body["recoveryPointId"],
         "volume": chain.facts["volume"], "recordCount": image.body["recordCount"],
         "openings": [asdict(report) for report in reports]}))
-    return 0
 
 
 class Chain:
@@ -80,6 +99,17 @@ class Chain:
                 "utcCreatedTimestamp": taken_at}
             self._keep(next=body)
         return Image(body, entries, volume)
+
+    def hold(self, image: Image) -> None:
+        """Goes on as if the image had been sent, and keeps what is needed to send it later."""
+        self._keep(held={"body": image.body, "parent": self.facts["last"],
+                         "parentKeys": self.facts["keys"]})
+        self.committed(image)
+
+    def held(self) -> tuple[dict, Parent]:
+        held = self.facts["held"]
+        keys = list(map(bytes.fromhex, held["parentKeys"]))
+        return held["body"], Parent(held["parent"]["sizeBytes"], keys)
 
     def committed(self, image: Image) -> None:
         keys = [key.hex() for key in image.volume.keys]
@@ -134,7 +164,13 @@ def arguments() -> argparse.Namespace:
     step.add_argument("--cut-after", type=int, help="kill the connection once after so many bytes")
     step.add_argument("--when-flushed", action="store_true",
                       help="and wait first until the target says that something is durable")
+    step.add_argument("--hold", action="store_true", help="do not send it yet; see release")
+    step.add_argument("--allow-orphan", action="store_true",
+                      help="let it arrive before its parent, which was held back")
     step.set_defaults(run=send)
+    step = commands.add_parser("release", help=release.__doc__)
+    step.add_argument("image", type=Path)
+    step.set_defaults(run=release)
     return parser.parse_args()
 
 

@@ -123,6 +123,14 @@ class Rudeness:
         keys.end(1)
         return answer(opening, keys)
 
+    def wrong_end(self) -> dict:
+        """An END that counts one window more than came."""
+        opening = self.open()
+        keys = self.keys(opening)
+        keys.send(frames.KEYS, frames.keys_payload(0, 0, self.image.entries))
+        keys.end(2)
+        return answer(opening, keys)
+
     def entry_off_position(self) -> dict:
         """An entry that lies beside the positions of recordSize."""
         opening = self.open()

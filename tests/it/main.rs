@@ -9,6 +9,7 @@
 )]
 
 mod approvals;
+mod chains;
 mod foreign_client;
 mod hostile;
 mod kill_storm;

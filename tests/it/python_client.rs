@@ -27,6 +27,19 @@ impl Foreign {
     fn paired() -> Self {
         let scene = Scene::new();
         let target = scene.target("target");
+        Self::paired_with(scene, target)
+    }
+
+    /// The same with a target that is found again after a restart.
+    #[track_caller]
+    fn paired_that_stays() -> Self {
+        let scene = Scene::new();
+        let target = scene.target_that_stays("target");
+        Self::paired_with(scene, target)
+    }
+
+    #[track_caller]
+    fn paired_with(scene: Scene, target: Program) -> Self {
         let daemon = target.serve();
         let foreign = Self { scene, target, daemon: Some(daemon) };
         let url = format!("https://{}", foreign.target.address("replication"));
@@ -179,6 +192,53 @@ fn a_client_in_python_replicates_a_base_an_increment_and_what_a_cut_left() {
 }
 
 #[test]
+fn a_client_in_python_sends_a_child_before_its_parent() {
+    let luck = SeededLuck::from_env_or(1);
+    let mut foreign = Foreign::paired_that_stays();
+    let mut bytes = volume(&luck);
+    let mut version = |foreign: &Foreign, name: &str| {
+        luck.fill(&mut bytes[..RECORD_BYTES]);
+        foreign.scene.file(name, &bytes)
+    };
+    let first_file = version(&foreign, "first.img");
+    foreign.send(&first_file, &[]);
+    let held_file = version(&foreign, "held.img");
+    foreign.run("client.py", &["send", &held_file, "--hold"]);
+    let last_file = version(&foreign, "last.img");
+    let last = foreign.send(&last_file, &["--allow-orphan"]);
+    let states = |foreign: &Foreign| -> Vec<(String, String)> {
+        let points = foreign.target.json(&["points", "list", "web"]);
+        let of = |point: &Value, field: &str| point[field].as_str().unwrap().to_owned();
+        let points = points.as_array().unwrap().iter();
+        points.map(|point| (of(point, "state"), of(point, "id"))).collect()
+    };
+    let before = states(&foreign);
+    let [(whole, first), (orphaned, orphan)] = &before[..] else { panic!("two: {before:?}") };
+    assert_eq!((whole.as_str(), orphaned.as_str()), ("ok", "orphaned"));
+    let shown = foreign.target.json(&["points", "show", orphan]);
+    let waits = shown["waits_for"][0].as_str().unwrap();
+    assert!(waits.contains("waits for its epoch 2"), "{shown}");
+    let to = foreign.scene.path().join("nothing.img");
+    let volume = last["volume"].as_str().unwrap();
+    let arguments = ["restore", "web", volume, "--point", orphan, "--to", to.to_str().unwrap()];
+    let (code, message) = foreign.target.refused(&arguments, 3);
+    assert_eq!(code, "base_missing", "{message}");
+    assert!(message.contains("epoch 2"), "{message}");
+    assert_eq!(foreign.target.json(&["agents", "list"])[0]["recovery_points"], 1);
+    // What waits outlives the target's death.
+    foreign.daemon.take().unwrap().kill_9();
+    foreign.daemon = Some(foreign.target.serve());
+    let held = foreign.run("client.py", &["release", &held_file]);
+    let held: Value = serde_json::from_str(&held).unwrap();
+    assert!(states(&foreign).iter().all(|(state, _)| state == "ok"));
+    let of_held = held["recoveryPointId"].as_str().unwrap();
+    for (point, file) in [(&first[..], &first_file), (of_held, &held_file), (orphan, &last_file)] {
+        let again = foreign.restored_from(&last, point, &format!("{point}.restored"));
+        assert_eq!(sha256(&again), sha256(Path::new(file)), "{point}");
+    }
+}
+
+#[test]
 fn a_client_in_python_that_breaks_a_rule_is_told_what_the_page_says() {
     let luck = SeededLuck::from_env_or(1);
     let mut foreign = Foreign::paired();
@@ -196,6 +256,7 @@ fn a_client_in_python_that_breaks_a_rule_is_told_what_the_page_says() {
         ("long_frame", "too_large"),
         ("unknown_opcode", "bad_request"),
         ("skippable_opcode", "END"),
+        ("wrong_end", "bad_request"),
         ("entry_off_position", "bad_request"),
         ("changed_entry", "hash_mismatch"),
         ("wrong_record", "hash_mismatch"),

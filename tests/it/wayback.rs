@@ -101,6 +101,22 @@ fn without_the_grant_nothing_is_read_back() {
     assert_eq!(code, "forbidden", "{message}");
     assert!(message.contains("does not let"), "{message}");
     assert!(!to.exists());
+    // It can be given later, and taken again: the next call already hears so.
+    let name = pair.target.json(&["sources", "list"])[0]["name"].as_str().unwrap().to_owned();
+    let given = pair.target.json(&["sources", "allow-restore", &name]);
+    assert_eq!(given["allow_restore"], true, "{given}");
+    pair.source.json(&arguments);
+    assert_eq!(sha256(&to), sha256(&scene.path().join("web.img")));
+    std::fs::remove_file(&to).unwrap();
+    let taken = pair.target.json(&["sources", "deny-restore", &name]);
+    assert_eq!(taken["allow_restore"], false, "{taken}");
+    assert_eq!(pair.source.refused(&arguments, 3).0, "forbidden");
+    assert!(!to.exists());
+    let audit = pair.target.json(&["audit", "list"]);
+    let count = |event: &str| {
+        audit.as_array().unwrap().iter().filter(|entry| entry["event"] == event).count()
+    };
+    assert_eq!((count("restore_allowed"), count("restore_denied")), (1, 1), "{audit}");
     let unknown = ["restore", "web", "root", "--from", "nobody:1", "--to", to.to_str().unwrap()];
     assert_eq!(pair.source.refused(&unknown, 4).0, "system_unknown");
 }

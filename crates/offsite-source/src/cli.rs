@@ -171,6 +171,22 @@ pub(crate) enum Jobs {
         /// Its id
         job: String,
     },
+    /// Do not replicate an agent until it is resumed; what runs stops at its next safe point
+    Pause {
+        /// The agent: its name or its id
+        agent: String,
+        /// The target, as `pair status` names it; default: the newest pairing
+        #[arg(long, value_name = "TARGET")]
+        target: Option<String>,
+    },
+    /// Replicate an agent again
+    Resume {
+        /// The agent: its name or its id
+        agent: String,
+        /// The target, as `pair status` names it; default: all that are paused
+        #[arg(long, value_name = "TARGET")]
+        target: Option<String>,
+    },
 }
 
 /// Verbs about recovery points.

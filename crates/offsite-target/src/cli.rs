@@ -224,6 +224,16 @@ pub(crate) enum Sources {
         /// The source: its id or its name
         id: String,
     },
+    /// Let a source read its own recovery points back, from now on
+    AllowRestore {
+        /// The source: its id or its name
+        id: String,
+    },
+    /// Take that right back, at once: what it is reading is cut off
+    DenyRestore {
+        /// The source: its id or its name
+        id: String,
+    },
     /// Let a new key take the place of a source that lost its own; a second person must agree
     Adopt {
         /// The source: its id or its name

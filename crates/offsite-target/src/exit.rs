@@ -38,6 +38,9 @@ const fn hint(code: ErrorCode) -> &'static str {
         ErrorCode::RepoUnknown => "list what there is with: offsite-target storage list",
         ErrorCode::AccountUnknown => "list what there is with: offsite-target users list",
         ErrorCode::SystemUnknown => "list what there is with: offsite-target sources list",
+        ErrorCode::BaseMissing => {
+            "it becomes whole by itself when what it waits for arrives: offsite-target points show"
+        }
         ErrorCode::AgentUnknown => "list what there is with: offsite-target agents list",
         _ => "",
     }

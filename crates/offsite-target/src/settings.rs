@@ -203,8 +203,8 @@ operator = "{operator}"
 # 60 s: a crash of this machine costs sending that much again.
 #barrier = "256 MiB"
 #barrier_after = "10s"
-# How long an image that nobody sends any more is kept open; what arrived stays after it, too. At
-# most 7 days.
+# How long an image that nobody sends any more is kept open. What arrived of it can be gone on with
+# for as long again, and is dropped then. At most 7 days.
 #lease = "24h"
 
 [log]

@@ -35,6 +35,7 @@ use crate::engine::Handle;
 use crate::error::Trouble;
 use crate::event::{Order, ReplyTo};
 use crate::pairing::off;
+use crate::paused;
 
 /// How long a reader waits for a change before it is told that there was none.
 const CHANGE_WAIT: Duration = Duration::from_secs(20);
@@ -104,6 +105,8 @@ pub fn router(admin: Arc<Admin>, owner: u32) -> Result<Arc<Router<Admin, Operato
     .raw(protection_calls::PROTECT.id, protection::protect)
     .raw(protection_calls::CONTENT.id, protection::read_content)
     .raw(protection_calls::VERIFY.id, protection::verify)
+    .on::<replication_calls::Pause>(replication::pause)
+    .on::<replication_calls::Resume>(replication::resume)
     .raw(replication_calls::REPLICATE.id, replication::replicate)
     .finish(admin, OwnerOnly { owner }, luck)
 }
@@ -120,6 +123,7 @@ async fn read_status(admin: Arc<Admin>, _: Asked<calls::ReadStatus>) -> Answered
         name: admin.means.identity.name.clone(),
         agents: n_agents,
         pairings: admin.handle.pairings(),
+        paused: off(&admin.means, |means| Ok(paused::list(&means.memory)?)).await?,
     })
 }
 

@@ -23,6 +23,7 @@ pub mod memory;
 pub mod names;
 pub mod origin;
 pub mod pairing;
+pub mod paused;
 pub mod points;
 pub mod poll;
 pub mod progress;

@@ -158,7 +158,8 @@ pub fn show(store: &Store, tenant: TenantId, point: PointId) -> Result<Kept, Tro
     Kept::read(store.point(tenant, point)?)
 }
 
-/// The point of an agent that an operator means: an id, or `latest`.
+/// The point of an agent that an operator means: an id, or `latest`, which is the newest one that
+/// has the volume, for volumes come and go.
 ///
 /// # Errors
 /// `point_unknown`; the disk's.
@@ -166,12 +167,20 @@ pub fn find(
     store: &Store,
     tenant: TenantId,
     agent: AgentId,
+    volume: &str,
     point: Option<&str>,
 ) -> Result<Kept, Trouble> {
     let unknown =
         |message: String| Trouble::operator(ErrorCode::PointUnknown, message, LIST_POINTS);
     let Some(id) = point.filter(|point| *point != "latest") else {
-        let newest = newest(store, tenant, agent)?;
+        let mut good = all(store, tenant, agent)?;
+        good.retain(Kept::is_good);
+        let meant = good.iter().rposition(|kept| kept.image(volume).is_some());
+        // Where none has it, the newest says what there is.
+        let newest = match meant {
+            Some(at) => Some(good.swap_remove(at)),
+            None => good.pop(),
+        };
         return newest.ok_or_else(|| {
             let mut none = unknown("the agent has no recovery point".to_owned());
             none.hint = "make one with: offsite-source protect NAME".to_owned();

@@ -23,6 +23,7 @@ use offsite_exchange::replication::source::{
     Stop,
 };
 use offsite_model::{AgentId, ImageId, JobId, PointId, VolumeId};
+use offsite_proto::admin::jobs::Job as JobShown;
 use offsite_proto::admin::replication::Replicated;
 use offsite_proto::catalog::{self, OfAgent, VolumeImageSummary};
 use offsite_proto::error::{ErrorCode, Refusal};
@@ -46,6 +47,7 @@ use crate::heal::{Healed, Healer};
 use crate::memory::AgentRow;
 use crate::origin::{self, Outbound};
 use crate::pairing::{Means, off};
+use crate::paused::{self, Paused};
 use crate::progress::Progress;
 use crate::protect::Protection;
 
@@ -73,6 +75,7 @@ pub struct Replicator {
     protection: Arc<Protection>,
     settings: Settings,
     links: Mutex<BTreeMap<String, Arc<Link>>>,
+    paused: Arc<Paused>,
     busy: Mutex<BTreeSet<AgentId>>,
 }
 
@@ -96,7 +99,7 @@ impl Replicator {
     #[must_use]
     pub fn new(means: Arc<Means>, protection: Arc<Protection>, settings: Settings) -> Self {
         let (links, busy) = (Mutex::default(), Mutex::default());
-        Self { means, protection, settings, links, busy }
+        Self { means, protection, settings, links, paused: Arc::default(), busy }
     }
 
     /// How targets are reached.
@@ -128,6 +131,8 @@ impl Replicator {
         let began = self.means.clock.uptime();
         progress.stage("asking", None);
         let link = self.link(&agent, target).await?;
+        let (asked, at) = (agent.clone(), link.target().to_owned());
+        off(&self.means, move |means| paused::check(&means.memory, &asked, &at)).await?;
         let protection = Arc::clone(&self.protection);
         let read = off(&self.means, move |means| {
             let images = origin::images(&protection.store, protection.tenant, &means.memory, id)?;
@@ -171,6 +176,10 @@ impl Replicator {
             JobOutcome::NotStarted(_) | JobOutcome::Stopped(_) => Healed::default(),
         };
         let micros = self.means.clock.uptime().as_micros().saturating_sub(began.as_micros());
+        if matches!(outcome, JobOutcome::Stopped(_)) && self.paused.stops(id, shared.link.target())
+        {
+            return Err(paused::refusal(&agent, shared.link.target()));
+        }
         check(&agent, &outcome)?;
         sent_points.extend(points_of(&plan, &images));
         Ok(Replicated {
@@ -184,6 +193,40 @@ impl Replicator {
             records_healed: Big(healed.there),
             records_regained: Big(healed.here),
         })
+    }
+
+    /// Stops an agent's replication to a target, or to the newest it is paired with, until it is
+    /// resumed. A job that runs stops at its next safe point.
+    ///
+    /// # Errors
+    /// `wrong_state` without such a pairing; the disk's.
+    pub async fn pause(
+        &self,
+        agent: AgentRow,
+        target: Option<String>,
+    ) -> Result<JobShown, Trouble> {
+        let link = self.link(&agent, target).await?;
+        let (job, now) = (JobId::random(&*self.means.luck), self.means.clock.now());
+        let paused = Arc::clone(&self.paused);
+        off(&self.means, move |means| {
+            Ok(paused.pause(&means.memory, &agent, link.target(), job, now)?)
+        })
+        .await
+    }
+
+    /// Ends what [`Replicator::pause`] began: for one target, named as the pairing names it, or for
+    /// all; which pauses there were.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub async fn resume(
+        &self,
+        agent: AgentId,
+        target: Option<String>,
+    ) -> Result<Vec<JobShown>, Trouble> {
+        let paused = Arc::clone(&self.paused);
+        off(&self.means, move |means| Ok(paused.resume(&means.memory, agent, target.as_deref())?))
+            .await
     }
 
     /// The way to the target, kept open between jobs.
@@ -276,7 +319,8 @@ impl Replicator {
                 Some(event) = events.recv() => effects.extend(job.step(event)),
                 Some(_) = tasks.join_next(), if !tasks.is_empty() => {}
                 () = tokio::time::sleep(LOOK_EVERY) => {
-                    if progress.check().is_err() && !is_stopping {
+                    let is_paused = self.paused.stops(agent.agent_id(), shared.link.target());
+                    if (is_paused || progress.check().is_err()) && !is_stopping {
                         is_stopping = true;
                         effects.extend(job.step(Event::Stop(Stop::Pause)));
                     }

@@ -33,7 +33,7 @@ pub fn open(
     point: Option<&str>,
 ) -> Result<Opened, Trouble> {
     let agent = points::agent_id(memory, agent)?;
-    let kept = points::find(&protection.store, protection.tenant, agent, point)?;
+    let kept = points::find(&protection.store, protection.tenant, agent, volume, point)?;
     let Some(summary) = kept.image(volume) else {
         let shown: String = volume.chars().take(128).flat_map(char::escape_debug).collect();
         return Err(Trouble::operator(

@@ -10,6 +10,8 @@
 //!
 //! **Absent:** files: whoever asked writes them with his own rights.
 
+mod choose;
+
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
@@ -17,9 +19,7 @@ use offsite_content::Part;
 use offsite_exchange::replication::source::Failure;
 use offsite_model::{AgentId, Digest, Key, ListDigest, PointId, TenantId, VolumeId};
 use offsite_proto::admin::protection::OfContent;
-use offsite_proto::catalog::{
-    self, OfAgent, PointStatus, RecoveryPointSummary, VolumeImageSummary,
-};
+use offsite_proto::catalog::{self, OfAgent, RecoveryPointSummary, VolumeImageSummary};
 use offsite_proto::error::ErrorCode;
 use offsite_proto::heal::WhichList;
 use offsite_proto::json::Json;
@@ -30,6 +30,7 @@ use offsite_store::{Store, StoreError};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use self::choose::shown;
 use crate::agents;
 use crate::config::Settings;
 use crate::error::{Blame, Trouble};
@@ -84,14 +85,13 @@ pub(crate) async fn open(
         Some(row) => row.agent_id(),
         None => agent_at_target(&link, &asked.agent).await?,
     };
-    let point = find_point(&points(&link, agent).await.map_err(doing)?, asked)?;
+    let points = points(&link, agent).await.map_err(doing)?;
     let images = images(&link, agent).await.map_err(doing)?;
-    let of_point: Vec<_> =
-        images.into_iter().filter(|image| image.recovery_point_id.0 == point).collect();
     let own = known.iter().flat_map(|row| &row.volumes);
     let own = own.filter(|volume| volume.label == asked.volume);
     let own: Option<VolumeId> = own.map(crate::memory::VolumeRow::volume_id).next();
-    let volume = find_volume(&of_point, own, &asked.volume)?;
+    let point = choose::point(&points, &images, own, asked)?;
+    let volume = choose::volume(&images, point, own, &asked.volume)?;
     let from = ReadBack { link, agent, point, volume, list: WhichList::Volume };
     let head = from.head(means).await.map_err(|failed| trouble(failed, "reading the list"))?;
     let (store, tenant) = (protection.store.clone(), protection.tenant);
@@ -191,58 +191,6 @@ async fn agent_at_target(link: &Link, name: &str) -> Result<AgentId, Trouble> {
             "see the agents of this source with: offsite-source agents list",
         )),
     }
-}
-
-fn shown(name: &str) -> String {
-    name.chars().take(128).flat_map(char::escape_debug).collect()
-}
-
-/// The point that is meant, newest first: an id, or the latest that is whole.
-fn find_point(points: &[RecoveryPointSummary], asked: &OfContent) -> Result<PointId, Trouble> {
-    let named = asked.point.as_deref().filter(|point| *point != "latest");
-    let id = named.map(str::parse::<PointId>);
-    let found = points.iter().find(|point| match &id {
-        None => point.status == PointStatus::Ok,
-        Some(id) => id.as_ref().is_ok_and(|id| *id == point.id.0),
-    });
-    let hint = format!("the target has {} recovery points of this agent", points.len());
-    let found = found.ok_or_else(|| {
-        let what = named.map_or_else(
-            || "no whole recovery point".to_owned(),
-            |named| format!("no recovery point {}", shown(named)),
-        );
-        let message = format!("the target has {what} of agent {}", shown(&asked.agent));
-        Trouble::operator(ErrorCode::PointUnknown, message, hint)
-    })?;
-    if found.status != PointStatus::Ok {
-        let message = format!("recovery point {} is not whole at the target", found.id);
-        let hint = "replicate what it builds on first, or name another point";
-        return Err(Trouble::operator(ErrorCode::PointUnknown, message, hint));
-    }
-    Ok(found.id.0)
-}
-
-/// The volume that is meant: by the name that the target was told, by this source's own, or by its
-/// id.
-fn find_volume(
-    images: &[VolumeImageSummary],
-    own: Option<VolumeId>,
-    label: &str,
-) -> Result<VolumeId, Trouble> {
-    let by_name = |image: &&VolumeImageSummary| image.display_name.as_deref() == Some(label);
-    let by_id = |image: &&VolumeImageSummary| {
-        Some(image.driver_volume_id.0) == own || image.driver_volume_id.0.to_string() == label
-    };
-    let found = images.iter().find(by_name).or_else(|| images.iter().find(by_id));
-    found.map(|image| image.driver_volume_id.0).ok_or_else(|| {
-        let known = images.iter().filter_map(|image| image.display_name.as_deref()).map(shown);
-        let known = known.collect::<Vec<_>>().join(", ");
-        Trouble::operator(
-            ErrorCode::ImageUnknown,
-            format!("the recovery point has no volume {} at the target", shown(label)),
-            format!("its volumes are: {known}"),
-        )
-    })
 }
 
 /// Windows that are being fetched, in their order; what nobody waits for any more is given up.

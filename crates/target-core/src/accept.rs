@@ -227,6 +227,32 @@ impl Target {
     }
 }
 
+impl Target {
+    /// Gives or takes a source's right to read its own points back. Giving is for those who may
+    /// accept it, taking for those who may revoke it; what is being read ends before this returns.
+    ///
+    /// # Errors
+    /// `system_unknown` where there is no such pairing for this caller; `wrong_state` where it is
+    /// not decided yet or has ended.
+    pub fn allow_restore(
+        &self,
+        principal: &Principal,
+        subject: CoreId,
+        is_allowed: bool,
+    ) -> Result<(), Refusal> {
+        let unknown = "no such source";
+        let action = if is_allowed { Action::DecideRequest } else { Action::RevokeSource };
+        self.advance(principal, |step| {
+            let row = step.peer_of_subject(subject)?;
+            let row = row.ok_or_else(|| Failure::refused(ErrorCode::SystemUnknown, unknown))?;
+            permits(principal, action, &source_object(&row))
+                .terms(ErrorCode::SystemUnknown, unknown)?;
+            Ok((row, Input::AllowRestore { by: principal.to_string(), is_allowed }))
+        })
+        .map(|_| ())
+    }
+}
+
 fn agents(row: &PeerRow, decide: &Decide) -> Result<Vec<AgentDecision>, Failure> {
     let asked = &row.asked().wish.agents;
     if let Some(chosen) = &decide.agents {

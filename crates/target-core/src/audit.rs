@@ -75,6 +75,10 @@ events! {
     CertificateFirstUsed = "certificate_first_used";
     /// A source was revoked.
     SourceRevoked = "source_revoked";
+    /// A source was given the right to read its own points back.
+    RestoreAllowed = "restore_allowed";
+    /// That right was taken from it.
+    RestoreDenied = "restore_denied";
     /// A source ended its pairing.
     SourceUnpaired = "source_unpaired";
     /// An identity was adopted by a new key.

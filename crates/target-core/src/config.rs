@@ -36,7 +36,8 @@ pub struct ReplicationSettings {
     pub barrier_bytes: u64,
     /// Time after which it is, however little there is.
     pub barrier_after: Span,
-    /// How long a session that nobody speaks to can be gone on with as it is; its draft stays.
+    /// How long a session that nobody speaks to can be gone on with as it is. What it brought stays
+    /// for as long again, and is dropped then.
     pub lease: Span,
 }
 

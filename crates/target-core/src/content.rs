@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use offsite_content::{Content, ReadError};
 use offsite_model::{AgentId, PointId, VolumeId};
+use offsite_proto::catalog::PointStatus;
 use offsite_proto::error::{ErrorCode, Refusal};
 use offsite_store::catalog::RedbCatalog;
 use offsite_store::{Settings as StoreSettings, Store, StoreError};
@@ -65,16 +66,22 @@ fn find_volume(
     agent: AgentId,
     named: &Named<'_>,
 ) -> Result<(PointId, VolumeId), Refusal> {
-    let points = replicas.points(owner, Some(agent))?;
-    let is_meant = |point: &&PointShown| {
-        named.point == "latest" || point.id.to_string() == named.point.to_lowercase()
+    let points = replicas.points_with_orphans(owner, Some(agent))?;
+    let is_latest = named.point == "latest";
+    let is_meant = |point: &&PointShown| match is_latest {
+        // Volumes come and go: the newest that has the one that is asked for.
+        true => point.status == PointStatus::Ok && point.volume(named.volume).is_some(),
+        false => point.id.to_string() == named.point.to_lowercase(),
     };
-    let point = points.iter().find(is_meant).ok_or_else(|| {
+    // Where none has it, the newest of all says what there is.
+    let newest = || points.iter().find(|point| is_latest && point.status == PointStatus::Ok);
+    let point = points.iter().find(is_meant).or_else(newest).ok_or_else(|| {
         Refusal::new(
             ErrorCode::PointUnknown,
             format!("agent {} has no such recovery point", named.agent),
         )
     })?;
+    point.check_whole()?;
     let volume = point.volume(named.volume).ok_or_else(|| {
         let known = point.images.iter().filter_map(|image| image.open.display_name.clone());
         let known = known.collect::<Vec<_>>().join(", ");

@@ -302,6 +302,8 @@ fn told(entry: &Audit) -> (Event, Vec<(&'static str, String)>) {
             (Event::SourceUnpaired, vec![("delete_points", delete_points.to_string())])
         }
         Audit::Ended(EndedBy::Operator(_)) => (Event::SourceRevoked, Vec::new()),
+        Audit::RestoreAllowed { is_allowed: true, .. } => (Event::RestoreAllowed, Vec::new()),
+        Audit::RestoreAllowed { is_allowed: false, .. } => (Event::RestoreDenied, Vec::new()),
     }
 }
 

@@ -74,8 +74,17 @@ impl Target {
         if is_writing {
             self.register().write_down_last_seen()?;
             self.purge()?;
+            self.end_abandoned();
         }
         Ok(())
+    }
+
+    /// Ends what sessions left behind, once nobody can be expected to come back for it.
+    fn end_abandoned(&self) {
+        let Ok(replicas) = self.replicas() else { return };
+        if let Err(cause) = replicas.end_abandoned() {
+            tracing::error!(%cause, "cannot end drafts whose lease is over");
+        }
     }
 
     fn wake_row(&self, number: u64) -> Result<(), Failure> {

@@ -7,12 +7,14 @@
 //!
 //! Every look is through an [`Owner`]: what is another's is not there.
 //!
-//! **Absent:** seed drives, orphans, encrypted agents: sessions that ask for them are refused.
+//! **Absent:** seed drives, encrypted agents: sessions that ask for them are refused.
 
 mod draft;
 mod heal;
 mod images;
+mod leases;
 mod live;
+mod orphans;
 mod shown;
 mod streams;
 
@@ -23,14 +25,14 @@ use offsite_exchange::replication::target::{
     CommitFault, Input, Known, Opening, ParentStanding, Rules, Session, Spec, StageFault, Standing,
     decide,
 };
-use offsite_model::{Digest, Key, SessionId};
+use offsite_model::{Digest, JobId, Key, SessionId, Span};
 use offsite_proto::error::{ErrorCode, Refusal};
 use offsite_proto::limits::FRAME_BYTES_MAX;
 use offsite_proto::session::{HASH_ALGORITHM, InSession, OpenSession, SessionOpened};
 use offsite_proto::text::{Big, Text, Time};
-use offsite_store::catalog::{Catalog, Transactions, TypedRows};
+use offsite_store::catalog::{Catalog, Transactions, TypedRows, TypedRowsMut};
 use offsite_store::group::Form;
-use offsite_store::{Draft, ImageSpec, PointSpec, Store, StoreError};
+use offsite_store::{Draft, Store, StoreError};
 use offsite_transport::Mutations;
 use tokio::sync::Semaphore;
 
@@ -39,7 +41,9 @@ pub use live::Live;
 pub use shown::{Mirrors, PointShown};
 pub(crate) use streams::Stream;
 
-use self::images::{IMAGES, ImageRow, SESSIONS, SessionRow, announce, committed, unreadable};
+use self::images::{
+    IMAGES, ImageRow, Outcome, SESSIONS, SessionRow, announce, committed, unreadable,
+};
 use self::live::{commit_fault, lock};
 use crate::World;
 use crate::failure::Failure;
@@ -86,6 +90,10 @@ pub struct Replicas {
     sessions: Mutex<Sessions>,
     /// Held while an opening is judged and made.
     opening: Mutex<()>,
+    /// Held while images that waited for their parents are committed.
+    adopting: Mutex<()>,
+    /// When drafts without a session were counted last, by the uptime.
+    counted_at: Mutex<Option<Span>>,
     charges: Mutex<BTreeMap<Owner, Charge>>,
     quotas: Mutex<BTreeMap<Owner, u64>>,
     pub(crate) mirrors: Mirrors,
@@ -132,17 +140,20 @@ impl Replicas {
             budget: Arc::new(Semaphore::new(BUDGET_BYTES)),
             sessions: Mutex::default(),
             opening: Mutex::new(()),
+            adopting: Mutex::new(()),
+            counted_at: Mutex::new(None),
             charges: Mutex::default(),
             quotas: Mutex::default(),
             mirrors: Mirrors::default(),
         })
     }
 
-    /// Lets go of the drafts of images that were committed right before a crash. Blocks.
+    /// Ends what a crash left half-way: drafts of images that are committed, and images whose
+    /// parent was committed and that still wait for it. Blocks.
     ///
     /// # Errors
     /// The store's.
-    pub(crate) fn clear_drafts(&self) -> Result<(), StoreError> {
+    pub(crate) fn tidy_up(&self) -> Result<(), StoreError> {
         for left in self.store.drafts()? {
             let open = draft::announced(&self.store, left.tenant, left.session)?;
             let is_committed = |open| committed(&self.store, left.tenant, open);
@@ -150,6 +161,7 @@ impl Replicas {
                 self.store.end_draft(left.tenant, left.session)?;
             }
         }
+        self.adopt_all();
         Ok(())
     }
 
@@ -194,6 +206,10 @@ impl Replicas {
             Some(row) => self.committed(&name, row)?,
             None => None,
         };
+        let have = match &row {
+            Some(row) if have.is_none() && !wish.is_heal() => self.waiting(&name, row, &wish)?,
+            _ => have,
+        };
         // Each healing offers what is damaged then: an older one that was left open is no obstacle.
         let is_of_wish = |live: &Arc<Live>| {
             let is_same = |machine: &Session| machine.spec().is_same_image(&wish);
@@ -205,9 +221,6 @@ impl Replicas {
             Some(epoch) if caller.is_agent_known => self.parent(&ImageName { epoch, ..name })?,
             _ => ParentStanding::Absent,
         };
-        if parent == ParentStanding::Absent && open.allow_orphan {
-            return later("images without their parent are not part of this build");
-        }
         let opening = {
             let machine = session.as_ref().map(|live| live.look(Clone::clone));
             let standing = Standing {
@@ -242,7 +255,8 @@ impl Replicas {
             (Opening::Live, None) => return Err(internal()),
             (Opening::Committed, _) => {
                 let id = SessionId::random(&*self.world.luck);
-                self.announce(&name, &wish, id)?;
+                // What is here stays announced as it came.
+                self.remember_session(&name, job, id)?;
                 let machine = Session::committed(id, wish, self.rules, at);
                 (Live::start(self, name, job, machine, None), false, true)
             }
@@ -411,7 +425,9 @@ impl Replicas {
         let row = row.ok_or_else(session_unknown)?;
         let name = row.name().filter(|name| name.owner == *owner).ok_or_else(session_unknown)?;
         let open = self.announced(&name)?.ok_or_else(session_unknown)?;
-        self.committed(&name, &open)?.ok_or_else(session_unknown)?;
+        if self.committed(&name, &open)?.is_none() && !self.is_landed(&name)? {
+            return Err(session_unknown());
+        }
         let spec = Spec::check(open).map_err(|_| session_unknown())?;
         let at = self.world.clock.uptime();
         let machine = Session::committed(id, spec, self.rules, at);
@@ -435,7 +451,7 @@ impl Replicas {
             return Ok(live.look(Session::bitmap));
         }
         if let Some(open) = self.announced(name)?
-            && self.committed(name, &open)?.is_some()
+            && (self.committed(name, &open)?.is_some() || self.is_landed(name)?)
         {
             // It is here whole; there is nothing to resume.
             return Err(unknown());
@@ -449,6 +465,30 @@ impl Replicas {
     fn announce(&self, name: &ImageName, wish: &Spec, id: SessionId) -> Result<(), Refusal> {
         let announced = self.catalog.write(|rows| announce(rows, name, wish.open(), id));
         Ok(announced?)
+    }
+
+    fn remember_session(&self, name: &ImageName, job: JobId, id: SessionId) -> Result<(), Refusal> {
+        let row = SessionRow::new(name, job);
+        let written = self.catalog.write(|rows| {
+            rows.put_value(SESSIONS, &id.to_bytes(), &row)?;
+            Ok::<_, Failure>(())
+        });
+        Ok(written?)
+    }
+
+    /// The digest of an image that waits for its parent, if it is the one that is wished for.
+    fn waiting(
+        &self,
+        name: &ImageName,
+        row: &OpenSession,
+        wish: &Spec,
+    ) -> Result<Option<Digest>, Refusal> {
+        if !self.is_landed(name)? {
+            return Ok(None);
+        }
+        let is_it = Spec::check(row.clone()).is_ok_and(|spec| spec.is_same_image(wish));
+        let other = "another content of this epoch waits here for its parent";
+        is_it.then(|| Some(wish.digest())).ok_or(Refusal::new(ErrorCode::AlreadyExists, other))
     }
 
     fn announced(&self, name: &ImageName) -> Result<Option<OpenSession>, Refusal> {
@@ -466,6 +506,11 @@ impl Replicas {
         {
             return Ok(ParentStanding::Committed(digest));
         }
+        if self.is_landed(name)?
+            && let Some(open) = self.announced(name)?
+        {
+            return Ok(ParentStanding::Orphaned(open.image_digest.0));
+        }
         let live = self
             .session_of(name)
             .map(|live| live.look(|machine| (machine.stage().clone(), machine.spec().digest())));
@@ -478,56 +523,42 @@ impl Replicas {
         })
     }
 
-    /// Makes an image exist: its list from the draft, every reference checked, one commit. Blocks.
-    fn commit(&self, live: &Live) -> Result<(), CommitFault> {
+    /// Ends a session with what it was opened for; an image whose parent is not here is kept until
+    /// that comes, where its source allows it. Blocks.
+    fn commit(&self, live: &Live) -> Result<Outcome, CommitFault> {
         let (name, spec) = (&live.name, live.look(|machine| machine.spec().clone()));
         let open = spec.open();
-        let fault = |error: StoreError| {
-            tracing::warn!(session = %live.id, cause = %error, "cannot commit");
-            commit_fault(&error)
-        };
         if spec.is_heal() {
-            return self.keep_healed(live);
+            return self.keep_healed(live).map(|()| Outcome::Committed);
         }
-        let token = spec.token().to_bytes();
-        if self.committed(name, open).map_err(|_| CommitFault::Unavailable)?.is_some() {
-            return Ok(());
+        let unavailable = |_| CommitFault::Unavailable;
+        if self.committed(name, open).map_err(unavailable)?.is_some() {
+            return Ok(Outcome::Committed);
         }
         let parent = match open.previous_epoch_number {
             None => None,
             Some(epoch) => {
                 let parent = ImageName { epoch, ..*name };
-                let row = self.announced(&parent).map_err(|_| CommitFault::Unavailable)?;
+                let row = self.announced(&parent).map_err(unavailable)?;
+                let here = row.as_ref().map(|row| self.committed(&parent, row)).transpose();
+                if open.allow_orphan && here.map_err(unavailable)?.flatten().is_none() {
+                    return self.land(live);
+                }
                 Some(row.ok_or(CommitFault::BaseMissing)?.recovery_point_id.0)
             }
         };
-        let image = ImageSpec {
-            image: open.image_id.0,
-            volume: open.volume_driver_id.0,
-            bytes: open.size_bytes.0,
-            record_bytes: open.record_size,
-            form: Form::Plain,
-        };
-        let point = PointSpec {
-            point: open.recovery_point_id.0,
-            agent: open.agent_id.0,
-            taken_at: open.utc_created_timestamp.0,
-            committed_at: self.world.clock.now(),
-            n_images: open.volume_image_count,
-            token,
-            note: Vec::new(),
-        };
-        let mut draft = lock(&live.draft);
-        let draft = draft.as_mut().ok_or(CommitFault::LeaseLost)?;
-        let parent_digest = open.parent_image_digest.map(|digest| digest.0);
-        let mut image = draft.session().image(image, parent, parent_digest).map_err(fault)?;
-        draft::each(draft, |_, window| window.iter().try_for_each(|entry| image.push(*entry)))
-            .map_err(fault)?;
-        draft.commit(point, vec![(image, Some(spec.digest()))]).map_err(fault)?;
+        {
+            let mut draft = lock(&live.draft);
+            let draft = draft.as_mut().ok_or(CommitFault::LeaseLost)?;
+            self.publish(draft, name, open, parent).map_err(|error| {
+                tracing::warn!(session = %live.id, cause = %error, "cannot commit");
+                commit_fault(&error)
+            })?;
+        }
         let point = open.recovery_point_id;
         tracing::info!(session = %live.id, agent = %name.agent, %point, records = spec.n_entries(),
             "image committed");
-        Ok(())
+        Ok(Outcome::Committed)
     }
 
     /// The commit of a heal session. Blocks.

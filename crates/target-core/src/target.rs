@@ -124,7 +124,7 @@ impl Target {
         let mutations = self.mutations.clone();
         let rules = self.settings.session_rules();
         let replicas = Replicas::over(store, world, catalog, rules, mutations, n_threads);
-        replicas.clear_drafts()?;
+        replicas.tidy_up()?;
         if self.replicas.set(replicas).is_err() {
             tracing::warn!("the target keeps its replicas in a store already");
         }

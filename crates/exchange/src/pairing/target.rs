@@ -104,6 +104,7 @@ impl Target {
                 turn.leave(&self.key, stage, &key, delete_points)
             }
             Input::Revoke { by } => turn.revoke(stage, by),
+            Input::AllowRestore { by, is_allowed } => turn.allow_restore(stage, by, is_allowed),
         };
         Ok(Step { effects: turn.finish(&stage), row: Self { key: self.key.clone(), stage } })
     }

@@ -26,7 +26,7 @@ pub struct Ours {
     pub is_seeded: bool,
 }
 
-/// An image that the target has committed.
+/// An image that the target has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Theirs {
     /// Volume and epoch.
@@ -47,7 +47,8 @@ pub struct Work {
     /// The work that sends its parent, by index in the plan; absent where the target has it or need
     /// not.
     pub after: Option<usize>,
-    /// Whether it may land before its parent, which is on a seed drive.
+    /// Whether it may land before its parent: that is on a seed drive, or waits at the target for
+    /// what this plan sends.
     pub allow_orphan: bool,
 }
 
@@ -77,7 +78,7 @@ pub fn plan(ours: &[Ours], theirs: &[Theirs]) -> Plan {
     let mut planner = Planner {
         ours,
         by_name: ours.iter().enumerate().map(|(index, image)| (image.name, index)).collect(),
-        theirs: theirs.iter().map(|image| (image.name, image.digest)).collect(),
+        theirs: theirs.iter().map(|image| (image.name, *image)).collect(),
         verdicts: BTreeMap::new(),
         plan: Plan::default(),
     };
@@ -101,7 +102,7 @@ enum Verdict {
 struct Planner<'a> {
     ours: &'a [Ours],
     by_name: BTreeMap<ImageName, usize>,
-    theirs: BTreeMap<ImageName, Digest>,
+    theirs: BTreeMap<ImageName, Theirs>,
     verdicts: BTreeMap<usize, Verdict>,
     plan: Plan,
 }
@@ -131,7 +132,7 @@ impl Planner<'_> {
                 break;
             }
             chain.push(index);
-            next = self.parent_index(index);
+            next = self.missing_index(index).or_else(|| self.parent_index(index));
         }
         while let Some(index) = chain.pop() {
             let Some(image) = self.ours.get(index).copied() else { continue };
@@ -150,9 +151,23 @@ impl Planner<'_> {
         self.ours.get(parent).filter(|parent| parent.digest == digest).map(|_| parent)
     }
 
+    /// What the parent of an image waits for at the target, by index among ours.
+    fn missing_index(&self, index: usize) -> Option<usize> {
+        let image = self.ours.get(index)?;
+        let (volume, mut epoch) = (image.name.0, image.parent?.0);
+        let mut is_waiting = false;
+        // Epochs fall from child to parent; whoever says otherwise is not followed.
+        while let Some(theirs) = self.theirs.get(&(volume, epoch)) {
+            let previous = theirs.previous.filter(|before| theirs.is_orphaned && *before < epoch);
+            epoch = previous?;
+            is_waiting = true;
+        }
+        is_waiting.then(|| self.by_name.get(&(volume, epoch)).copied()).flatten()
+    }
+
     fn judge(&mut self, index: usize, image: &Ours) -> Verdict {
         match self.theirs.get(&image.name) {
-            Some(digest) if *digest == image.digest => return Verdict::There,
+            Some(theirs) if theirs.digest == image.digest => return Verdict::There,
             Some(_) => return Verdict::LeftOut(Obstacle::OtherContent),
             None if image.is_seeded => return Verdict::LeftOut(Obstacle::OnSeedDrive),
             None => {}
@@ -160,10 +175,16 @@ impl Planner<'_> {
         let (after, allow_orphan) = match image.parent {
             None => (None, false),
             Some((epoch, digest)) => {
-                let is_there = self.theirs.get(&(image.name.0, epoch)) == Some(&digest);
-                let ours = self.parent_index(index).and_then(|parent| self.verdicts.get(&parent));
-                match ours {
-                    _ if is_there => (None, false),
+                let there = self.theirs.get(&(image.name.0, epoch));
+                let there = there.filter(|theirs| theirs.digest == digest);
+                let of = |index: Option<usize>| self.verdicts.get(&index?);
+                match of(self.parent_index(index)) {
+                    _ if there.is_some_and(|theirs| !theirs.is_orphaned) => (None, false),
+                    // It would wait with its parent for ever, unless that is helped now.
+                    _ if there.is_some() => match of(self.missing_index(index)) {
+                        Some(Verdict::Sent(_)) => (None, true),
+                        _ => return Verdict::LeftOut(Obstacle::NoParent),
+                    },
                     Some(Verdict::Sent(work)) => (Some(*work), false),
                     Some(Verdict::LeftOut(Obstacle::OnSeedDrive)) => (None, true),
                     _ => return Verdict::LeftOut(Obstacle::NoParent),

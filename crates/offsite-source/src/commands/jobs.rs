@@ -2,6 +2,7 @@
 
 use offsite_model::JobId;
 use offsite_proto::admin::jobs::{CancelJob, Job, ListJobs, OfJob, ShowJob};
+use offsite_proto::admin::replication::{OfPair, Pause, Resume};
 use offsite_proto::json::Json;
 use offsite_terminal::{Exit, Failure, facts, size, table};
 
@@ -18,6 +19,17 @@ pub(crate) async fn run(context: &Context, verb: Jobs) -> Result<Exit, Failure> 
         Jobs::Cancel { job } => {
             let Json(job) = context.ask::<CancelJob>(&id(&job)?, &()).await?;
             context.out.result(&job, |job| format!("job {} stops at its next safe point", job.id))
+        }
+        Jobs::Pause { agent, target } => {
+            let Json(paused) = context.ask::<Pause>(&OfPair { agent, target }, &()).await?;
+            context.out.result(&paused, text)
+        }
+        Jobs::Resume { agent, target } => {
+            let Json(resumed) = context.ask::<Resume>(&OfPair { agent, target }, &()).await?;
+            context.out.result(&resumed, |resumed| match resumed.len() {
+                0 => "nothing was paused".to_owned(),
+                n => format!("{n} resumed; the next replication goes on where it stopped"),
+            })
         }
     }
 }

@@ -19,6 +19,10 @@ pub(crate) async fn run(context: &Context) -> Result<Exit, Failure> {
             ("agents", Some(status.agents.to_string())),
         ])];
         parts.extend(status.pairings.iter().map(text));
+        parts.extend(status.paused.iter().map(|job| {
+            let because = job.message.clone();
+            facts(&[("paused", Some(format!("agent {}", job.agent))), ("", because)])
+        }));
         parts.join("\n\n")
     })
 }

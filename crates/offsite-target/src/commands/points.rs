@@ -60,6 +60,7 @@ fn text(point: &Point) -> String {
         ("made", Some(point.created_at.to_string())),
         ("received", Some(point.received_at.to_string())),
         ("state", Some(point.state.clone())),
+        ("waits for", (!point.waits_for.is_empty()).then(|| point.waits_for.join("; "))),
         ("size", Some(size(point.logical_bytes.0))),
         ("new", Some(size(point.new_bytes.0))),
     ];

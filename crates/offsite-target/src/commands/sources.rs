@@ -1,7 +1,8 @@
 //! Verbs about sources.
 
 use offsite_proto::admin::target::{
-    Adopt, AdoptSource, ListSources, OfSource, RevokeSource, ShowSource, Source,
+    Adopt, AdoptSource, AllowRestore, DenyRestore, ListSources, OfSource, RevokeSource, ShowSource,
+    Source,
 };
 use offsite_proto::json::Json;
 use offsite_terminal::{Exit, Failure, facts, or_dash, size, table};
@@ -20,6 +21,14 @@ pub(crate) async fn run(context: &Context, verb: Sources) -> Result<Exit, Failur
         }
         Sources::Revoke { id } => {
             let Json(source) = context.ask::<RevokeSource>(&OfSource(id), &()).await?;
+            context.out.result(&source, text)
+        }
+        Sources::AllowRestore { id } => {
+            let Json(source) = context.ask::<AllowRestore>(&OfSource(id), &()).await?;
+            context.out.result(&source, text)
+        }
+        Sources::DenyRestore { id } => {
+            let Json(source) = context.ask::<DenyRestore>(&OfSource(id), &()).await?;
             context.out.result(&source, text)
         }
         Sources::Adopt { id, request } => {

@@ -2,7 +2,9 @@
 //!
 //! Jobs are remembered while the daemon lives, the newest of them.
 //!
-//! **Absent:** jobs at the target, which are mirrors ([`crate::jobs`]); pausing.
+//! Pauses outlive it.
+//!
+//! **Absent:** jobs at the target, which are mirrors ([`crate::jobs`]).
 
 use offsite_model::JobId;
 use serde::{Deserialize, Serialize};
@@ -49,7 +51,8 @@ pub struct Job {
     pub kind: String,
     /// Name of the agent.
     pub agent: String,
-    /// `running`, `cancelling`, `succeeded`, `failed` or `cancelled`.
+    /// `running`, `cancelling`, `succeeded`, `failed` or `cancelled`; `paused` for a replication
+    /// that is not to run until it is resumed.
     pub state: String,
     /// What is being done, while it runs.
     pub phase: String,

@@ -3,8 +3,11 @@
 use offsite_model::JobId;
 use serde::{Deserialize, Serialize};
 
+use crate::admin::jobs::Job;
+use crate::endpoint;
 use crate::endpoint::{Access, Action, Class, Listener, Method, Params, Row, Values};
 use crate::error::Refusal;
+use crate::json::Json;
 use crate::text::{Big, Text};
 
 /// The source's call `S-agents-replicate`: starts a job and follows it, or with `wait=false` only
@@ -20,8 +23,58 @@ pub const REPLICATE: Row = Row {
     request_bytes_max: 0,
 };
 
+const fn of_pair(id: &'static str, path: &'static str) -> Row {
+    Row {
+        id,
+        method: Method::Post,
+        path,
+        query: &["target"],
+        access: Access::AnyOf(&[Class::Token]),
+        action: Action::SourceOperator,
+        listener: Listener::Source,
+        request_bytes_max: 0,
+    }
+}
+
+/// The source's call `S-agents-pause`.
+pub const PAUSE: Row = of_pair("S-agents-pause", "/api/v1/agents/{agent}/pause");
+/// The source's call `S-agents-resume`.
+pub const RESUME: Row = of_pair("S-agents-resume", "/api/v1/agents/{agent}/resume");
+
 /// Every call of this file.
-pub const ROWS: &[Row] = &[REPLICATE];
+pub const ROWS: &[Row] = &[REPLICATE, PAUSE, RESUME];
+
+/// The path and query of [`PAUSE`] and [`RESUME`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OfPair {
+    /// The agent: name or id.
+    pub agent: String,
+    /// The target: `HOST:PORT` or id. Where none is named: pausing, the newest pairing; resuming,
+    /// all that are paused.
+    pub target: Option<String>,
+}
+
+impl Params for OfPair {
+    fn read(values: &Values) -> Result<Self, Refusal> {
+        Ok(Self { agent: values.parse("agent")?, target: values.parse_optional("target")? })
+    }
+
+    fn write(&self, values: &mut Values) {
+        values.insert("agent", self.agent.clone());
+        if let Some(target) = &self.target {
+            values.insert("target", target.clone());
+        }
+    }
+}
+
+endpoint! {
+    /// Does not replicate an agent to a target until it is resumed.
+    Pause = PAUSE, OfPair, () => Json<Job>
+}
+endpoint! {
+    /// Replicates an agent again; the pauses that ended.
+    Resume = RESUME, OfPair, () => Json<Vec<Job>>
+}
 
 /// The path and query of [`REPLICATE`].
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,6 +9,7 @@
 use offsite_model::{AgentId, CoreId, RequestId};
 use serde::{Deserialize, Serialize};
 
+use crate::admin::jobs::Job;
 use crate::endpoint;
 use crate::endpoint::{Access, Action, Class, Listener, Method, Params, Row, Values};
 use crate::error::Refusal;
@@ -72,6 +73,9 @@ pub struct Status {
     pub agents: usize,
     /// Its pairings, the newest last.
     pub pairings: Vec<Pairing>,
+    /// Replications that are paused.
+    #[serde(default)]
+    pub paused: Vec<Job>,
 }
 
 /// A volume of an agent, as the operator named it.

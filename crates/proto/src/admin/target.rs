@@ -63,6 +63,8 @@ target_rows! {
     SOURCES_LIST: "T-sources-list" Get "/api/v1/sources" [] ReadStatus, 0;
     SOURCES_SHOW: "T-sources-show" Get "/api/v1/sources/{source}" [] ReadStatus, 0;
     SOURCES_REVOKE: "T-sources-revoke" Post "/api/v1/sources/{source}/revoke" [] RevokeSource, 0;
+    SOURCES_ALLOW_RESTORE: "T-sources-allow-restore" Post "/api/v1/sources/{source}/allow-restore" [] DecideRequest, 0;
+    SOURCES_DENY_RESTORE: "T-sources-deny-restore" Post "/api/v1/sources/{source}/deny-restore" [] RevokeSource, 0;
     SOURCES_ADOPT: "T-sources-adopt" Post "/api/v1/sources/{source}/adopt" [] FourEyes, JSON_BYTES_MAX;
     TENANTS_LIST: "T-tenants-list" Get "/api/v1/tenants" [] ReadStatus, 0;
     TENANTS_ADD: "T-tenants-add" Post "/api/v1/tenants" [] Administer, JSON_BYTES_MAX;
@@ -249,6 +251,14 @@ endpoint! {
 endpoint! {
     /// Ends a pairing at once; its data stays.
     RevokeSource = SOURCES_REVOKE, OfSource, () => Json<Source>
+}
+endpoint! {
+    /// Lets a source read its own points back from now on.
+    AllowRestore = SOURCES_ALLOW_RESTORE, OfSource, () => Json<Source>
+}
+endpoint! {
+    /// Takes that right from it, at once.
+    DenyRestore = SOURCES_DENY_RESTORE, OfSource, () => Json<Source>
 }
 endpoint! {
     /// Begins the adoption of a source's identity by a new key; a second person must agree.

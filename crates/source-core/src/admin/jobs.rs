@@ -4,10 +4,15 @@ use std::sync::Arc;
 
 use offsite_proto::admin::jobs::{CancelJob, Job, ListJobs, OfJob, ShowJob};
 
+use crate::pairing::off;
+use crate::paused;
+
 use super::state::{Admin, Answered, Asked, reply};
 
 pub(super) async fn list(admin: Arc<Admin>, _: Asked<ListJobs>) -> Answered<Vec<Job>> {
-    reply(admin.jobs.list())
+    let mut jobs = off(&admin.means, |means| Ok(paused::list(&means.memory)?)).await?;
+    jobs.extend(admin.jobs.list());
+    reply(jobs)
 }
 
 pub(super) async fn show(admin: Arc<Admin>, call: Asked<ShowJob>) -> Answered<Job> {

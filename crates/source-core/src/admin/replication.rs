@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 use offsite_model::JobId;
+use offsite_proto::admin::jobs::Job;
 use offsite_proto::admin::protection::{EVENTS_MEDIA, Event};
-use offsite_proto::admin::replication::{Begun, Replicate, Replicated};
+use offsite_proto::admin::replication::{Begun, OfPair, Pause, Replicate, Replicated, Resume};
 use offsite_proto::endpoint::{Body as _, Params};
 use offsite_proto::error::Refusal;
 use offsite_proto::json::Json;
@@ -13,11 +14,28 @@ use offsite_proto::text::Text;
 use offsite_transport::{Outgoing, RawCall, RawReply, Reply};
 
 use super::protection::told_as_it_goes;
-use super::state::{Admin, Operator};
+use super::state::{Admin, Answered, Asked, Operator, reply};
 use crate::agents;
 use crate::error::Trouble;
 use crate::pairing::off;
 use crate::progress::Progress;
+
+pub(super) async fn pause(admin: Arc<Admin>, call: Asked<Pause>) -> Answered<Job> {
+    let OfPair { agent, target } = call.params;
+    let agent = off(&admin.means, move |means| agents::find(&means.memory, &agent)).await?;
+    let name = agent.name.clone();
+    let paused = admin.replicator.pause(agent, target).await?;
+    tracing::info!(agent = name, uid = call.principal.uid, "replication is paused");
+    reply(paused)
+}
+
+pub(super) async fn resume(admin: Arc<Admin>, call: Asked<Resume>) -> Answered<Vec<Job>> {
+    let OfPair { agent, target } = call.params;
+    let agent = off(&admin.means, move |means| agents::find(&means.memory, &agent)).await?;
+    let resumed = admin.replicator.resume(agent.agent_id(), target).await?;
+    tracing::info!(agent = agent.name, uid = call.principal.uid, "replication is resumed");
+    reply(resumed)
+}
 
 pub(super) async fn replicate(
     admin: Arc<Admin>,

@@ -148,7 +148,7 @@ impl Speaker {
                     return Ok(());
                 }
                 Some(Out::Keys { window, first_ordinal, entries }) => {
-                    end.items = end.items.saturating_add(entries.len() as u64);
+                    end.items = end.items.saturating_add(1);
                     let payload = KeyWindow { window, first_ordinal, entries: &entries }.write();
                     end.bytes = end.bytes.saturating_add(payload.len() as u64);
                     encoder.frame(0, Opcode::Keys, &[&payload]).map_err(|e| e.to_string())?;

@@ -346,3 +346,23 @@ fn verify_ends_when_the_work_is_cancelled() {
     let trouble = crate::verify::verify(&protection, &progress).unwrap_err();
     assert_eq!(trouble.message, "interrupted before it was done");
 }
+
+#[test]
+fn the_latest_point_of_a_volume_is_the_newest_that_has_it() {
+    let disk = Disk::new(SeededLuck::from_env_or(1).next());
+    write(&disk, "/root", &[1; 2 * RECORD]);
+    write(&disk, "/boot", &[2; RECORD]);
+    let protection = protection(&disk);
+    let both = make(&protection, &agent(&["/root", "/boot"])).unwrap();
+    let one = make(&protection, &agent(&["/root"])).unwrap();
+    let (store, tenant, agent) = (&protection.store, protection.tenant, agent(&[]).agent_id());
+    let latest = |volume: &str| {
+        points::find(store, tenant, agent, volume, Some("latest")).unwrap().point.point
+    };
+    assert_eq!(latest("boot"), both.point.0);
+    assert_eq!(latest("root"), one.point.0);
+    // Where no point has it, the newest says what there is.
+    assert_eq!(latest("data"), one.point.0);
+    store.delete_point(tenant, both.point.0, Timestamp::from_secs(2)).unwrap();
+    assert_eq!(latest("boot"), one.point.0);
+}

@@ -46,11 +46,11 @@ pub struct ImageName {
 }
 
 impl Owner {
-    fn prefix(&self) -> Vec<u8> {
+    pub(super) fn prefix(&self) -> Vec<u8> {
         [self.tenant.to_bytes(), self.source.to_bytes()].concat()
     }
 
-    fn of_agent(&self, agent: AgentId) -> Vec<u8> {
+    pub(super) fn of_agent(&self, agent: AgentId) -> Vec<u8> {
         [self.prefix().as_slice(), &agent.to_bytes()].concat()
     }
 }
@@ -61,7 +61,7 @@ impl ImageName {
         [&self.owner.of_agent(self.agent), &self.volume.to_bytes()[..], &epoch].concat()
     }
 
-    fn from_key(key: &[u8]) -> Option<Self> {
+    pub(super) fn from_key(key: &[u8]) -> Option<Self> {
         let id = |index: usize| {
             let bytes = key.get(index.checked_mul(16)?..)?.get(..16)?;
             <[u8; 16]>::try_from(bytes).ok()
@@ -100,6 +100,14 @@ impl ImageRow {
 impl Value for ImageRow {
     const VERSION: u8 = 0;
     const BYTES_MAX: usize = 16 << 10;
+}
+
+/// What came of a commit.
+pub(super) enum Outcome {
+    /// The image is committed.
+    Committed,
+    /// It waits for its parent.
+    Landed,
 }
 
 /// What a session was opened for.
@@ -141,7 +149,7 @@ pub(super) fn announce(
     Ok(())
 }
 
-/// An image that is committed here.
+/// An image that is here.
 #[derive(Clone, Debug)]
 pub struct Held {
     /// Its name.
@@ -161,6 +169,12 @@ impl Held {
     #[must_use]
     pub const fn point(&self) -> PointId {
         self.open.recovery_point_id.0
+    }
+
+    /// What people call its volume.
+    #[must_use]
+    pub fn volume_word(&self) -> String {
+        self.open.display_name.clone().unwrap_or_else(|| self.name.volume.to_string())
     }
 }
 

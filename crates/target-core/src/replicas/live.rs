@@ -25,7 +25,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::Replicas;
 use super::draft;
-use super::images::ImageName;
+use super::images::{ImageName, Outcome};
 
 /// Frames that a stream may have waiting; a source that does not read them loses the stream.
 const FRAMES_WAITING_MAX: usize = 256;
@@ -363,13 +363,18 @@ impl Desk<'_> {
                 let mut inputs = self.promise();
                 let outcome = self.replicas.commit(self.live);
                 match &outcome {
-                    Ok(()) => self.live.queue(DiskJob::Drop),
+                    Ok(Outcome::Committed) => {
+                        self.live.queue(DiskJob::Drop);
+                        // Before the answer: whoever hears it finds whole what waited for this.
+                        self.replicas.adopt(&self.live.name);
+                    }
+                    Ok(Outcome::Landed) => {}
                     Err(fault) => {
                         let session = self.live.id;
                         tracing::warn!(%session, ?fault, "an image was not committed");
                     }
                 }
-                inputs.push(Input::Stored(outcome));
+                inputs.push(Input::Stored(outcome.map(|_| ())));
                 inputs
             }
             DiskJob::Drop => {

@@ -14,6 +14,7 @@ use offsite_store::catalog::Transactions;
 use super::Replicas;
 use super::images::{Held, Owner, held, unreadable};
 use super::live::lock;
+use super::orphans::Orphan;
 
 /// Mirrors of one source.
 const MIRRORS_PER_SOURCE_MAX: usize = 256;
@@ -27,12 +28,14 @@ pub struct PointShown {
     pub agent: AgentId,
     /// When it was taken.
     pub taken_at: Timestamp,
-    /// When its last image was committed.
+    /// When its last image was committed, or kept until its parent comes.
     pub received_at: Timestamp,
     /// Its images.
     pub images: Vec<Held>,
     /// How complete it is.
     pub status: PointStatus,
+    /// What an orphaned point waits for, in words.
+    pub waits_for: Vec<String>,
 }
 
 impl PointShown {
@@ -40,6 +43,19 @@ impl PointShown {
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.images.iter().fold(0, |sum, image| image.open.size_bytes.0.saturating_add(sum))
+    }
+
+    /// Refuses to read an orphaned point.
+    ///
+    /// # Errors
+    /// `base_missing`, with the epoch that is missing.
+    pub fn check_whole(&self) -> Result<(), Refusal> {
+        if self.status == PointStatus::Ok {
+            return Ok(());
+        }
+        let waits = self.waits_for.join("; ");
+        let sentence = format!("recovery point {} is orphaned: {waits}", self.id);
+        Err(Refusal::new(ErrorCode::BaseMissing, sentence))
     }
 
     /// The highest of its images' epochs.
@@ -74,6 +90,61 @@ impl Replicas {
             .map_err(Refusal::from)?
     }
 
+    /// Images of an owner that wait here for their parents. Blocks.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn waiting_images(&self, owner: &Owner, agent: AgentId) -> Result<Vec<Held>, Refusal> {
+        let orphans = self.orphans(owner, Some(agent))?;
+        Ok(orphans.into_iter().map(|orphan| orphan.held).collect())
+    }
+
+    /// As [`Replicas::points`], with those that are orphaned: all their images are here, and one or
+    /// more of them wait for a parent. Blocks.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn points_with_orphans(
+        &self,
+        owner: &Owner,
+        agent: Option<AgentId>,
+    ) -> Result<Vec<PointShown>, Refusal> {
+        // Orphans first: one that is committed meanwhile is then seen twice and not never.
+        let waiting = self.orphans(owner, agent)?;
+        let mut shown = self.points(owner, agent)?;
+        let mut of_point: BTreeMap<PointId, Vec<&Orphan>> = BTreeMap::new();
+        for orphan in &waiting {
+            of_point.entry(orphan.held.point()).or_default().push(orphan);
+        }
+        of_point.retain(|point, _| shown.iter().all(|shown| shown.id != *point));
+        if of_point.is_empty() {
+            return Ok(shown);
+        }
+        let held = self.held(owner, agent)?;
+        for (id, orphans) in of_point {
+            let Some(first) = orphans.first() else { continue };
+            let (open, agent) = (&first.held.open, first.held.name.agent);
+            let committed = held.iter().filter(|image| image.point() == id).cloned();
+            let mut images: Vec<Held> = committed.collect();
+            images.extend(orphans.iter().map(|orphan| orphan.held.clone()));
+            if images.len() < open.volume_image_count as usize {
+                continue;
+            }
+            let landed_at = orphans.iter().map(|orphan| orphan.landed_at).max();
+            shown.push(PointShown {
+                id,
+                agent,
+                taken_at: open.utc_created_timestamp.0,
+                received_at: landed_at.unwrap_or(first.landed_at),
+                images,
+                status: PointStatus::Orphaned,
+                waits_for: orphans.iter().map(|orphan| orphan.waits_for(&waiting)).collect(),
+            });
+        }
+        sort(&mut shown);
+        Ok(shown)
+    }
+
     /// The recovery points of an owner that are whole and not deleted, newest first. Blocks.
     ///
     /// # Errors
@@ -98,14 +169,20 @@ impl Replicas {
                     received_at: point.committed_at,
                     images,
                     status: PointStatus::Ok,
+                    waits_for: Vec::new(),
                 });
             }
         }
-        // A source whose clock counts in seconds may take several in one: the chain says which is
-        // the later.
-        shown.sort_by_key(|point| (Reverse(point.taken_at), Reverse(point.epoch()), point.id));
+        sort(&mut shown);
         Ok(shown)
     }
+}
+
+/// Newest first.
+fn sort(points: &mut [PointShown]) {
+    // A source whose clock counts in seconds may take several in one: the chain says which is the
+    // later.
+    points.sort_by_key(|point| (Reverse(point.taken_at), Reverse(point.epoch()), point.id));
 }
 
 fn is_visible(point: &Point) -> bool {

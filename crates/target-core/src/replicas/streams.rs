@@ -85,6 +85,8 @@ pub(crate) struct Stream {
     n_answered: u64,
     items: u64,
     bytes: u64,
+    /// What came: windows or records, and payload bytes. END says the same.
+    came: End,
 }
 
 impl Drop for Stream {
@@ -132,6 +134,7 @@ impl Stream {
             n_answered: 0,
             items: 0,
             bytes: 0,
+            came: End { items: 0, bytes: 0 },
         })
     }
 
@@ -219,6 +222,7 @@ impl Stream {
             (Opcode::Keys, StreamKind::Keys) => {
                 let window = KeyWindow::read(&frame.payload).map_err(malformed)?;
                 self.n_windows = self.n_windows.saturating_add(1);
+                self.count(1, frame.payload.len());
                 self.items = self.items.saturating_add(window.entries.len() as u64);
                 self.bytes = self.bytes.saturating_add(frame.payload.len() as u64);
                 let input = Input::Keys {
@@ -240,19 +244,42 @@ impl Stream {
                             return Err(malformed(cause));
                         }
                     };
-                    let bytes = before.saturating_sub(reader.n_left()) as u64;
-                    self.take_group(&frame.payload, &group, bytes, &mut batch).await?;
+                    let n_bytes = before.saturating_sub(reader.n_left());
+                    self.count(group.table.len(), n_bytes);
+                    self.take_group(&frame.payload, &group, n_bytes as u64, &mut batch).await?;
                 }
                 self.stage(batch);
             }
             (Opcode::Ping, _) | (Opcode::Other(_), _) => {}
-            (Opcode::End, _) => return Ok(true),
+            (Opcode::End, _) => {
+                let told = End::read(&frame.payload).map_err(malformed)?;
+                return self.check_end(told).map(|()| true);
+            }
             (Opcode::Fail, _) => return Err(Ended::Cut),
             (opcode, kind) => {
                 return Err(broken(&format!("{opcode:?} in a stream of {kind:?}")));
             }
         }
         Ok(false)
+    }
+
+    fn count(&mut self, n_items: usize, n_bytes: usize) {
+        self.came.items = self.came.items.saturating_add(n_items as u64);
+        self.came.bytes = self.came.bytes.saturating_add(n_bytes as u64);
+    }
+
+    /// A sender that counts otherwise than we do lost something on the way, or means another
+    /// stream.
+    fn check_end(&self, told: End) -> Result<(), Ended> {
+        if told == self.came {
+            return Ok(());
+        }
+        let what = if self.kind == StreamKind::Keys { "windows" } else { "records" };
+        let sentence = format!(
+            "END says {} {what} in {} bytes, and {} in {} bytes came",
+            told.items, told.bytes, self.came.items, self.came.bytes
+        );
+        Err(Refusal::new(ErrorCode::BadRequest, sentence).into())
     }
 
     /// Lets the machine judge a group, and adds it to those that are to be staged together.

@@ -15,7 +15,7 @@ use offsite_proto::session::{CommitToken, ImageType, OpenSession};
 use offsite_proto::stream::StreamKind;
 use offsite_proto::text::{Big, Text, Time};
 use offsite_proto::window::ListEntry;
-use offsite_store::catalog::MemoryCatalog;
+use offsite_store::catalog::{Catalog, MemoryCatalog, RedbCatalog};
 use offsite_store::group::{Codec, Form};
 use offsite_store::{ImageSpec, PointSpec, Store, StoreError};
 use offsite_testkit::disk::{Disk, Fault, Which};
@@ -26,6 +26,9 @@ use tokio::sync::mpsc;
 use super::live::{Arrived, Out, lock, table_rows};
 use super::{Caller, Live, Owner, Replicas};
 use crate::World;
+
+mod leases;
+mod orphans;
 
 const RECORD: u32 = 4096;
 
@@ -103,17 +106,34 @@ struct Filling {
 
 impl Bench {
     fn new(disk: &Disk) -> Self {
+        Self::over(disk, Arc::new(MemoryCatalog::new())).unwrap()
+    }
+
+    /// A target as it starts over what is on the disk, its catalog included.
+    fn started(disk: &Disk) -> Self {
+        Self::try_started(disk).unwrap()
+    }
+
+    /// The same on a disk that may fail.
+    fn try_started(disk: &Disk) -> Result<Self, String> {
+        let catalog = RedbCatalog::open(&*disk.files(), Path::new("/catalog"));
+        let catalog = catalog.map_err(|error| error.to_string())?;
+        let bench = Self::over(disk, Arc::new(catalog)).map_err(|error| error.to_string())?;
+        bench.replicas.tidy_up().map_err(|error| error.to_string())?;
+        Ok(bench)
+    }
+
+    fn over(disk: &Disk, catalog: Arc<dyn Catalog>) -> Result<Self, StoreError> {
         let (files, luck): (Arc<dyn FileSystem>, _) = (disk.files(), SeededLuck::from_env_or(1));
         let place = Path::new("/store");
         let store = match Store::open(Arc::clone(&files), place, Default::default()) {
             Ok(store) => store,
-            Err(_) => Store::create(Arc::clone(&files), place, &luck, Default::default()).unwrap(),
+            Err(_) => Store::create(Arc::clone(&files), place, &luck, Default::default())?,
         };
         let clock = SimClock::starting_at(Timestamp::from_secs(1_800_000_000));
         let world = World { clock: Arc::new(clock.clone()), luck: Arc::new(luck), files };
-        let catalog = Arc::new(MemoryCatalog::new());
         let (rules, mutations) = (Default::default(), Mutations::new());
-        Self { replicas: Replicas::over(store, world, catalog, rules, mutations, 2), clock }
+        Ok(Self { replicas: Replicas::over(store, world, catalog, rules, mutations, 2), clock })
     }
 
     fn open(&self, image: &Image<'_>) -> Result<Filling, Refusal> {

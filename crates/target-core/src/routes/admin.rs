@@ -75,6 +75,8 @@ impl Operators {
             .on::<calls::ListSources>(sources::list)
             .on::<calls::ShowSource>(sources::show)
             .on::<calls::RevokeSource>(sources::revoke)
+            .on::<calls::AllowRestore>(sources::allow_restore)
+            .on::<calls::DenyRestore>(sources::deny_restore)
             .on::<calls::AdoptSource>(sources::adopt)
             .on::<calls::ListAgents>(sources::agents)
             .on::<calls::ShowAgent>(sources::agent)

@@ -182,8 +182,15 @@ pub(super) async fn images(
 ) -> Answer<Page<VolumeImageSummary>> {
     look(target, call, |_, known, of| {
         known.agent(of.of.agent)?;
-        let held = known.replicas.held(&known.owner, Some(of.of.agent))?;
-        page(held.iter().map(image).collect(), &of)
+        let (owner, agent) = (&known.owner, of.of.agent);
+        // Those that wait first: one that finds its parent meanwhile is told twice and not never.
+        let waiting = known.replicas.waiting_images(owner, agent)?;
+        let held = known.replicas.held(owner, Some(agent))?;
+        let is_held = |of: &Held| held.iter().any(|image| image.name == of.name);
+        let waiting: Vec<_> = waiting.into_iter().filter(|image| !is_held(image)).collect();
+        let mut images: Vec<_> = held.iter().map(|held| image(held, false)).collect();
+        images.extend(waiting.iter().map(|waiting| image(waiting, true)));
+        page(images, &of)
     })
     .await
 }
@@ -192,15 +199,15 @@ pub(super) async fn orphans(
     target: Arc<Target>,
     call: Call<calls::ListOrphans, Principal>,
 ) -> Answer<Page<VolumeImageSummary>> {
-    // An image is committed after its parent or not at all, so there is none.
     look(target, call, |_, known, of| {
         known.agent(of.of.agent)?;
-        page(Vec::new(), &of)
+        let waiting = known.replicas.waiting_images(&known.owner, of.of.agent)?;
+        page(waiting.iter().map(|waiting| image(waiting, true)).collect(), &of)
     })
     .await
 }
 
-fn image(held: &Held) -> VolumeImageSummary {
+fn image(held: &Held, is_orphaned: bool) -> VolumeImageSummary {
     let open = &held.open;
     VolumeImageSummary {
         id: open.image_id,
@@ -209,7 +216,7 @@ fn image(held: &Held) -> VolumeImageSummary {
         previous_epoch_number: open.previous_epoch_number,
         recovery_point_id: open.recovery_point_id,
         image_digest: open.image_digest,
-        is_orphaned: false,
+        is_orphaned,
         header_hash: open.header_hash.clone(),
         rollup_granularity_cell: open.rollup_granularity_cell,
         utc_created_timestamp: open.utc_created_timestamp,
@@ -285,7 +292,7 @@ pub(super) async fn points_page(
 
 fn of_agent(known: &Known, agent: AgentId) -> Result<Vec<RecoveryPointSummary>, Refusal> {
     known.agent(agent)?;
-    let points = known.replicas.points(&known.owner, Some(agent))?;
+    let points = known.replicas.points_with_orphans(&known.owner, Some(agent))?;
     let shown = points.iter().map(|point| RecoveryPointSummary {
         id: Text(point.id),
         agent_id: Text(point.agent),

@@ -117,8 +117,9 @@ fn open(
     permits(principal, Action::ReadBack, &object).terms(ErrorCode::AgentUnknown, NO_AGENT)?;
     known.agent(of.agent)?;
     let unknown = || Refusal::new(ErrorCode::PointUnknown, NO_POINT);
-    let points = known.replicas.points(&owner, Some(of.agent))?;
+    let points = known.replicas.points_with_orphans(&owner, Some(of.agent))?;
     let point = points.iter().find(|point| point.id == of.point).ok_or_else(unknown)?;
+    point.check_whole()?;
     let volume = asked.driver_volume_id.0;
     let image = point.images.iter().find(|image| image.name.volume == volume);
     let image = image.ok_or_else(unknown)?;

@@ -175,6 +175,8 @@ async fn g_11_another_tenants_things_are_not_there() {
         same!(calls::RejectRequest, OfRequest, &waiting, reject());
         same!(calls::ShowSource, OfSource, &foreign_source, ());
         same!(calls::RevokeSource, OfSource, &foreign_source, ());
+        same!(calls::AllowRestore, OfSource, &foreign_source, ());
+        same!(calls::DenyRestore, OfSource, &foreign_source, ());
         same!(
             calls::AdoptSource,
             OfSource,

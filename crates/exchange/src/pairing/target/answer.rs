@@ -189,6 +189,37 @@ impl Turn<'_> {
         }
     }
 
+    /// An operator gives or takes the right to read back. Taking bites on open connections: what
+    /// was being read ends with them.
+    pub(super) fn allow_restore(
+        &mut self,
+        mut stage: Stage,
+        by: String,
+        is_allowed: bool,
+    ) -> Stage {
+        let (acceptance, keys) = match &mut stage {
+            Stage::AwaitIssued(waiting) => (&mut waiting.acceptance, Vec::new()),
+            Stage::AwaitFirstUse(paired) | Stage::Active(paired) => {
+                let keys: Vec<PublicKey> = paired.keys().into_iter().cloned().collect();
+                (&mut paired.acceptance, keys)
+            }
+            _ => {
+                let message = "there is no pairing whose rights could be changed";
+                self.refuse(ErrorCode::WrongState, message);
+                return stage;
+            }
+        };
+        if acceptance.grants.allow_restore != is_allowed {
+            acceptance.grants.allow_restore = is_allowed;
+            self.audit(Audit::RestoreAllowed { by, is_allowed });
+            if !is_allowed {
+                keys.iter().for_each(|key| self.close(key));
+            }
+        }
+        self.reply(Ok(Reply::Done));
+        stage
+    }
+
     /// Ends what lives; what is over already stays as it is, with the first reason.
     fn end(&mut self, stage: Stage, by: EndedBy) -> Stage {
         let (pending, acceptance, keys) = match stage {

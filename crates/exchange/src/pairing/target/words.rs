@@ -82,6 +82,13 @@ pub enum Input {
         /// Who.
         by: String,
     },
+    /// An operator gives or takes the right to read one's own points back.
+    AllowRestore {
+        /// Who.
+        by: String,
+        /// Whether it is given.
+        is_allowed: bool,
+    },
 }
 
 /// Row 60, checked in form.
@@ -266,6 +273,13 @@ pub enum Audit {
     },
     /// The pairing ended.
     Ended(EndedBy),
+    /// The right to read back was given or taken.
+    RestoreAllowed {
+        /// By whom.
+        by: String,
+        /// Whether it was given.
+        is_allowed: bool,
+    },
 }
 
 /// Who ended a pairing.
@@ -335,7 +349,7 @@ pub enum Reply {
         /// The operator's message.
         message: Option<String>,
     },
-    /// Row 46, and a revocation.
+    /// Row 46, a revocation, and a right given or taken.
     Done,
 }
 

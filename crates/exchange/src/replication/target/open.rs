@@ -14,6 +14,8 @@ pub enum ParentStanding {
     Committed(Digest),
     /// A live session transfers it, announced under this digest.
     Transferring(Digest),
+    /// It is here and waits for its own parent, with this digest.
+    Orphaned(Digest),
     /// It is not here.
     Absent,
 }
@@ -120,7 +122,13 @@ fn with_space(standing: &Standing<'_>, opening: Opening) -> Result<Opening, Refu
 fn check_parent(wish: &Spec, parent: ParentStanding) -> Result<(), Refusal> {
     let digest = wish.open().parent_image_digest.map(|digest| digest.0);
     match parent {
-        ParentStanding::Committed(have) | ParentStanding::Transferring(have) => {
+        ParentStanding::Orphaned(_) if !wish.open().allow_orphan => Err(Refusal::new(
+            ErrorCode::BaseMissing,
+            "the image's parent waits on the target for its own parent",
+        )),
+        ParentStanding::Committed(have)
+        | ParentStanding::Transferring(have)
+        | ParentStanding::Orphaned(have) => {
             if digest == Some(have) {
                 return Ok(());
             }

@@ -38,8 +38,22 @@ fn world(luck: &SeededLuck) -> (Vec<Ours>, Vec<Theirs>) {
 
 /// Indices that must be sent, found by asking again and again.
 fn naive(ours: &[Ours], theirs: &[Theirs]) -> BTreeSet<usize> {
-    let has =
-        |name, digest| theirs.iter().any(|image| image.name == name && image.digest == digest);
+    let there = |name| theirs.iter().find(|image| image.name == name);
+    // Whole there, or waiting for something that is sent.
+    let has = |name: ImageName, digest, sent: &BTreeSet<usize>| {
+        let Some(image) = there(name).filter(|image| image.digest == digest) else { return false };
+        let mut next = (name.0, image.previous.unwrap_or(0));
+        if !image.is_orphaned {
+            return true;
+        }
+        while let Some(image) = there(next) {
+            if !image.is_orphaned {
+                return false;
+            }
+            next = (name.0, image.previous.unwrap_or(0));
+        }
+        sent.iter().any(|index| ours[*index].name == next)
+    };
     let named = |name| theirs.iter().any(|image| image.name == name);
     let mut sent = BTreeSet::new();
     loop {
@@ -48,11 +62,12 @@ fn naive(ours: &[Ours], theirs: &[Theirs]) -> BTreeSet<usize> {
             let parent_ok = image.parent.is_none_or(|(epoch, digest)| {
                 let name = (image.name.0, epoch);
                 let own = |other: &&Ours| other.name == name && other.digest == digest;
-                has(name, digest)
-                    || ours.iter().enumerate().any(|(other, parent)| {
-                        own(&parent)
-                            && (sent.contains(&other) || (parent.is_seeded && !named(name)))
-                    })
+                has(name, digest, &sent)
+                    || !(named(name) && there(name).is_some_and(|image| image.digest == digest))
+                        && ours.iter().enumerate().any(|(other, parent)| {
+                            own(&parent)
+                                && (sent.contains(&other) || (parent.is_seeded && !named(name)))
+                        })
             });
             if !named(image.name) && !image.is_seeded && parent_ok {
                 sent.insert(index);
@@ -62,6 +77,34 @@ fn naive(ours: &[Ours], theirs: &[Theirs]) -> BTreeSet<usize> {
             return sent;
         }
     }
+}
+
+#[test]
+fn what_a_parent_waits_for_is_planned_before_its_child_whatever_the_clocks_say() {
+    let volume = VolumeId::from_bytes([1; 16]);
+    let digest = |epoch: u32| Digest::of(&epoch.to_le_bytes());
+    let ours = |epoch: u32, taken_at| Ours {
+        name: (volume, epoch),
+        digest: digest(epoch),
+        parent: Some((epoch - 1, digest(epoch - 1))),
+        taken_at: Timestamp::from_secs(taken_at),
+        is_seeded: false,
+    };
+    let theirs = |epoch: u32, is_orphaned| Theirs {
+        name: (volume, epoch),
+        digest: digest(epoch),
+        previous: epoch.checked_sub(1).filter(|before| *before > 0),
+        is_orphaned,
+    };
+    // 3 waits for 2 and 5 for 4; the clock of 4 says that it is the oldest.
+    let (late, early) = (ours(2, 100), ours(4, 50));
+    let there = [theirs(1, false), theirs(3, true), theirs(5, true)];
+    let both = plan(&[early, late], &there);
+    let work = |image, allow_orphan| Work { image, after: None, allow_orphan };
+    assert_eq!(both.work, [work(1, false), work(0, true)]);
+    // Where nobody sends what its parent waits for, it would wait for ever with it.
+    let alone = plan(&[early], &there);
+    assert_eq!((alone.work, alone.left_out), (vec![], vec![(0, Obstacle::NoParent)]));
 }
 
 #[test]

@@ -26,6 +26,9 @@ pub struct Point {
     pub received_at: Time,
     /// `ok`, or `orphaned` while what it builds on is missing.
     pub state: String,
+    /// What an orphaned point waits for, by volume, in words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waits_for: Vec<String>,
     /// Bytes of all volumes.
     pub logical_bytes: Big,
     /// Bytes of the records that changed with it.

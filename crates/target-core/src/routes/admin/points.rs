@@ -45,7 +45,7 @@ pub(super) async fn list(
     answer(state, move |state| {
         let kept = kept(state, &call.principal, Action::ListPoints, &call.params.0)?;
         let replicas = state.target.replicas()?;
-        let mut points = replicas.points(&kept.owner, Some(kept.agent))?;
+        let mut points = replicas.points_with_orphans(&kept.owner, Some(kept.agent))?;
         points.reverse();
         let held = replicas.held(&kept.owner, Some(kept.agent))?;
         points.iter().map(|point| shown(state, &replicas, &kept, &held, point)).collect()
@@ -62,7 +62,7 @@ pub(super) async fn show(
         let id = call.params.0;
         let replicas = state.target.replicas()?;
         for kept in all_kept(state, &call.principal, Action::ListPoints)? {
-            let points = replicas.points(&kept.owner, Some(kept.agent))?;
+            let points = replicas.points_with_orphans(&kept.owner, Some(kept.agent))?;
             if let Some(point) = points.iter().find(|point| point.id == id) {
                 let held = replicas.held(&kept.owner, Some(kept.agent))?;
                 return shown(state, &replicas, &kept, &held, point);
@@ -100,6 +100,7 @@ fn shown(
         created_at: Time(point.taken_at),
         received_at: Time(point.received_at),
         state: state_word.to_owned(),
+        waits_for: point.waits_for.clone(),
         logical_bytes: Big(point.bytes()),
         new_bytes: Big(new_bytes(state, replicas, kept, held, &point.images)),
         volumes: volumes.collect(),

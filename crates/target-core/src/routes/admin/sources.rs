@@ -5,8 +5,8 @@ use std::sync::Arc;
 use offsite_exchange::pairing::target::{Acceptance, EndedBy, Stage};
 use offsite_model::{CoreId, Span};
 use offsite_proto::admin::target::{
-    Adopt, AdoptSource, Agent, Approval, ListAgents, ListSources, RevokeSource, ShowAgent,
-    ShowSource, Source, SourceAgent,
+    Adopt, AdoptSource, Agent, AllowRestore, Approval, DenyRestore, ListAgents, ListSources,
+    RevokeSource, ShowAgent, ShowSource, Source, SourceAgent,
 };
 use offsite_proto::endpoint::Action;
 use offsite_proto::error::{ErrorCode, Refusal};
@@ -67,6 +67,42 @@ pub(super) async fn revoke(
         source(state, &row)
     })
     .await
+}
+
+/// Gives a source the right to read its own points back.
+pub(super) async fn allow_restore(
+    state: Arc<Operators>,
+    call: Call<AllowRestore, Principal>,
+) -> Result<Reply<Json<Source>>, Refusal> {
+    answer(state, move |state| {
+        set_restore(state, &call.principal, Action::DecideRequest, &call.params.0, true)
+    })
+    .await
+}
+
+/// Takes that right.
+pub(super) async fn deny_restore(
+    state: Arc<Operators>,
+    call: Call<DenyRestore, Principal>,
+) -> Result<Reply<Json<Source>>, Refusal> {
+    answer(state, move |state| {
+        set_restore(state, &call.principal, Action::RevokeSource, &call.params.0, false)
+    })
+    .await
+}
+
+fn set_restore(
+    state: &Operators,
+    by: &Principal,
+    action: Action,
+    name: &str,
+    is_allowed: bool,
+) -> Result<Source, Refusal> {
+    let subject = subject(&find(state, by, action, name)?)?;
+    state.target.allow_restore(by, subject, is_allowed)?;
+    let row = state.target.register().of_subject(subject)?;
+    let row = row.ok_or_else(|| Refusal::new(ErrorCode::SystemUnknown, UNKNOWN))?;
+    source(state, &row)
 }
 
 /// Begins the adoption of a source's identity by the key of a request.
