@@ -1,6 +1,7 @@
 //! Tests through the routers, over real TLS on loopback.
 
 mod admin;
+mod bounds;
 mod calls;
 mod crash;
 mod flow;
