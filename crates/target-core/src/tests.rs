@@ -3,6 +3,7 @@
 mod admin;
 mod bounds;
 mod calls;
+mod content;
 mod crash;
 mod flow;
 mod matrix;
@@ -10,3 +11,4 @@ mod replicas;
 mod requests;
 mod scene;
 mod tenants;
+mod wire;

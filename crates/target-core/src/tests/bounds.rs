@@ -161,7 +161,7 @@ async fn g_11_how_full_a_disk_is_is_told_in_gibibytes_to_accounts_of_tenants() {
     let target = &bounds.desk.scene.target;
     let deed = target.deed(&ROOT);
     let folder = std::env::temp_dir();
-    let path = folder.to_str().unwrap();
+    let path = folder.parent().unwrap().to_str().unwrap();
     target
         .catalog()
         .write::<_, Failure>(|rows| storage_list::add(rows, &deed, "disk", path))
