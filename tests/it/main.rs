@@ -9,10 +9,13 @@
 )]
 
 mod approvals;
+mod crossing;
+mod cuts;
 mod foreign_client;
 mod hostile;
 mod kill_storm;
 mod kills;
+mod lease;
 mod matrix;
 mod offline;
 mod pairing;
