@@ -72,8 +72,8 @@ const LANES: u64 = 5;
 const ROUNDS: u64 = 52;
 const CUTS_MIN: u64 = 200;
 
-/// Protects and replicates so many times, each time over a line that is cut somewhere; how many cuts
-/// there were.
+/// Protects and replicates so many times, each time over a line that is cut somewhere; how many
+/// cuts there were.
 fn rounds(luck: &SeededLuck) -> u64 {
     let scene = Scene::new();
     let target = scene.target_that_stays("target");

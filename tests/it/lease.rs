@@ -1,5 +1,5 @@
-//! One writer for one store: a second one is refused or shuts the first out, and a source that was held
-//! up loses its lease and not its data.
+//! One writer for one store: a second one is refused or shuts the first out, and a source that was
+//! held up loses its lease and not its data.
 
 use std::process::Command;
 

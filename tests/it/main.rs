@@ -9,6 +9,7 @@
 )]
 
 mod approvals;
+mod barriers;
 mod crossing;
 mod cuts;
 mod foreign_client;
