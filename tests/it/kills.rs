@@ -108,7 +108,7 @@ fn a_12_kill_9_of_the_source_at_every_durable_step() {
 }
 
 #[test]
-fn kill_9_of_the_target_at_many_durable_steps() {
+fn a_22_kill_9_of_the_target_at_many_durable_steps() {
     every_step(Side::Target, 6);
 }
 

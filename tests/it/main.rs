@@ -9,11 +9,15 @@
 )]
 
 mod approvals;
+mod barriers;
 mod chains;
+mod crossing;
+mod cuts;
 mod foreign_client;
 mod hostile;
 mod kill_storm;
 mod kills;
+mod lease;
 mod matrix;
 mod offline;
 mod pairing;

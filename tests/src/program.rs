@@ -165,6 +165,23 @@ impl Program {
         self.start(kill.command(&self.binary)).ok()
     }
 
+    /// Starts the daemon by a program that runs it, with these arguments before its own; where it
+    /// does not come to serve, what it said.
+    ///
+    /// # Errors
+    /// What it said.
+    pub fn serve_by(&self, runner: &str, arguments: &[&str]) -> Result<Daemon, String> {
+        let mut command = Command::new(runner);
+        command.args(arguments).arg(&self.binary);
+        self.start(command)
+    }
+
+    /// The same program where its data directory is seen under another path.
+    #[must_use]
+    pub fn seen_at(&self, data: PathBuf) -> Self {
+        Self { binary: self.binary.clone(), data, init: self.init.clone() }
+    }
+
     /// The address of one of the daemon's listeners, as `addresses.json` has it.
     #[track_caller]
     #[must_use]

@@ -1,14 +1,14 @@
 //! One subscriber, one line per event, to stderr: for people or as JSON.
 //!
 //! Field names are those of `docs/style.md`. What a peer sent may turn up in a field, so every
-//! control character is written as an escape: nobody forges a line of our log or steers an
+//! letter that is not plain is written as an escape: nobody forges a line of our log or steers an
 //! operator's terminal.
 
 use std::io::{self, Write};
 use std::sync::Arc;
 
 use jiff::Timestamp as Moment;
-use offsite_model::Clock;
+use offsite_model::{Clock, is_plain};
 use serde::Deserialize;
 use thiserror::Error;
 use tracing::Subscriber;
@@ -112,11 +112,13 @@ impl<W: Write> Write for EscapedLine<W> {
         let event = event.strip_suffix('\n').unwrap_or(&event);
         let mut line = String::with_capacity(event.len() + 1);
         for letter in event.chars() {
-            if steers_a_terminal(letter) {
-                // This form is also how JSON spells such a letter within a string.
-                line.push_str(&format!("\\u{:04x}", u32::from(letter)));
-            } else {
+            if is_plain(letter) {
                 line.push(letter);
+            } else {
+                // This form is also how JSON spells such a letter within a string.
+                for unit in letter.encode_utf16(&mut [0; 2]) {
+                    line.push_str(&format!("\\u{unit:04x}"));
+                }
             }
         }
         line.push('\n');
@@ -127,12 +129,6 @@ impl<W: Write> Write for EscapedLine<W> {
     fn flush(&mut self) -> io::Result<()> {
         self.0.flush()
     }
-}
-
-/// Control characters, line separators, and the marks that turn the direction of writing around.
-fn steers_a_terminal(letter: char) -> bool {
-    let turns = matches!(letter, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    letter.is_control() || turns || matches!(letter, '\u{2028}' | '\u{2029}')
 }
 
 #[cfg(test)]
@@ -185,6 +181,18 @@ mod tests {
     fn an_event_is_one_line_of_json() {
         let text = logged(Format::Json, "info", hostile_event);
         expect![[r#"{"timestamp":"2026-01-01T00:00:00.000000Z","level":"WARN","message":"refused evil\n2026-01-01 INFO all is well\u001b[2J\u0085\u202e\u007f","peer":"evil\n2026-01-01 INFO all is well\u001b[2J\u0085\u202e\u007f","raw":"\"evil\\n2026-01-01 INFO all is well\\u{1b}[2J\\u{85}\\u{202e}\\u{7f}\"","target":"offsite_daemon::logging::tests","spans":[{"request":"7f3a","name":"request"}]}"#]].assert_eq(text.strip_suffix('\n').unwrap());
+    }
+
+    #[test]
+    fn a_11_letters_that_hide_or_stand_for_nothing_are_numbers_in_the_log() {
+        const NAME: &str = "a\u{ad}b\u{200b}c\u{feff}d\u{3164}e\u{61c}f\u{e0041}g";
+        let event = || tracing::warn!(peer = NAME, "refused {NAME}");
+        for format in [Format::Human, Format::Json] {
+            let text = logged(format, "info", event);
+            assert!(text.trim_end().chars().all(is_plain), "{text:?}");
+        }
+        let text = logged(Format::Json, "info", event);
+        assert!(text.contains("f\\udb40\\udc41g"), "{text}");
     }
 
     #[test]

@@ -10,6 +10,7 @@
 mod files;
 mod id;
 mod key;
+mod letters;
 mod luck;
 mod time;
 
@@ -19,5 +20,6 @@ pub use id::{
     TenantId, TokenId, UserId, VolumeId,
 };
 pub use key::{BytesDigest, Digest, DigestError, Key, ListDigest};
+pub use letters::is_plain;
 pub use luck::Luck;
 pub use time::{Clock, Span, Timestamp};

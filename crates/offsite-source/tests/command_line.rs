@@ -256,7 +256,7 @@ fn a_broken_configuration_is_placed() {
 }
 
 #[test]
-fn keys_that_others_may_read_refuse_the_start() {
+fn a_18_keys_that_others_may_read_refuse_the_start() {
     use std::os::unix::fs::PermissionsExt;
     let source = Source::new();
     assert_eq!(source.run(&["init", "--name", "here"]).status.code(), Some(0));

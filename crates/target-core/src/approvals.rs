@@ -386,8 +386,13 @@ fn perform(rows: &mut dyn RowsMut, deed: &Deed<'_>, act: &Act) -> Result<(), Fai
 /// # Errors
 /// `request_unknown` where there is none.
 pub fn find<R: Rows + ?Sized>(rows: &R, id: [u8; 16]) -> Result<ApprovalRow, Failure> {
-    rows.value(APPROVALS, &id)?
-        .ok_or_else(|| Failure::refused(ErrorCode::RequestUnknown, "there is no such approval"))
+    rows.value(APPROVALS, &id)?.ok_or_else(unknown)
+}
+
+/// The refusal for an approval that does not exist, or is not shown to the caller.
+#[must_use]
+pub fn unknown() -> Failure {
+    Failure::refused(ErrorCode::RequestUnknown, "there is no such approval")
 }
 
 /// Every approval that is remembered, newest last.

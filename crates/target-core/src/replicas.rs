@@ -55,7 +55,7 @@ const LIVE_PER_SOURCE_MAX: usize = 64;
 /// Sessions that may be at work at once.
 const LIVE_MAX: usize = 256;
 /// Bytes of groups in memory, over all sessions.
-const BUDGET_BYTES: usize = 64 << 20;
+pub(crate) const BUDGET_BYTES: usize = 64 << 20;
 /// The quota is looked at again after so many bytes.
 const QUOTA_CHECK_BYTES: u64 = 16 << 20;
 
@@ -84,9 +84,9 @@ pub struct Replicas {
     /// How many threads may work at once.
     pub(crate) n_threads: usize,
     /// Threads for look-ups, decoding and appending.
-    pool: Arc<Semaphore>,
+    pub(crate) pool: Arc<Semaphore>,
     /// Bytes of groups that may be in memory.
-    budget: Arc<Semaphore>,
+    pub(crate) budget: Arc<Semaphore>,
     sessions: Mutex<Sessions>,
     /// Held while an opening is judged and made.
     opening: Mutex<()>,

@@ -14,6 +14,7 @@ use crate::accounts::check_label;
 use crate::audit::Event;
 use crate::deed::Deed;
 use crate::failure::Failure;
+use crate::principal::TenantScope;
 
 /// Storages, by number in big-endian.
 pub const STORAGES: Table = Table::new("storages");
@@ -51,6 +52,14 @@ impl StorageRow {
     pub const fn created_at(&self) -> Timestamp {
         Timestamp::from_micros(self.created_micros)
     }
+}
+
+/// Bytes of a storage's disk as somebody may be told them: how full it is comes of everybody's
+/// data, so whoever is bound to tenants hears whole GiB.
+#[must_use]
+pub fn told_bytes(scope: &TenantScope, bytes: u64) -> u64 {
+    const GIB: u64 = 1 << 30;
+    if scope.is_unbounded() { bytes } else { bytes / GIB * GIB }
 }
 
 /// Adds a storage. Its directory is made and checked before, by who may touch files.

@@ -1,7 +1,9 @@
 //! Tests through the routers, over real TLS on loopback.
 
 mod admin;
+mod bounds;
 mod calls;
+mod content;
 mod crash;
 mod flow;
 mod matrix;
@@ -9,3 +11,4 @@ mod replicas;
 mod requests;
 mod scene;
 mod tenants;
+mod wire;

@@ -42,8 +42,8 @@ pub fn or_dash<T: ToString>(value: Option<&T>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::visible::is_plain;
     use crate::visible::tests::payloads;
+    use offsite_model::is_plain;
 
     #[test]
     fn a_11_lists_hold_no_control_characters_and_one_line_per_row() {

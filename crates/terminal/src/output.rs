@@ -122,8 +122,8 @@ fn diagnose(text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::visible::is_plain;
     use crate::visible::tests::payloads;
+    use offsite_model::is_plain;
 
     #[test]
     fn a_11_errors_hold_no_control_characters_and_no_lines_of_others() {

@@ -73,8 +73,8 @@ pub(crate) fn is_watched() -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::visible::is_plain;
     use crate::visible::tests::payloads;
+    use offsite_model::is_plain;
 
     #[test]
     fn what_is_said_is_plain() {

@@ -1,5 +1,7 @@
 //! B-05 and the bombs of E-06 at the level of one group.
 
+use offsite_model::Luck as _;
+
 use super::*;
 
 fn record(seed: u8, bytes: usize) -> Vec<u8> {
@@ -61,6 +63,25 @@ fn b_05_raw_groups_are_checked_like_compressed_ones() {
         wrong[700] ^= 4;
         let refused = CheckedGroup::check(form, Codec::None, table, &wrong);
         assert_eq!(refused.unwrap_err(), GroupError::HashMismatch { record_index: 0 });
+    }
+}
+
+#[test]
+fn b_06_wrong_bytes_of_an_encrypted_record_are_refused() {
+    // The key is that of the ciphertext, so the check needs no secret.
+    let luck = offsite_testkit::SeededLuck::from_env_or(1);
+    let mut ciphertext = vec![0; 4096];
+    luck.fill(&mut ciphertext);
+    let table = vec![TableRow { key: Key::of(&ciphertext), raw_bytes: 4096 }];
+    let check = |payload: Vec<u8>| {
+        CheckedGroup::check(Form::Encrypted, Codec::None, table.clone(), &payload)
+    };
+    check(ciphertext.clone()).unwrap();
+    for case in 0..300 {
+        let mut wrong = ciphertext.clone();
+        wrong[luck.below(4096) as usize] ^= 1 << luck.below(8);
+        let refused = check(wrong).unwrap_err();
+        assert_eq!(refused, GroupError::HashMismatch { record_index: 0 }, "case {case}");
     }
 }
 

@@ -102,9 +102,10 @@ fn check_told(store: &Store, number: u64, bytes: &[u8], told: &Told) {
 
 #[test]
 fn b_08_what_was_answered_as_held_survives_power_cuts_and_e_11_the_token_answers_once() {
+    const SEEDS: u64 = 5_000;
     let (base, model) = super::crash::prepared();
     let (mut n_told, mut n_committed) = (0, 0);
-    for seed in 0..400_u64 {
+    for seed in 0..SEEDS {
         let disk = base.fork(seed);
         let dice = Dice::new(seed);
         let settings = if seed.is_multiple_of(2) { SMALL } else { TINY };
@@ -153,7 +154,7 @@ fn b_08_what_was_answered_as_held_survives_power_cuts_and_e_11_the_token_answers
             "seed {seed}"
         );
     }
-    assert!(n_told > 1000 && n_committed == 400, "{n_told} {n_committed}");
+    assert!(n_told > 1000 && n_committed == SEEDS, "{n_told} {n_committed}");
 }
 
 #[test]

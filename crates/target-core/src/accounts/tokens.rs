@@ -132,6 +132,12 @@ pub fn issue(
             ),
         ));
     }
+    if !is_consistent(wanted.role.unwrap_or(owner.role), &wanted.tenants) {
+        return Err(Failure::refused(
+            ErrorCode::BadRequest,
+            format!("a token of the role {} cannot be bound to tenants", owner.role),
+        ));
+    }
     forget_lapsed(rows, deed.at)?;
     if rows.scan_prefix(TOKENS, b"", None, Order::Ascending, TOKENS_MAX)?.len() >= TOKENS_MAX {
         return Err(Failure::refused(
@@ -157,6 +163,13 @@ pub fn issue(
     rows.put_value(TOKENS, &id.to_bytes(), &token)?;
     deed.record(rows, Event::TokenAdded, None, &told(&token, owner))?;
     Ok((token, text(id, &secret)))
+}
+
+/// Whether the table of rights knows such a caller: administrators and officers act on what belongs
+/// to no tenant, so one of them with bounds could make himself an account without.
+const fn is_consistent(role: Role, tenants: &TenantScope) -> bool {
+    let reaches_all = matches!(role, Role::Administrator | Role::Officer);
+    !reaches_all || matches!(tenants, TenantScope::All)
 }
 
 fn text(id: TokenId, secret: &[u8; 32]) -> Secret<String> {
@@ -201,10 +214,16 @@ pub fn check<R: Rows + ?Sized>(
         return Ok(None);
     };
     let narrowed = token.role.filter(|role| role_includes(user.role, *role));
+    let role = narrowed.unwrap_or(user.role);
+    let tenants = user.scope().intersection(&scope(token.tenants.as_deref()));
+    // The account may have got a wider role since the token was made.
+    if !is_consistent(role, &tenants) {
+        return Ok(None);
+    }
     Ok(Some(Account {
         user: user.id,
-        role: narrowed.unwrap_or(user.role),
-        tenants: user.scope().intersection(&scope(token.tenants.as_deref())),
+        role,
+        tenants,
         restore_grant: user.restore_grant,
         minted_by: token.minted_by,
         name: user.name,

@@ -173,6 +173,10 @@ impl Stream {
                 sender.send(encoder.take()).await.map_err(|_| Ended::Cut)?;
             }
             if is_over && self.n_staging == 0 && self.n_answered == self.n_windows {
+                // What was refused in the sender's last breath is told all the same.
+                while let Ok(out) = self.frames.try_recv() {
+                    self.say(out, encoder)?;
+                }
                 return Ok(());
             }
             tokio::select! {

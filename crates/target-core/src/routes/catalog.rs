@@ -23,13 +23,12 @@ use offsite_transport::{Call, Reply};
 
 use super::replication::Known;
 use crate::Target;
-use crate::principal::Principal;
+use crate::principal::{Principal, TenantScope};
 use crate::replicas::{Held, PointShown};
 use crate::storage_list::{self, DEFAULT_NUMBER};
 use crate::target::off_runtime;
 
 type Answer<T> = Result<Reply<Json<T>>, Refusal>;
-const GIB: u64 = 1 << 30;
 
 /// Answers with what blocking work finds for the caller.
 async fn look<E: Endpoint, T: Send + 'static>(
@@ -172,8 +171,8 @@ fn bytes_free(target: &Target, known: &Known) -> Result<u64, Refusal> {
         Refusal::new(ErrorCode::RepositoryUnavailable, "the repository cannot be used now")
             .after(30)
     })?;
-    let rounded = free / GIB * GIB;
-    Ok(known.replicas.quota_left(&known.owner)?.map_or(rounded, |left| left.min(free)))
+    let rounded = storage_list::told_bytes(&TenantScope::Only(Vec::new()), free);
+    Ok(known.replicas.quota_left(&known.owner)?.map_or(rounded, |left| left.min(rounded)))
 }
 
 pub(super) async fn images(

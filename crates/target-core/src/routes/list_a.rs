@@ -20,7 +20,7 @@ use crate::accept::{request_object, source_object};
 use crate::authority::{permits, sees};
 use crate::names::warnings;
 use crate::peers::tables::{PeerRow, Role};
-use crate::principal::Principal;
+use crate::principal::{Principal, TenantScope};
 use crate::storage_list;
 use crate::target::off_runtime;
 
@@ -67,10 +67,10 @@ pub(super) async fn systems<S: AsRef<Arc<Target>>>(
 /// N4.
 pub(super) async fn storage<S: AsRef<Arc<Target>>>(
     state: Arc<S>,
-    _: Call<ListStorage, Principal>,
+    call: Call<ListStorage, Principal>,
 ) -> Result<Reply<Json<Vec<Storage>>>, Refusal> {
     let target = Arc::clone((*state).as_ref());
-    let shown = off_runtime(move || target.storages()).await?;
+    let shown = off_runtime(move || target.storages(&call.principal.tenants())).await?;
     Ok(Json(shown).into())
 }
 
@@ -199,7 +199,7 @@ impl Target {
         self.register().last_seen(subject).or(row.last_seen.map(|at| at.0))
     }
 
-    fn storages(&self) -> Result<Vec<Storage>, Refusal> {
+    fn storages(&self, scope: &TenantScope) -> Result<Vec<Storage>, Refusal> {
         let rows = self.register().look(|rows| storage_list::list(rows))?;
         let files = &self.world().files;
         Ok(rows
@@ -211,14 +211,15 @@ impl Target {
                     .and_then(|total| files.bytes_free(path).map(|free| (total, free)));
                 let state = if sizes.is_ok() { "online" } else { "offline" };
                 let (total, free) = sizes.unwrap_or_default();
+                let told = |bytes| Big(storage_list::told_bytes(scope, bytes));
                 Storage {
                     storage_id: storage.number.into(),
                     repository_id: storage.repository.to_string(),
                     name: storage.name,
                     kind: "local".to_owned(),
-                    bytes_total: Big(total),
-                    bytes_used: Big(total.saturating_sub(free)),
-                    bytes_free: Big(free),
+                    bytes_total: told(total),
+                    bytes_used: told(total.saturating_sub(free)),
+                    bytes_free: told(free),
                     state: state.to_owned(),
                 }
             })

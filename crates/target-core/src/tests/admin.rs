@@ -30,8 +30,8 @@ use crate::principal::{Principal, Role, TenantScope};
 use crate::{Operators, tenants};
 
 /// The operator listener of a scene.
-struct Desk {
-    scene: Scene,
+pub(super) struct Desk {
+    pub(super) scene: Scene,
     address: SocketAddr,
     shutdown: CancellationToken,
 }
@@ -51,7 +51,7 @@ impl Classify for Everybody {
 }
 
 impl Desk {
-    async fn open() -> Self {
+    pub(super) async fn open() -> Self {
         let scene = Scene::open().await;
         let identity = scene.target.identity();
         let key = PrivateKey::generate().unwrap();
@@ -76,7 +76,7 @@ impl Desk {
     }
 
     /// A new account with a token that it made itself.
-    fn account(&self, name: &str, role: Role, scope: &TenantScope) -> String {
+    pub(super) fn account(&self, name: &str, role: Role, scope: &TenantScope) -> String {
         let deed = self.scene.target.deed(&ROOT);
         self.scene
             .target
@@ -98,13 +98,13 @@ impl Desk {
             .unwrap()
     }
 
-    fn tenant(&self, name: &str) -> tenants::TenantRow {
+    pub(super) fn tenant(&self, name: &str) -> tenants::TenantRow {
         let deed = self.scene.target.deed(&ROOT);
         let catalog = self.scene.target.catalog();
         catalog.write::<_, Failure>(|rows| tenants::add(rows, &deed, name)).unwrap()
     }
 
-    async fn ask<E: Endpoint>(
+    pub(super) async fn ask<E: Endpoint>(
         &self,
         token: &str,
         params: E::Params,
@@ -123,7 +123,7 @@ impl Desk {
     }
 
     /// A source paired under a tenant, and its id here.
-    async fn pair_under(&self, tenant: &str) -> (super::scene::Source, String) {
+    pub(super) async fn pair_under(&self, tenant: &str) -> (super::scene::Source, String) {
         let mut source = self.scene.source();
         source.name = format!("source of {tenant}");
         let request = self.scene.submit(&source).await.unwrap().request_id.0;
@@ -140,12 +140,12 @@ impl Desk {
 }
 
 /// A refusal whose sentence does not depend on the name that was asked for.
-fn without(mut refusal: Refusal, name: &str) -> Refusal {
+pub(super) fn without(mut refusal: Refusal, name: &str) -> Refusal {
     refusal.message = refusal.message.replace(name, "…");
     refusal
 }
 
-const RANDOM: &str = "01234567-89ab-cdef-0123-456789abcdef";
+pub(super) const RANDOM: &str = "01234567-89ab-cdef-0123-456789abcdef";
 
 #[tokio::test]
 async fn g_11_another_tenants_things_are_not_there() {

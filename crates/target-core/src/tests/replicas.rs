@@ -19,7 +19,7 @@ use offsite_testkit::disk::Disk;
 use super::scene::{NOON, Scene, Source};
 
 /// A target with a store on a disk of the test.
-async fn scene() -> Scene {
+pub(super) async fn scene() -> Scene {
     let scene = Scene::open().await;
     let files: Arc<dyn FileSystem> = Disk::new(1).files();
     let directory = Path::new("/store");

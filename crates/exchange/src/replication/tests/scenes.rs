@@ -314,7 +314,7 @@ fn e_09_a_killed_target_costs_a_barrier_and_what_was_under_way() {
     let rules = target_rules();
     let bound = rules.barrier_bytes + rules.behind_bytes + 2 * rules.credit_bytes;
     let mut most = 0;
-    for seed in 1..=25 {
+    for seed in 1..=125 {
         for n_windows in [8, 16, 24, 28] {
             let mut world = World::new(Plan { n_records: 700, jitter: 40, ..Plan::calm(seed) });
             world.kill_after_windows = Some(n_windows);

@@ -43,7 +43,7 @@ pub(super) async fn add(
     };
     let reply = answer(state, move |state| {
         state.write(&call.principal, |rows, deed| {
-            let tenants = show::scope(rows, tenants.as_deref())?;
+            let tenants = show::scope(rows, &call.principal, tenants.as_deref())?;
             let rights = Rights { role, tenants, restore_grant };
             let row = users::add(rows, deed, &name, &rights, password)?;
             show::user(rows, &row)
@@ -62,7 +62,7 @@ pub(super) async fn change(
         let (by, Json(wish)) = (&call.principal, call.body);
         let (row, rights) = state.read(|rows| {
             let row = users::named(rows, &call.params.0)?;
-            let rights = rights(rows, &row, &wish)?;
+            let rights = rights(rows, by, &row, &wish)?;
             Ok((row, rights))
         })?;
         let now = Rights { role: row.role, tenants: row.scope(), restore_grant: row.restore_grant };
@@ -104,6 +104,7 @@ pub(super) async fn change(
 
 fn rights<R: offsite_store::catalog::Rows + ?Sized>(
     rows: &R,
+    by: &Principal,
     row: &users::UserRow,
     wish: &ChangeUser,
 ) -> Result<Rights, crate::failure::Failure> {
@@ -114,7 +115,7 @@ fn rights<R: offsite_store::catalog::Rows + ?Sized>(
                 "name tenants or all of them, not both",
             ));
         }
-        (Some(named), false) => show::scope(rows, Some(named))?,
+        (Some(named), false) => show::scope(rows, by, Some(named))?,
         (None, true) => TenantScope::All,
         (None, false) => row.scope(),
     };

@@ -13,7 +13,7 @@ use offsite_transport::{Call, Reply};
 use super::context::{Operators, answer as answer_with, require};
 use super::show;
 use crate::adopt;
-use crate::approvals::{self, Act, Answer, Register, Seen};
+use crate::approvals::{self, Act, Answer, ApprovalRow, Register, Seen};
 use crate::authority::{Object, sees};
 use crate::failure::Failure;
 use crate::peers;
@@ -27,17 +27,20 @@ pub(super) async fn list(
     answer_with(state, move |state| {
         let now = state.target.now();
         let rows = state.read(|rows| approvals::list(rows))?;
-        // What is about one tenant is not shown to those who are bound to others.
-        let shown = rows.iter().filter(|row| match row.act {
-            Act::DeleteTenant { tenant } => sees(&call.principal, &Object::Tenant(tenant)),
-            Act::AdoptIdentity { .. } | Act::WidenRole { .. } => {
-                call.principal.tenants().is_unbounded()
-                    || call.principal.person() == Some(row.initiator)
-            }
-        });
+        let shown = rows.iter().filter(|row| may_see(&call.principal, row));
         Ok(shown.map(|row| show::approval(row, now)).collect())
     })
     .await
+}
+
+/// What is about one tenant is not shown to those who are bound to others.
+fn may_see(by: &Principal, row: &ApprovalRow) -> bool {
+    match row.act {
+        Act::DeleteTenant { tenant } => sees(by, &Object::Tenant(tenant)),
+        Act::AdoptIdentity { .. } | Act::WidenRole { .. } => {
+            by.tenants().is_unbounded() || by.person() == Some(row.initiator)
+        }
+    }
 }
 
 /// Agrees; the act is done before this is answered.
@@ -72,12 +75,13 @@ fn answer(
     digest: [u8; 32],
     said: Answer,
 ) -> Result<Approval, Refusal> {
-    let id: JobId = id
-        .parse()
-        .map_err(|_| Refusal::new(ErrorCode::RequestUnknown, "there is no such approval"))?;
+    let id: JobId = id.parse().map_err(|_| approvals::unknown())?;
     let target = &state.target;
     let deed = target.deed(by);
     let (row, outcomes) = target.register().step(|step| {
+        if !may_see(by, &approvals::find(step.rows(), id.to_bytes())?) {
+            return Err(approvals::unknown());
+        }
         let row = approvals::answer(step.rows(), &deed, &Peers, id.to_bytes(), digest, said)?;
         let outcomes = match (&row.act, said) {
             (Act::AdoptIdentity { source, request }, Answer::Agree) => {

@@ -8,8 +8,9 @@ use offsite_store::catalog::Rows;
 use crate::accounts::tokens::TokenRow;
 use crate::accounts::users::{self, UserRow};
 use crate::approvals::{ApprovalRow, Seen};
+use crate::authority::{Object, sees};
 use crate::failure::Failure;
-use crate::principal::TenantScope;
+use crate::principal::{Principal, TenantScope};
 use crate::tenants::{self, TenantRow};
 
 /// The name of a tenant, or its id where it has no row.
@@ -27,15 +28,18 @@ fn names<R: Rows + ?Sized>(rows: &R, scope: &TenantScope) -> Result<Option<Vec<S
     }
 }
 
-/// The tenants that somebody names, each by name or id.
+/// The tenants that somebody names, each by name or id. Not his and not there are one answer.
 pub(super) fn scope<R: Rows + ?Sized>(
     rows: &R,
+    by: &Principal,
     named: Option<&[String]>,
 ) -> Result<TenantScope, Failure> {
     let Some(named) = named else { return Ok(TenantScope::All) };
-    let ids: Result<Vec<_>, Failure> =
-        named.iter().map(|name| tenants::find(rows, name).map(|tenant| tenant.id)).collect();
-    Ok(TenantScope::only(ids?))
+    let find = |name: &String| {
+        let id = tenants::find(rows, name)?.id;
+        sees(by, &Object::Tenant(id)).then_some(id).ok_or_else(|| tenants::unknown(name))
+    };
+    Ok(TenantScope::only(named.iter().map(find).collect::<Result<_, Failure>>()?))
 }
 
 /// An account.

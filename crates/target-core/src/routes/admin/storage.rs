@@ -18,11 +18,11 @@ use crate::storage_list::{self, DEFAULT_NUMBER, StorageRow};
 /// Storages.
 pub(super) async fn list(
     state: Arc<Operators>,
-    _: Call<ListStorages, Principal>,
+    call: Call<ListStorages, Principal>,
 ) -> Result<Reply<Json<Vec<Storage>>>, Refusal> {
-    answer(state, |state| {
+    answer(state, move |state| {
         let rows = state.read(|rows| storage_list::list(rows))?;
-        Ok(rows.iter().map(|row| shown(state, row)).collect())
+        Ok(rows.iter().map(|row| shown(state, &call.principal, row)).collect())
     })
     .await
 }
@@ -39,7 +39,7 @@ pub(super) async fn add(
             prepare(&*state.target.world().files, Path::new(&path))?;
             Ok(row)
         })?;
-        Ok(shown(state, &row))
+        Ok(shown(state, &call.principal, &row))
     })
     .await?;
     Ok(reply.status(201))
@@ -67,21 +67,22 @@ fn prepare(files: &dyn FileSystem, path: &Path) -> Result<(), Refusal> {
     }
 }
 
-fn shown(state: &Operators, row: &StorageRow) -> Storage {
+fn shown(state: &Operators, by: &Principal, row: &StorageRow) -> Storage {
     let (files, path) = (&state.target.world().files, Path::new(&row.path));
     let sizes = files.bytes_total(path).and_then(|total| Ok((total, files.bytes_free(path)?)));
     let (total, free, condition) = match sizes {
         Ok((total, free)) => (total, free, "online".to_owned()),
         Err(cause) => (0, 0, format!("offline: {cause}")),
     };
+    let told = |bytes| Big(storage_list::told_bytes(&by.tenants(), bytes));
     Storage {
         storage_id: row.number.into(),
         repository_id: Text(row.repository),
         name: row.name.clone(),
         path: row.path.clone(),
         default: row.number == DEFAULT_NUMBER,
-        bytes_total: Big(total),
-        bytes_free: Big(free),
+        bytes_total: told(total),
+        bytes_free: told(free),
         state: condition,
     }
 }

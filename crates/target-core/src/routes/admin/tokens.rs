@@ -58,7 +58,7 @@ pub(super) async fn add(
                 ErrorCode::AccountUnknown,
                 &sentence,
             )?;
-            let tenants = show::scope(rows, tenants.as_deref())?;
+            let tenants = show::scope(rows, &call.principal, tenants.as_deref())?;
             let mut wanted = Wanted { role, tenants, ..Wanted::days(days)? };
             narrow_to_own(&mut wanted, &call.principal, owner.id);
             let (row, text) = tokens::issue(rows, deed, &owner, &wanted)?;
@@ -100,9 +100,12 @@ pub(super) async fn revoke(
 ) -> Result<Reply<Json<Token>>, Refusal> {
     answer(state, move |state| {
         let name = call.params.0;
-        let sentence = format!("there is no token {name}");
-        let unknown = || Failure::refused(ErrorCode::AccountUnknown, sentence.clone());
-        let id: TokenId = name.parse().map_err(|_| unknown())?;
+        let unknown = |name: &str| format!("there is no token {name}");
+        let id: TokenId = name
+            .parse()
+            .map_err(|_| Failure::refused(ErrorCode::AccountUnknown, unknown(&name)))?;
+        // As the one for tokens that are not there has it, however the id was spelt.
+        let sentence = unknown(&id.to_string());
         let now = state.target.now();
         state.write(&call.principal, |rows, deed| {
             let object = Object::Account(tokens::find(rows, id)?.user);
