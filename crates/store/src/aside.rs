@@ -18,7 +18,7 @@ const WINDOW: usize = 4_096;
 impl Aside {
     /// Whether a place may be answered.
     pub(crate) fn allows(&self, place: &RecordPlace) -> bool {
-        !self.has((place.segment, place.place))
+        !self.is_emptied(place.segment) && !self.has((place.segment, place.place))
     }
 }
 

@@ -87,7 +87,11 @@ impl Store {
             ControlFlow::Break(()) => Err(StoreError::Interrupted),
         };
         for segment in segments {
-            self.verify_segment(&segment, &mut walk, &mut go_on)?;
+            let _reading = self.reading();
+            // Collected since: nothing refers to it, and its file may be gone.
+            if self.core.segment(segment.number).is_some() {
+                self.verify_segment(&segment, &mut walk, &mut go_on)?;
+            }
         }
         for (tenant, groups) in &walk.well {
             self.core.let_out(*tenant, groups)?;
@@ -216,6 +220,9 @@ impl Store {
                 let Some(tenant) = tenant else { continue };
                 walk.report.n_points += 1;
                 for image in row.images {
+                    let _reading = self.reading();
+                    // Purged since: nobody is hurt.
+                    let Some(_held) = self.core.hold_image(tenant, point, &image)? else { break };
                     for what in self.verify_image((tenant, point), image, walk, go_on)? {
                         walk.damage.entry(what).or_default().insert((tenant, point));
                     }
