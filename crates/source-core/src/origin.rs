@@ -21,7 +21,7 @@ use offsite_store::catalog::{Table, Transactions, TypedRows, TypedRowsMut, Value
 use offsite_store::group::{
     CheckedGroup, Codec, Form, GROUP_BYTES_MAX, GROUP_RECORDS_MAX, TableRow,
 };
-use offsite_store::{Image, RecordPlace, Store, StoreError};
+use offsite_store::{Image, Reading, RecordPlace, Store, StoreError};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Trouble;
@@ -345,13 +345,16 @@ pub(crate) struct Origin {
     volume: VolumeId,
     parent_point: Option<PointId>,
     changes: Option<(u64, Changes)>,
+    /// Keeps the places that were listed readable until all is sent, whatever is collected.
+    _reading: Reading,
 }
 
 impl Origin {
     pub(crate) fn new(store: Store, tenant: TenantId, image: &Outbound) -> Self {
         let volume = image.open.volume_driver_id.0;
         let (point, parent_point) = (image.point, image.parent_point);
-        Self { store, tenant, point, volume, parent_point, changes: None }
+        let _reading = store.reading();
+        Self { store, tenant, point, volume, parent_point, changes: None, _reading }
     }
 
     /// Entries of the list from an ordinal on, with the places of their records.
@@ -510,6 +513,7 @@ pub(crate) fn records(
     tenant: TenantId,
     entries: &[ListEntry],
 ) -> Result<Vec<Vec<u8>>, Trouble> {
+    let _reading = store.reading();
     let mut last = None;
     let mut records = Vec::with_capacity(entries.len());
     for entry in entries {

@@ -29,8 +29,8 @@ struct Portion {
     victims: Vec<Victim>,
     bytes: u64,
     rests: BTreeMap<Form, Rest>,
-    /// Groups elsewhere that were read and are good.
-    good: BTreeSet<GroupAt>,
+    /// Groups elsewhere that were read and are good, and the records in them.
+    good: BTreeMap<GroupAt, BTreeSet<(Key, Form, u8)>>,
 }
 
 /// Records that are put together to a new group.
@@ -108,7 +108,7 @@ impl Run<'_> {
             victims: Vec::new(),
             bytes: 0,
             rests: BTreeMap::new(),
-            good: BTreeSet::new(),
+            good: BTreeMap::new(),
         })
     }
 
@@ -183,13 +183,15 @@ impl Run<'_> {
         if !is_durable || place.raw_bytes != record.2.raw_bytes {
             return false;
         }
-        if !portion.good.contains(&at) {
-            if self.store.group(portion.tenant, *place).is_err() {
-                return false;
-            }
-            portion.good.insert(at);
+        if let Some(known) = portion.good.get(&at) {
+            return known.contains(&(record.0, record.1, place.slot));
         }
-        true
+        let Ok(group) = self.store.group(portion.tenant, *place) else { return false };
+        let slots = (0_u8..=255).zip(group.table());
+        let known: BTreeSet<_> = slots.map(|(slot, row)| (row.key, group.form(), slot)).collect();
+        let is_there = known.contains(&(record.0, record.1, place.slot));
+        portion.good.insert(at, known);
+        is_there
     }
 
     /// Moves the live records of a group: with their group as it lies, or, where they are few, put

@@ -13,7 +13,7 @@ use super::scene::*;
 use crate::catalog::Transactions;
 use crate::group::Form;
 use crate::rows::{POINTS, point_key};
-use crate::{CollectOptions, Store, StoreError};
+use crate::{CollectOptions, Kept, Settings, Store, StoreError};
 
 const SESSION: SessionId = SessionId::from_bytes([5; 16]);
 
@@ -392,4 +392,39 @@ fn d_10_any_doubt_and_nothing_is_removed() {
         }
     }
     assert!(n_cases >= 60 && n_reads >= 100, "{n_cases} {n_reads}");
+}
+
+#[test]
+fn d_05_a_full_disk_is_no_reason_not_to_free_what_is_dead() {
+    let (base, model) = littered();
+    let (mut n_no_space, mut n_failed) = (0, 0);
+    for n_pages in 0..80 {
+        let disk = base.fork(n_pages);
+        let settings = Settings { reserve_bytes: 1 << 20, ..TINY };
+        let store = open_with(&disk, settings).unwrap();
+        // Others fill the disk.
+        disk.set_bytes_max(Some(disk.bytes_used() + n_pages * 4096));
+        let before = data_files(&disk).len();
+        match collect(&store) {
+            Ok(report) => {
+                assert!(report.n_segments > 0, "{n_pages}: {report:?}");
+                n_no_space += u32::from(report.kept.contains_key(&Kept::NoSpace));
+            }
+            Err(error) => {
+                assert!(matches!(error, StoreError::NoSpace | StoreError::Doubt(_)), "{error}");
+                assert!(data_files(&disk).len() >= before, "{n_pages}: {error}");
+                n_failed += 1;
+            }
+        }
+        check_readable(&store, &model);
+        drop(store);
+        disk.mend();
+        let store = open_with(&disk, settings).unwrap();
+        check(&store, &model, None);
+        collect(&store).unwrap();
+        assert_eq!(collect(&store).unwrap().n_segments, 0, "{n_pages}");
+        check_whole(&store, &model);
+    }
+    assert!(n_no_space > 3, "{n_no_space} {n_failed}");
+    assert!(n_failed == 0, "{n_no_space} {n_failed}");
 }
