@@ -16,8 +16,9 @@
 //!    reads it any more.
 //!
 //! **Memory:** 12 bits per stored key for the filters, at most
-//! [`CollectOptions::filter_bytes_max`]; some 100 bytes per distinct page of one tenant; one
-//! segment's list; 64 bytes per record of the portion being moved (64 MiB stored).
+//! [`CollectOptions::filter_bytes_max`]; about 1 KiB per distinct full page of one tenant and 80
+//! bytes per patch; one segment's list; 64 bytes per record of the portion being moved (64 MiB
+//! stored).
 //!
 //! **Absent:** which points go (policy), when to run, waiting: whoever wants a bandwidth share
 //! waits in the progress function, see [`Share`].

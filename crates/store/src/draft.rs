@@ -335,7 +335,8 @@ impl Draft {
         Ok(listed)
     }
 
-    /// Appends a group; see [`Session::append`].
+    /// Appends a group; see [`Session::append`]. What holds its records in the long run is that
+    /// [`Draft::list`] has named them, or names them before the next promise.
     ///
     /// # Errors
     /// [`StoreError::LeaseLost`], or as there.

@@ -120,6 +120,12 @@ impl Store {
         let is_known = aside.has_segment(segment.number);
         let mut wrong = Vec::new();
         self.read_segment(segment, walk, &aside, &mut wrong, go_on)?;
+        if self.core.segment(segment.number).is_none() {
+            // Collected under our eyes: it leaves the list before its file goes.
+            let own = walk.bad.entry(segment.tenant).or_default();
+            own.retain(|(number, _)| *number != segment.number);
+            return Ok(());
+        }
         for what in wrong.into_iter().filter(|_| !is_known) {
             walk.damage.entry(what).or_default();
         }
