@@ -22,8 +22,8 @@ use crate::store::{Committed, Core, Store};
 /// Free space is asked for again after so many bytes.
 const SPACE_CHECK_BYTES: u64 = 16 << 20;
 
-/// References that a commit checks at once.
-const WINDOW: usize = 4096;
+/// References that a commit checks at once: the pages of a run are read once for all of them.
+const WINDOW: usize = 1 << 16;
 
 /// What a commit says of its point.
 #[derive(Clone, Debug)]
