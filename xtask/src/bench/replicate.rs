@@ -16,20 +16,24 @@ pub(super) fn run(options: &Options) -> Result<bool> {
     if !options.has_all(&["bupstash", "restic"]) {
         return Ok(false);
     }
-    let machines = options.machines()?;
+    let machines = options.common.machines()?;
     let mut report = Report::default();
-    for run in 1..=options.runs {
-        let place = |name: &str| options.place(name, run);
+    for run in 1..=options.common.runs {
+        let place = |name: &str| options.common.place(name, run);
         for name in ["offsite", "bupstash", "restic"] {
             clear(&place(name))?;
         }
-        let ours = Ours::start_pair(&place("offsite"), &machines, options.cold)?;
+        let ours = Ours::start_pair(&place("offsite"), &machines, options.common.cold)?;
         let mut all: Vec<Box<dyn Replicating>> = vec![Box::new(ours)];
         if let Some(program) = options.peer("bupstash") {
-            all.push(Box::new(Bupstash::start_pair(program, &place("bupstash"), options.cold)?));
+            all.push(Box::new(Bupstash::start_pair(
+                program,
+                &place("bupstash"),
+                options.common.cold,
+            )?));
         }
         if let Some(program) = options.peer("restic") {
-            all.push(Box::new(Restic::start_pair(program, &place("restic"), options.cold)?));
+            all.push(Box::new(Restic::start_pair(program, &place("restic"), options.common.cold)?));
         }
         for machine in &machines {
             one_machine(machine, &mut all, run, options, &mut report)?;
@@ -39,7 +43,7 @@ pub(super) fn run(options: &Options) -> Result<bool> {
             clear(&place(name))?;
         }
     }
-    report.print("replicate", options.cold, &machines)?;
+    report.print("replicate", options.common.cold, &machines)?;
     Ok(true)
 }
 
@@ -65,7 +69,7 @@ fn one_machine(
     }
     let image = machine.versions.get(newest).context("a machine without versions")?;
     for contender in all.iter_mut() {
-        let to = options.work().join(format!("restored-{}", contender.name()));
+        let to = options.common.work().join(format!("restored-{}", contender.name()));
         clear(&to)?;
         let (cost, file) = contender.get_there(machine, newest, &to)?;
         ensure!(is_same(&file, image)?, "{} restored something else", contender.name());

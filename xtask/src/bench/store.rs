@@ -17,20 +17,20 @@ pub(super) fn run(options: &Options) -> Result<bool> {
     if !options.has_all(&["bupstash", "rustic"]) {
         return Ok(false);
     }
-    let machines = options.machines()?;
+    let machines = options.common.machines()?;
     let mut report = Report::default();
-    for run in 1..=options.runs {
-        let place = |name: &str| options.place(name, run);
+    for run in 1..=options.common.runs {
+        let place = |name: &str| options.common.place(name, run);
         for name in ["offsite", "bupstash", "rustic"] {
             clear(&place(name))?;
         }
         let mut all: Vec<Box<dyn Contender>> =
-            vec![Box::new(Ours::start(&place("offsite"), options.cold)?)];
+            vec![Box::new(Ours::start(&place("offsite"), options.common.cold)?)];
         if let Some(program) = options.peer("bupstash") {
-            all.push(Box::new(Bupstash::start(program, &place("bupstash"), options.cold)?));
+            all.push(Box::new(Bupstash::start(program, &place("bupstash"), options.common.cold)?));
         }
         if let Some(program) = options.peer("rustic") {
-            all.push(Box::new(Rustic::start(program, &place("rustic"), options.cold)?));
+            all.push(Box::new(Rustic::start(program, &place("rustic"), options.common.cold)?));
         }
         for machine in &machines {
             one_machine(machine, &mut all, run, options, &mut report)?;
@@ -40,7 +40,7 @@ pub(super) fn run(options: &Options) -> Result<bool> {
             clear(&place(name))?;
         }
     }
-    report.print("store", options.cold, &machines)?;
+    report.print("store", options.common.cold, &machines)?;
     Ok(true)
 }
 
@@ -62,9 +62,9 @@ fn one_machine(
     }
     let image = machine.versions.get(newest).context("a machine without versions")?;
     for contender in all.iter_mut() {
-        let to = options.work().join(format!("restored-{}", contender.name()));
+        let to = options.common.work().join(format!("restored-{}", contender.name()));
         clear(&to)?;
-        fs::create_dir_all(options.work())?;
+        fs::create_dir_all(options.common.work())?;
         let (cost, file) = contender.get(machine, newest, &to)?;
         ensure!(is_same(&file, image)?, "{} restored something else", contender.name());
         let step = format!("restore {}-{newest}", machine.name);
