@@ -21,7 +21,7 @@ use offsite_store::catalog::{Table, Transactions, TypedRows, TypedRowsMut, Value
 use offsite_store::group::{
     CheckedGroup, Codec, Form, GROUP_BYTES_MAX, GROUP_RECORDS_MAX, TableRow,
 };
-use offsite_store::{Image, RecordPlace, Store, StoreError};
+use offsite_store::{Image, Reading, RecordPlace, Store, StoreError};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Trouble;
@@ -351,6 +351,8 @@ pub(crate) struct Origin {
     last: (u64, Vec<Listed>),
     /// Records and stored bytes of the groups that were met last.
     sizes: HashMap<u64, (u16, u32)>,
+    /// Keeps the places that were listed readable until all is sent, whatever is collected.
+    _reading: Reading,
 }
 
 impl Origin {
@@ -358,7 +360,8 @@ impl Origin {
         let volume = image.open.volume_driver_id.0;
         let (point, parent_point) = (image.point, image.parent_point);
         let (last, sizes) = ((0, Vec::new()), HashMap::new());
-        Self { store, tenant, point, volume, parent_point, changes: None, last, sizes }
+        let _reading = store.reading();
+        Self { store, tenant, point, volume, parent_point, changes: None, last, sizes, _reading }
     }
 
     /// Entries of the list from an ordinal on, with the places of their records.
@@ -542,6 +545,7 @@ pub(crate) fn records(
     tenant: TenantId,
     entries: &[ListEntry],
 ) -> Result<Vec<Vec<u8>>, Trouble> {
+    let _reading = store.reading();
     let mut last = None;
     let mut records = Vec::with_capacity(entries.len());
     for entry in entries {

@@ -346,6 +346,7 @@ fn at_hand(
 ) -> HashMap<Key, Vec<u8>> {
     let mut have = HashMap::new();
     let keys: Vec<Key> = wanted.values().map(ListEntry::key).collect();
+    let _reading = store.reading();
     let Ok(places) = store.find_many(tenant, Form::Plain, &keys) else { return have };
     let mut last = None;
     for (entry, place) in wanted.values().zip(places) {

@@ -18,7 +18,7 @@ const WINDOW: usize = 4_096;
 impl Aside {
     /// Whether a place may be answered.
     pub(crate) fn allows(&self, place: &RecordPlace) -> bool {
-        !self.has((place.segment, place.place))
+        !self.is_emptied(place.segment) && !self.has((place.segment, place.place))
     }
 }
 
@@ -97,7 +97,8 @@ impl Core {
     /// gone with its session was never promised to anybody.
     pub(crate) fn doubt(&self, tenant: TenantId, at: GroupAt) {
         let Ok(segment) = self.segment_of(tenant, at.0) else { return };
-        if segment.read_group(&self.place, at.1).is_err() {
+        // One that was collected meanwhile is not damaged: it leaves the list before its file goes.
+        if segment.read_group(&self.place, at.1).is_err() && self.segment(at.0).is_some() {
             self.put_aside(tenant, &BTreeSet::from([at]));
         }
     }

@@ -15,13 +15,13 @@ use offsite_model::{Digest, PointId, TenantId, Timestamp};
 
 use crate::catalog::{RowsMut, Transactions, TypedRows, TypedRowsMut};
 use crate::error::StoreError;
-use crate::layout::Folder;
+use crate::layout::{Folder, NEEDS_COLLECTION, Root};
 use crate::manifest::Prepared;
 use crate::rows::{
-    self, CommitEntry, ENTRIES, ENTRY_SEGMENTS_MAX, Entry, Happening, POINTS, PointRow, STATE,
-    STATE_KEY, StateRow, TOKENS, TokenRow, encode_entry, point_key, token_key,
+    self, COLLECT, CollectRow, CommitEntry, ENTRIES, ENTRY_SEGMENTS_MAX, Entry, Happening, POINTS,
+    PointRow, STATE, STATE_KEY, StateRow, TOKENS, TokenRow, encode_entry, point_key, token_key,
 };
-use crate::store::{Committed, Core, Store, lock, repeated};
+use crate::store::{Committed, Core, lock, repeated};
 
 /// A commit that has passed step 1.
 pub(crate) struct Request {
@@ -48,8 +48,8 @@ impl Request {
     }
 }
 
-/// Work that changes points: each becomes one journal entry.
-enum Work {
+/// Work that changes points or takes files away: each becomes a journal entry, or several.
+pub(crate) enum Work {
     Commit(Box<Request>),
     Mark {
         tenant: TenantId,
@@ -62,6 +62,19 @@ enum Work {
         tenant: TenantId,
         segments: Vec<u32>,
     },
+    Purge {
+        tenant: TenantId,
+        point: PointId,
+        at: Timestamp,
+    },
+    Collect(Vec<Garbage>),
+}
+
+/// What a collection takes from one tenant: numbers, ascending.
+pub(crate) struct Garbage {
+    pub(crate) tenant: TenantId,
+    pub(crate) segments: Vec<u32>,
+    pub(crate) manifests: Vec<u32>,
 }
 
 /// Commits that wait for their turn.
@@ -79,39 +92,6 @@ struct QueueState {
     is_busy: bool,
 }
 
-impl Store {
-    /// Marks a point as deleted. Its space is freed by collection, later; until then
-    /// [`Store::undelete_point`] takes the mark back.
-    ///
-    /// # Errors
-    /// [`StoreError::PointUnknown`], or the disk's, which poison the store.
-    pub fn delete_point(
-        &self,
-        tenant: TenantId,
-        point: PointId,
-        at: Timestamp,
-    ) -> Result<(), StoreError> {
-        self.core.point_row(tenant, point)?;
-        let work = Work::Mark { tenant, point, at, is_deleted: true };
-        self.core.run(work).map(|_| ())
-    }
-
-    /// Takes the mark of [`Store::delete_point`] back.
-    ///
-    /// # Errors
-    /// As [`Store::delete_point`].
-    pub fn undelete_point(
-        &self,
-        tenant: TenantId,
-        point: PointId,
-        at: Timestamp,
-    ) -> Result<(), StoreError> {
-        self.core.point_row(tenant, point)?;
-        let work = Work::Mark { tenant, point, at, is_deleted: false };
-        self.core.run(work).map(|_| ())
-    }
-}
-
 impl Core {
     pub(crate) fn commit(&self, request: Request) -> Result<Committed, StoreError> {
         self.run(Work::Commit(Box::new(request)))
@@ -121,13 +101,18 @@ impl Core {
         self.run(Work::Keep { tenant, segments }).map(|_| ())
     }
 
+    /// Removes the rows of what a collection found to be garbage. The files stay.
+    pub(crate) fn collect(&self, garbage: Vec<Garbage>) -> Result<(), StoreError> {
+        self.run(Work::Collect(garbage)).map(|_| ())
+    }
+
     pub(crate) fn poison(&self) {
         self.is_poisoned.store(true, Ordering::SeqCst);
         self.catalog.stop();
     }
 
     /// Waits for a turn; whoever finds nobody busy performs for all that wait.
-    fn run(&self, work: Work) -> Result<Committed, StoreError> {
+    pub(crate) fn run(&self, work: Work) -> Result<Committed, StoreError> {
         self.check_writable()?;
         let mut state = lock(&self.queue.state);
         let ticket = state.next_ticket;
@@ -182,7 +167,7 @@ impl Core {
         // Step 3: manifests.
         self.name_manifests(works)?;
         // Step 4: the points come to exist.
-        self.check_fence()?;
+        self.need(works)?;
         let synced = journal.last;
         let (results, payloads) = self.catalog.write::<_, StoreError>(|rows| {
             let state = rows.value::<StateRow>(STATE, STATE_KEY)?;
@@ -268,8 +253,24 @@ impl Core {
     /// Whether this opening is still the newest one. The catalog's row is compared as well, inside
     /// the transaction; this file is read afresh, past any cache.
     pub(crate) fn check_fence(&self) -> Result<(), StoreError> {
-        let (store, fence) = self.place.read_root()?;
-        if store == self.id && fence == self.fence { Ok(()) } else { Err(StoreError::Fenced) }
+        self.own_root().map(drop)
+    }
+
+    fn own_root(&self) -> Result<Root, StoreError> {
+        let root = self.place.read_root()?;
+        let is_ours = root.store == self.id && root.fence == self.fence;
+        if is_ours { Ok(root) } else { Err(StoreError::Fenced) }
+    }
+
+    /// Shuts out programs that do not know what the journal is about to say.
+    fn need(&self, works: &[Work]) -> Result<(), StoreError> {
+        let root = self.own_root()?;
+        let is_later =
+            works.iter().any(|work| matches!(work, Work::Purge { .. } | Work::Collect(_)));
+        if !is_later || root.needs & NEEDS_COLLECTION != 0 {
+            return Ok(());
+        }
+        self.place.write_root(Root { needs: root.needs | NEEDS_COLLECTION, ..root })
     }
 }
 
@@ -278,14 +279,14 @@ impl Work {
         match self {
             Self::Commit(request) => &request.segments,
             Self::Keep { segments, .. } => segments,
-            Self::Mark { .. } => &[],
+            Self::Mark { .. } | Self::Purge { .. } | Self::Collect(_) => &[],
         }
     }
 
     fn images(&mut self) -> &mut [Prepared] {
         match self {
             Self::Commit(request) => &mut request.images,
-            Self::Mark { .. } | Self::Keep { .. } => &mut [],
+            _ => &mut [],
         }
     }
 }
@@ -311,7 +312,27 @@ fn enter(
             let (point, committed_at) = (PointId::from_bytes([0; 16]), Timestamp::from_micros(0));
             return Ok(Ok(Committed { point, entry, committed_at, is_repeat: false }));
         }
+        Work::Collect(garbage) => {
+            let entry = enter_garbage(rows, state, garbage, payloads)?;
+            let (point, committed_at) = (PointId::from_bytes([0; 16]), Timestamp::from_micros(0));
+            return Ok(Ok(Committed { point, entry, committed_at, is_repeat: false }));
+        }
+        Work::Purge { tenant, point, at } => {
+            match rows.value::<PointRow>(POINTS, &point_key(*tenant, *point))? {
+                None => return Ok(Err(StoreError::PointUnknown(*point))),
+                Some(row) if row.deleted_at.is_none() => {
+                    return Ok(Err(StoreError::NotDeleted(*point)));
+                }
+                Some(_) => {}
+            }
+            let (tenant, id) = (tenant.to_bytes(), point.to_bytes());
+            (Happening::Purge { tenant, point: id, at: at.as_micros() }, *point, *at)
+        }
         Work::Mark { tenant, point, at, is_deleted } => {
+            // It may have been purged since it was asked for.
+            if rows.value::<PointRow>(POINTS, &point_key(*tenant, *point))?.is_none() {
+                return Ok(Err(StoreError::PointUnknown(*point)));
+            }
             let (tenant, id) = (tenant.to_bytes(), point.to_bytes());
             let at_micros = at.as_micros();
             let happening = match is_deleted {
@@ -354,6 +375,29 @@ fn enter(
     };
     let entry = add_entry(rows, state, happening, payloads)?;
     Ok(Ok(Committed { point, entry, committed_at, is_repeat: false }))
+}
+
+/// Takes the rows of garbage away and counts the collection; the last entry's number.
+fn enter_garbage(
+    rows: &mut dyn RowsMut,
+    state: &mut StateRow,
+    garbage: &[Garbage],
+    payloads: &mut Vec<(u64, Vec<u8>, Digest)>,
+) -> Result<u64, StoreError> {
+    for Garbage { tenant, segments, manifests } in garbage {
+        let tenant = tenant.to_bytes();
+        for part in segments.chunks(ENTRY_SEGMENTS_MAX) {
+            let (segments, manifests) = (part.to_vec(), Vec::new());
+            add_entry(rows, state, Happening::Collect { tenant, segments, manifests }, payloads)?;
+        }
+        for part in manifests.chunks(ENTRY_SEGMENTS_MAX) {
+            let (segments, manifests) = (Vec::new(), part.to_vec());
+            add_entry(rows, state, Happening::Collect { tenant, segments, manifests }, payloads)?;
+        }
+    }
+    let CollectRow { epoch } = rows.value(COLLECT, STATE_KEY)?.unwrap_or_default();
+    rows.put_value(COLLECT, STATE_KEY, &CollectRow { epoch: epoch.saturating_add(1) })?;
+    Ok(state.entry)
 }
 
 /// Adds one journal entry and the rows that it stands for; its number.

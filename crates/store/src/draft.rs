@@ -13,8 +13,9 @@
 
 mod log;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use offsite_model::{Digest, Key, SessionId, TenantId};
 use serde::{Deserialize, Serialize};
@@ -57,11 +58,13 @@ pub(crate) struct Kept {
     pub(crate) segments: BTreeMap<u32, (u64, bool)>,
     /// Number of the session that holds it; 0 for none.
     holder: u64,
+    /// How far its log is written; none where nobody has held it since the store was opened.
+    pub(crate) written: Option<Arc<AtomicU64>>,
 }
 
 impl Kept {
     pub(crate) const fn new(tenant: TenantId, log: u32) -> Self {
-        Self { tenant, log, segments: BTreeMap::new(), holder: 0 }
+        Self { tenant, log, segments: BTreeMap::new(), holder: 0, written: None }
     }
 }
 
@@ -83,6 +86,10 @@ pub struct Draft {
     log: Log,
     /// Segments that answers rest on and that are not in the log yet.
     relied: BTreeSet<u32>,
+    /// Records that were found and whose entries have not been seen yet, and entries that were seen
+    /// since the last promise. A draft holds by name what it lists; until then the session does.
+    unnamed: HashSet<Key>,
+    named: HashSet<Key>,
 }
 
 /// A barrier of a draft that was begun: see [`Draft::begin_barrier`].
@@ -124,9 +131,10 @@ impl Store {
             self.core.place.remove(&self.core.place.file(Folder::Drafts, number))?;
             return Err(StoreError::OutOfBounds(format!("session {session} exists")));
         }
-        let kept = Kept { holder: writer.number(), ..Kept::new(tenant, number) };
+        let written = Some(log.written());
+        let kept = Kept { holder: writer.number(), written, ..Kept::new(tenant, number) };
         lock(&self.core.drafts).insert(session, kept);
-        Ok(Draft { id: session, session: writer, log, relied: BTreeSet::new() })
+        Ok(Draft::of(session, writer, log))
     }
 
     /// All drafts, of all tenants.
@@ -183,7 +191,10 @@ impl Store {
         let mut log = Log::open(&self.core.place, number, self.core.id, tenant)?;
         log.segments(segments)?;
         log.sync()?;
-        Ok(Draft { id: session, session: writer, log, relied: BTreeSet::new() })
+        if let Some(kept) = lock(&self.core.drafts).get_mut(&session) {
+            kept.written = Some(log.written());
+        }
+        Ok(Draft::of(session, writer, log))
     }
 
     /// Lets a draft go: its promises, and what it stored unless a commit or another session needs
@@ -252,6 +263,18 @@ impl Barrier {
 }
 
 impl Draft {
+    fn of(id: SessionId, session: Session, log: Log) -> Self {
+        let (relied, unnamed, named) = (BTreeSet::new(), HashSet::new(), HashSet::new());
+        Self { id, session, log, relied, unnamed, named }
+    }
+
+    fn name(&mut self, entries: impl Iterator<Item = Key>) {
+        for key in entries {
+            self.unnamed.remove(&key);
+            self.named.insert(key);
+        }
+    }
+
     /// The session's id.
     #[must_use]
     pub const fn id(&self) -> SessionId {
@@ -276,6 +299,9 @@ impl Draft {
     ) -> Result<Vec<Option<RecordPlace>>, StoreError> {
         self.check_held()?;
         let found = self.session.find_many(form, keys)?;
+        let held = keys.iter().zip(&found).filter(|(_, found)| found.is_some());
+        let held = held.map(|(key, _)| *key).filter(|key| !self.named.contains(key));
+        self.unnamed.extend(held);
         let segments: BTreeMap<u32, u32> =
             found.iter().flatten().fold(BTreeMap::new(), |mut last, place| {
                 let place_of = last.entry(place.segment).or_insert(place.place);
@@ -300,7 +326,13 @@ impl Draft {
     /// disk's.
     pub fn list(&mut self, first_ordinal: u64, entries: &[ListEntry]) -> Result<(), StoreError> {
         self.check_held()?;
-        self.log.entries(first_ordinal, entries)
+        let change = self.session.core.holds.change();
+        self.log.entries(first_ordinal, entries)?;
+        if let Some(live) = &change.live {
+            live.add_late(self.session.tenant(), entries.iter().map(|entry| entry.key));
+        }
+        self.name(entries.iter().map(|entry| entry.key));
+        Ok(())
     }
 
     /// The ordinal behind the last entry.
@@ -319,10 +351,13 @@ impl Draft {
         first_ordinal: u64,
         n_max: usize,
     ) -> Result<Vec<(u64, ListEntry)>, StoreError> {
-        self.log.read(first_ordinal, n_max)
+        let listed = self.log.read(first_ordinal, n_max)?;
+        self.name(listed.iter().map(|(_, entry)| entry.key));
+        Ok(listed)
     }
 
-    /// Appends a group; see [`Session::append`].
+    /// Appends a group; see [`Session::append`]. What holds its records in the long run is that
+    /// [`Draft::list`] has named them, or names them before the next promise.
     ///
     /// # Errors
     /// [`StoreError::LeaseLost`], or as there.
@@ -371,7 +406,7 @@ impl Draft {
     pub fn end_barrier(&mut self, synced: Synced) -> Result<(), StoreError> {
         let durable = self.session.synced(synced.0)?;
         self.check_held()?;
-        self.name(durable)
+        self.settle(durable)
     }
 
     fn kept(&self) -> BTreeMap<u32, (u64, bool)> {
@@ -383,7 +418,7 @@ impl Draft {
     fn keep(&mut self, segments: &[u32]) -> Result<(), StoreError> {
         self.check_held()?;
         let durable = self.session.sync(&self.grown(segments))?;
-        self.name(durable)
+        self.settle(durable)
     }
 
     /// Those of the segments that have grown since they were kept: the others are not synced again.
@@ -399,7 +434,8 @@ impl Draft {
         segments.iter().filter(has_grown).copied().collect()
     }
 
-    fn name(&mut self, durable: Vec<(u32, u64, bool)>) -> Result<(), StoreError> {
+    /// The log names what is durable now, and is durable itself.
+    fn settle(&mut self, durable: Vec<(u32, u64, bool)>) -> Result<(), StoreError> {
         let synced =
             self.log.segments(durable.iter().map(|(n, bytes, closed)| (*n, (*bytes, *closed))));
         let synced = synced.and_then(|()| self.log.sync());
@@ -414,6 +450,10 @@ impl Draft {
         let kept = held.ok_or(StoreError::LeaseLost)?;
         for (number, bytes, is_closed) in durable {
             kept.segments.insert(number, (bytes, is_closed));
+        }
+        self.named.clear();
+        if self.unnamed.is_empty() {
+            self.session.core.holds.forget_told(self.session.number());
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::io;
 use offsite_model::{Key, PointId};
 
 use crate::catalog::CatalogError;
-use crate::format::{FORMAT_VERSION, OtherVersion};
+use crate::format::OtherVersion;
 use crate::group::GroupError;
 
 /// An error of the store.
@@ -123,6 +123,15 @@ pub enum StoreError {
     /// No such point of this tenant.
     #[error("there is no recovery point {0}")]
     PointUnknown(PointId),
+    /// Only what is marked as deleted can be purged.
+    #[error("recovery point {0} is not marked as deleted; delete it first")]
+    NotDeleted(PointId),
+    /// One collection at a time.
+    #[error("space is being collected already")]
+    CollectionRuns,
+    /// Something could not be read or is not what was written, so nothing may be called garbage.
+    #[error("nothing was collected, since what is alive is in doubt: {0}")]
+    Doubt(String),
     /// A value is outside its bounds.
     #[error("refused: {0}")]
     OutOfBounds(String),
@@ -137,10 +146,10 @@ impl StoreError {
             // Our files are as long as we say; one that is not has been damaged.
             io::ErrorKind::UnexpectedEof => Self::Damaged(format!("cannot {doing}: cut")),
             _ => match error.downcast::<OtherVersion>() {
-                Ok(OtherVersion { what, found }) => Self::VersionUnknown {
+                Ok(OtherVersion { what, found, known }) => Self::VersionUnknown {
                     what: what.to_owned(),
                     found: found.into(),
-                    known: FORMAT_VERSION,
+                    known: known.into(),
                 },
                 Err(error) => Self::Io { doing, error },
             },

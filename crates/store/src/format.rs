@@ -39,18 +39,20 @@ pub(crate) fn crc(parts: &[&[u8]]) -> u32 {
 
 /// Something whole, its checksum good, that another version of this program wrote.
 #[derive(Debug, thiserror::Error)]
-#[error("{what} has format version {found}, this program knows {FILE_VERSION}")]
+#[error("{what} has format version {found}, this program knows {known}")]
 pub(crate) struct OtherVersion {
     pub(crate) what: &'static str,
     pub(crate) found: u8,
+    pub(crate) known: u8,
 }
 
 /// Refuses a version that is not ours. Asked after the checksum: rot in the place of the version is
 /// damage, and not a message from the future.
 pub(crate) fn check_version(what: &'static str, found: u8) -> io::Result<()> {
+    let other = OtherVersion { what, found, known: FILE_VERSION };
     match found {
         FILE_VERSION => Ok(()),
-        _ => Err(io::Error::new(io::ErrorKind::InvalidData, OtherVersion { what, found })),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidData, other)),
     }
 }
 

@@ -10,14 +10,14 @@ use std::sync::Arc;
 use offsite_model::{Digest, File, OpenMode};
 use zerocopy::{FromBytes, IntoBytes};
 
-use crate::catalog::{CatalogError, VALUE_BYTES_MAX, decode_value};
+use crate::catalog::{CatalogError, VALUE_BYTES_MAX};
 use crate::error::StoreError;
 use crate::format::{
     EntryHead, FILE_VERSION, JOURNAL_MAGIC, JournalHead, OtherVersion, are_zero, check_version,
     crc, split,
 };
 use crate::layout::Place;
-use crate::rows::{ENTRIES, Entry};
+use crate::rows::{Entry, decode_entry};
 
 const HEAD_BYTES: usize = size_of::<JournalHead>();
 const ENTRY_HEAD_BYTES: u64 = size_of::<EntryHead>() as u64;
@@ -106,11 +106,11 @@ impl Journal {
         if crc(&[&payload]) != head.crc.get() {
             return Ok(None);
         }
-        let entry = match decode_value::<Entry>(ENTRIES, &payload) {
+        let entry = match decode_entry(&payload) {
             Ok(entry) => entry,
             // Whole, and not torn: it must not be cut.
-            Err(CatalogError::VersionUnknown { found, .. }) => {
-                let other = OtherVersion { what: "an entry of the journal", found };
+            Err(CatalogError::VersionUnknown { found, newest: known, .. }) => {
+                let other = OtherVersion { what: "an entry of the journal", found, known };
                 return Err(io::Error::new(io::ErrorKind::InvalidData, other));
             }
             Err(_) => return Ok(None),

@@ -25,6 +25,19 @@ const NAMES: [&str; 9] = [LOCK, ROOT, CATALOG, JOURNAL, SEGMENTS, MANIFESTS, RUN
 const TEMPORARY: &str = ".tmp";
 const ROOT_BYTES: usize = size_of::<StoreRoot>();
 
+/// The journal has entries of version 2: points were purged, or space was collected.
+pub(crate) const NEEDS_COLLECTION: u32 = 1;
+const NEEDS_KNOWN: u32 = NEEDS_COLLECTION;
+
+/// What the root file says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Root {
+    pub(crate) store: [u8; 16],
+    pub(crate) fence: u64,
+    /// Features that a program must know to open this store, one bit each.
+    pub(crate) needs: u32,
+}
+
 /// A directory of numbered files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Folder {
@@ -201,8 +214,8 @@ impl Place {
         self.files.sync_dir(&self.directory).map_err(doing())
     }
 
-    /// Reads the root file: the store's id and its fence.
-    pub(crate) fn read_root(&self) -> Result<([u8; 16], u64), StoreError> {
+    /// Reads the root file.
+    pub(crate) fn read_root(&self) -> Result<Root, StoreError> {
         let path = self.directory.join(ROOT);
         let bytes = self
             .files
@@ -225,18 +238,20 @@ impl Place {
         if !is_whole || !are_zero(&[&root.zeros]) {
             return Err(damaged());
         }
-        if root.needs.get() != 0 {
-            return Err(StoreError::NeedsUnknown { bits: root.needs.get() });
+        let needs = root.needs.get();
+        if needs & !NEEDS_KNOWN != 0 {
+            return Err(StoreError::NeedsUnknown { bits: needs & !NEEDS_KNOWN });
         }
-        Ok((root.store, root.fence.get()))
+        Ok(Root { store: root.store, fence: root.fence.get(), needs })
     }
 
     /// Replaces the root file, durably.
-    pub(crate) fn write_root(&self, store: [u8; 16], fence: u64) -> Result<(), StoreError> {
+    pub(crate) fn write_root(&self, root: Root) -> Result<(), StoreError> {
+        let Root { store, fence, needs } = root;
         let mut root = StoreRoot {
             magic: STORE_MAGIC,
             version: FORMAT_VERSION.into(),
-            needs: 0.into(),
+            needs: needs.into(),
             store,
             fence: fence.into(),
             zeros: [0; 20],

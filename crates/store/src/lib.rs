@@ -40,22 +40,36 @@
 //! | **session dropped** | its records go with the tenant's last session, unless committed | as before | as before | free | free | free |
 //! | **poisoned** | goes on | refused | refused | refused | goes on | not begun |
 //!
+//! **Taking space back.** [`Store::purge`] removes points that were marked as deleted,
+//! [`Store::collect`] takes the space of what nothing refers to, beside all of the above:
+//!
+//! | beside collection | |
+//! |---|---|
+//! | find, plan, read | the same answers; a place is readable while a [`Reading`] is kept |
+//! | session | what it was told it finds at its commit |
+//! | draft | what it was told up to its promise, then what it names |
+//! | image, its writer | its pages and records stay while it is open |
+//! | commit | waits for nothing; a collection that begins waits for it |
+//! | verify | passes over what has gone meanwhile |
+//! | collection | refused |
+//!
 //! **Errors of the disk** in a commit poison the store: nothing is written or acknowledged until it
 //! has been opened again; nothing is synced twice in hope. A full disk is [`StoreError::NoSpace`];
 //! ingest stops before it eats the reserve.
 //!
 //! **Absent:** HTTP, async, peers, wire types, threads of its own, clocks and randomness: times and
-//! ids are handed in, files are reached through `offsite_model::FileSystem`. Collection of space is
-//! not here yet; the format has room for it.
+//! ids are handed in, files are reached through `offsite_model::FileSystem`.
 
 mod aside;
 pub mod catalog;
+mod collect;
 mod commit;
 mod draft;
 mod error;
 mod format;
 pub mod group;
 mod hash;
+mod holds;
 mod index;
 mod journal;
 mod layout;
@@ -63,7 +77,9 @@ mod lookup;
 mod manifest;
 mod overlay;
 mod quarantine;
+mod readers;
 mod recover;
+mod removal;
 mod reserve;
 mod restore;
 mod rows;
@@ -76,9 +92,11 @@ mod upkeep;
 mod usage;
 mod verify;
 
+pub use collect::{CollectOptions, CollectProgress, CollectReport, Kept, Share, Stage};
 pub use draft::{Barrier, Draft, DraftSummary, OPENING_BYTES_MAX, Synced};
 pub use error::StoreError;
 pub use format::FORMAT_VERSION;
+pub use holds::Reading;
 pub use manifest::{Changes, Image, ImageSpec, ImageWriter, ListEntry, RECORD_BYTES_RANGE};
 pub use overlay::Overlay;
 pub use restore::{Fetch, Fetched};

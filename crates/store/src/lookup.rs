@@ -96,7 +96,8 @@ impl Store {
         form: Form,
         keys: &[Key],
     ) -> Result<Vec<Option<RecordPlace>>, StoreError> {
-        self.core.find_many(tenant, form, keys)
+        let _looking = self.core.holds.looking();
+        self.core.find_many(tenant, form, keys, &self.core.aside(tenant))
     }
 }
 
@@ -110,18 +111,35 @@ impl Session {
         form: Form,
         keys: &[Key],
     ) -> Result<Vec<Option<RecordPlace>>, StoreError> {
-        self.core.find_many(self.tenant(), form, keys)
+        let core = &self.core;
+        let _looking = core.holds.looking();
+        let found = core.find_many(self.tenant(), form, keys, &core.aside(self.tenant()))?;
+        // Before a collection may look again: what was told stays until this session is over.
+        core.holds.tell(self.number(), segments_of(&found));
+        Ok(found)
     }
 }
 
+/// The segments of places, each about once.
+fn segments_of(found: &[Option<RecordPlace>]) -> impl Iterator<Item = u32> + '_ {
+    let mut last = None;
+    let places = found.iter().flatten().map(|place| place.segment);
+    places.filter(move |segment| last.replace(*segment) != Some(*segment))
+}
+
 impl Core {
+    /// Where a record lies, past what is aside. The caller keeps [`Holds::looking`], and took
+    /// `aside` after it.
+    ///
+    /// [`Holds::looking`]: crate::holds::Holds::looking
     pub(crate) fn find(
         &self,
         tenant: TenantId,
         form: Form,
         key: &Key,
+        aside: &Aside,
     ) -> Result<Option<RecordPlace>, StoreError> {
-        let (key, aside) = ((*key, form), self.aside(tenant));
+        let key = (*key, form);
         // A dropped run leaves one fewer, so this ends.
         loop {
             let runs = {
@@ -132,7 +150,7 @@ impl Core {
                 }
                 Arc::clone(&tenant.runs)
             };
-            match find_in_runs(&runs, &key, &aside) {
+            match find_in_runs(&runs, &key, aside) {
                 Ok(found) => return Ok(found),
                 Err((number, error)) => self.replace_run(tenant, number, error)?,
             }
@@ -154,19 +172,20 @@ impl Core {
         Some((found.segment, found.place))
     }
 
+    /// As [`Core::find`], for a window.
     pub(crate) fn find_many(
         &self,
         tenant: TenantId,
         form: Form,
         keys: &[Key],
+        aside: &Aside,
     ) -> Result<Vec<Option<RecordPlace>>, StoreError> {
         let mut found = vec![None; keys.len()];
-        let aside = self.aside(tenant);
         loop {
-            let runs = self.find_in_memory(tenant, form, keys, &aside, &mut found);
+            let runs = self.find_in_memory(tenant, form, keys, aside, &mut found);
             let probed = self
-                .follow_trails(tenant, form, keys, &runs, &aside, &mut found)
-                .and_then(|first| find_sorted(&runs, form, keys, first, &aside, &mut found));
+                .follow_trails(tenant, form, keys, &runs, aside, &mut found)
+                .and_then(|first| find_sorted(&runs, form, keys, first, aside, &mut found));
             match probed {
                 Ok(()) => return Ok(found),
                 // A dropped run leaves one fewer, so this ends.

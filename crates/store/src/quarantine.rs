@@ -50,25 +50,48 @@ fn read_key(key: &[u8]) -> Option<(TenantId, GroupAt)> {
 
 /// The groups of each tenant that are put aside.
 #[derive(Default)]
-pub(crate) struct Quarantine(RwLock<BTreeMap<TenantId, Arc<BTreeSet<GroupAt>>>>);
+pub(crate) struct Quarantine {
+    groups: RwLock<BTreeMap<TenantId, Arc<BTreeSet<GroupAt>>>>,
+    /// Segments, of all tenants, that collection has emptied and that runs may still name.
+    emptied: RwLock<Arc<BTreeSet<u32>>>,
+}
 
-/// What is put aside of one tenant, as a look-up sees it from beginning to end.
+/// What look-ups of one tenant pass over, as one of them sees it from beginning to end.
 #[derive(Clone, Default)]
-pub(crate) struct Aside(Option<Arc<BTreeSet<GroupAt>>>);
+pub(crate) struct Aside {
+    groups: Option<Arc<BTreeSet<GroupAt>>>,
+    emptied: Arc<BTreeSet<u32>>,
+}
 
 impl Aside {
     pub(crate) fn has(&self, at: GroupAt) -> bool {
-        self.0.as_ref().is_some_and(|groups| groups.contains(&at))
+        self.groups.as_ref().is_some_and(|groups| groups.contains(&at))
+    }
+
+    pub(crate) fn is_emptied(&self, segment: u32) -> bool {
+        self.emptied.contains(&segment)
+    }
+
+    /// The same, with these segments passed over as well.
+    pub(crate) fn without(&self, segments: &BTreeSet<u32>) -> Self {
+        let emptied = Arc::new(self.emptied.union(segments).copied().collect());
+        Self { groups: self.groups.clone(), emptied }
+    }
+
+    pub(crate) fn groups_of(&self, segment: u32) -> impl Iterator<Item = u32> + '_ {
+        let groups = self.groups.iter();
+        let range = (segment, 0)..=(segment, u32::MAX);
+        groups.flat_map(move |groups| groups.range(range.clone())).map(|(_, place)| *place)
     }
 
     pub(crate) fn has_segment(&self, segment: u32) -> bool {
-        self.0
+        self.groups
             .as_ref()
             .is_some_and(|groups| groups.range((segment, 0)..=(segment, u32::MAX)).next().is_some())
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.as_ref().is_none_or(|groups| groups.is_empty())
+        self.groups.as_ref().is_none_or(|groups| groups.is_empty())
     }
 }
 
@@ -89,12 +112,24 @@ impl Quarantine {
             }
         }
         let groups = groups.into_iter().map(|(tenant, groups)| (tenant, Arc::new(groups)));
-        Ok(Self(RwLock::new(groups.collect())))
+        Ok(Self { groups: RwLock::new(groups.collect()), ..Self::default() })
     }
 
     pub(crate) fn of(&self, tenant: TenantId) -> Aside {
-        let groups = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        Aside(groups.get(&tenant).cloned())
+        let groups = self.groups.read().unwrap_or_else(PoisonError::into_inner);
+        let emptied = self.emptied.read().unwrap_or_else(PoisonError::into_inner);
+        Aside { groups: groups.get(&tenant).cloned(), emptied: Arc::clone(&emptied) }
+    }
+
+    /// Lets look-ups pass over whole segments, until [`Quarantine::forget_emptied`].
+    pub(crate) fn empty(&self, segments: impl IntoIterator<Item = u32>) {
+        let mut emptied = self.emptied.write().unwrap_or_else(PoisonError::into_inner);
+        Arc::make_mut(&mut emptied).extend(segments);
+    }
+
+    pub(crate) fn forget_emptied(&self, segments: &BTreeSet<u32>) {
+        let mut emptied = self.emptied.write().unwrap_or_else(PoisonError::into_inner);
+        Arc::make_mut(&mut emptied).retain(|segment| !segments.contains(segment));
     }
 
     /// Whether the set became another one.
@@ -103,7 +138,7 @@ impl Quarantine {
         tenant: TenantId,
         change: impl FnOnce(&mut BTreeSet<GroupAt>) -> bool,
     ) -> bool {
-        let mut groups = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut groups = self.groups.write().unwrap_or_else(PoisonError::into_inner);
         change(Arc::make_mut(groups.entry(tenant).or_default()))
     }
 }

@@ -11,20 +11,21 @@ use std::sync::{Arc, Mutex, RwLock};
 use offsite_model::{Digest, OpenMode, SessionId, TenantId};
 
 use crate::catalog::{
-    CatalogError, Order, RedbCatalog, Table, Transactions, TypedRows, TypedRowsMut, Value,
-    decode_value,
+    Order, RedbCatalog, Rows, Table, Transactions, TypedRows, TypedRowsMut, Value,
 };
 use crate::commit::Queue;
 use crate::draft::{DRAFTS, DraftRow, Kept, Log, session_in};
 use crate::error::StoreError;
+use crate::holds::Holds;
 use crate::index::TenantIndex;
 use crate::index::run::{Run, RunError};
 use crate::journal::{Journal, Link};
-use crate::layout::{Folder, Place};
+use crate::layout::{Folder, Place, Root};
 use crate::quarantine::Quarantine;
 use crate::reserve::Reserve;
 use crate::rows::{
-    self, ENTRIES, Entry, MANIFESTS, ManifestRow, SEGMENTS, STATE, STATE_KEY, SegmentRow, StateRow,
+    self, COLLECT, CollectRow, ENTRIES, Entry, MANIFESTS, ManifestRow, SEGMENTS, STATE, STATE_KEY,
+    SegmentRow, StateRow,
 };
 use crate::segment::{Segment, has_head};
 use crate::store::{Alarm, Core, NUMBERS_BLOCK, SCAN_ROWS, Settings};
@@ -44,15 +45,15 @@ pub(crate) fn open(
     } else {
         Reserve::open(&place, settings.reserve_bytes, settings.reserve_percent)
     };
-    let (id, root_fence) = place.read_root()?;
+    let Root { store: id, fence: root_fence, needs } = place.read_root()?;
     // The fence goes up before anything else is written: an older writer stops here.
     let mut fence = root_fence + 1;
-    place.write_root(id, fence)?;
+    place.write_root(Root { store: id, fence, needs })?;
     let catalog = RedbCatalog::open(&*place.files, &place.catalog())?;
     let state = read_state(&catalog)?;
     if state.fence >= fence {
         fence = state.fence + 1;
-        place.write_root(id, fence)?;
+        place.write_root(Root { store: id, fence, needs })?;
     }
     let numbers = raise_fence(&catalog, fence)?;
     let mut alarms = Vec::new();
@@ -63,6 +64,9 @@ pub(crate) fn open(
     remove_strangers(&place, Folder::Manifests, &numbers_in::<ManifestRow>(&catalog, MANIFESTS)?)?;
     let (index, uncovered) = open_index(&place, id, &segments, &mut alarms)?;
     let quarantine = Quarantine::open(&catalog)?;
+    let collected =
+        catalog.read::<_, StoreError>(|rows| Ok(rows.value::<CollectRow>(COLLECT, STATE_KEY)?))?;
+    let holds = Arc::new(Holds::new(collected.unwrap_or_default().epoch));
     let core = Core {
         place,
         id,
@@ -81,6 +85,8 @@ pub(crate) fn open(
         alarms: Mutex::new(alarms),
         trails: Mutex::default(),
         quarantine,
+        holds,
+        collecting: Mutex::new(()),
         drafts: Mutex::new(drafts),
         next_session: AtomicU64::new(1),
         _lock: lock,
@@ -206,7 +212,7 @@ fn entries_after(
         Ok(rows.scan_prefix(ENTRIES, b"", Some(&after), Order::Ascending, usize::MAX)?)
     })?;
     let entries = rows.into_iter().map(|(_, payload)| {
-        let entry = decode_value::<Entry>(ENTRIES, &payload)?;
+        let entry = rows::decode_entry(&payload)?;
         let digest = Digest::of(&payload);
         Ok((entry.number, payload, digest))
     });
@@ -214,13 +220,15 @@ fn entries_after(
 }
 
 /// All rows of a table whose keys are numbers.
-fn rows_in<T: Value>(catalog: &RedbCatalog, table: Table) -> Result<Vec<(u32, T)>, StoreError> {
+pub(crate) fn rows_in<T: Value>(
+    rows: &dyn Rows,
+    table: Table,
+) -> Result<Vec<(u32, T)>, StoreError> {
     let mut found = Vec::new();
     let mut after: Option<Vec<u8>> = None;
     loop {
-        let rows = catalog.read::<_, CatalogError>(|rows| {
-            rows.scan_values::<T>(table, b"", after.as_deref(), Order::Ascending, SCAN_ROWS)
-        })?;
+        let (order, last) = (Order::Ascending, after.as_deref());
+        let rows = rows.scan_values::<T>(table, b"", last, order, SCAN_ROWS)?;
         let Some((last, _)) = rows.last() else { return Ok(found) };
         after = Some(last.clone());
         for (key, row) in rows {
@@ -233,7 +241,8 @@ fn rows_in<T: Value>(catalog: &RedbCatalog, table: Table) -> Result<Vec<(u32, T)
 }
 
 fn numbers_in<T: Value>(catalog: &RedbCatalog, table: Table) -> Result<BTreeSet<u32>, StoreError> {
-    Ok(rows_in::<T>(catalog, table)?.into_iter().map(|(number, _)| number).collect())
+    let rows = catalog.read(|rows| rows_in::<T>(rows, table))?;
+    Ok(rows.into_iter().map(|(number, _)| number).collect())
 }
 
 /// Removes numbered files that no row names: work of sessions that never committed.
@@ -284,7 +293,7 @@ fn open_segments(
     drafts: &BTreeMap<SessionId, Kept>,
     alarms: &mut Vec<Alarm>,
 ) -> Result<BTreeMap<u32, Arc<Segment>>, StoreError> {
-    let rows = rows_in::<SegmentRow>(catalog, SEGMENTS)?;
+    let rows = catalog.read(|rows| rows_in::<SegmentRow>(rows, SEGMENTS))?;
     let mut kept: BTreeMap<u32, (TenantId, u64, bool)> = BTreeMap::new();
     for draft in drafts.values() {
         for (number, (bytes, is_closed)) in &draft.segments {

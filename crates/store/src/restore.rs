@@ -5,10 +5,13 @@
 //! and checks. Memory is what the caller has in flight: one decoded group (at most 1 MiB) per
 //! fetch.
 
+use std::sync::Arc;
+
 use offsite_model::{Key, TenantId};
 
 use crate::error::StoreError;
 use crate::group::{DecodedGroup, Form};
+use crate::holds::Reading;
 use crate::manifest::{Image, ListEntry};
 use crate::segment::RecordPlace;
 use crate::store::Store;
@@ -29,6 +32,8 @@ pub struct Fetch {
     form: Form,
     place: RecordPlace,
     wanted: Vec<Wanted>,
+    /// Keeps the place readable.
+    reading: Arc<Reading>,
 }
 
 /// A group that was read: every record compared with its key.
@@ -52,6 +57,7 @@ impl Store {
         let form = image.form();
         let entries: Vec<_> = entries.iter().filter(|entry| entry.key != Key::ZERO).collect();
         let keys: Vec<Key> = entries.iter().map(|entry| entry.key).collect();
+        let reading = Arc::new(self.reading());
         let mut placed = Vec::with_capacity(entries.len());
         for (entry, place) in entries.iter().zip(self.find_many(tenant, form, &keys)?) {
             // What was committed was there; what is not any more was put aside.
@@ -75,7 +81,10 @@ impl Store {
                 {
                     last.wanted.push(wanted);
                 }
-                _ => fetches.push(Fetch { tenant, form, place, wanted: vec![wanted] }),
+                _ => {
+                    let (reading, wanted) = (Arc::clone(&reading), vec![wanted]);
+                    fetches.push(Fetch { tenant, form, place, wanted, reading });
+                }
             }
         }
         Ok(fetches)
@@ -89,6 +98,7 @@ impl Fetch {
     /// [`StoreError::Damaged`], or the disk's.
     pub fn read(self, store: &Store) -> Result<Fetched, StoreError> {
         let group = store.group(self.tenant, self.place)?;
+        drop(self.reading);
         for wanted in &self.wanted {
             let row = group.table().get(usize::from(wanted.slot));
             let is_it = row.is_some_and(|row| {

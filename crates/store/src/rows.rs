@@ -7,7 +7,7 @@ use offsite_model::{AgentId, Digest, ImageId, PointId, TenantId, Timestamp, Volu
 use serde::{Deserialize, Serialize};
 
 use crate::catalog::{
-    CatalogError, RowsMut, Table, TypedRows, TypedRowsMut, VALUE_BYTES_MAX, Value,
+    CatalogError, RowsMut, Table, TypedRows, TypedRowsMut, VALUE_BYTES_MAX, Value, decode_value,
 };
 
 pub(crate) const STATE: Table = Table::new("store.state");
@@ -16,6 +16,7 @@ pub(crate) const TOKENS: Table = Table::new("store.tokens");
 pub(crate) const SEGMENTS: Table = Table::new("store.segments");
 pub(crate) const MANIFESTS: Table = Table::new("store.manifests");
 pub(crate) const ENTRIES: Table = Table::new("store.entries");
+pub(crate) const COLLECT: Table = Table::new("store.collect");
 pub(crate) const STATE_KEY: &[u8] = b"state";
 
 /// Most images of a point.
@@ -161,6 +162,17 @@ pub(crate) enum Happening {
     /// Segments of a commit that has more of them than one entry holds; the commit follows, in the
     /// same transaction. Number, durable bytes, closed.
     Segments { tenant: [u8; 16], segments: Vec<(u32, u64, bool)> },
+    /// A point that was marked as deleted was removed for good. Of version 2, like all below.
+    Purge { tenant: [u8; 16], point: [u8; 16], at: i64 },
+    /// Segments and manifests that nothing refers to have no rows any more.
+    Collect { tenant: [u8; 16], segments: Vec<u32>, manifests: Vec<u32> },
+}
+
+impl Happening {
+    /// Whether programs that know version 1 alone must not see it.
+    const fn is_later(&self) -> bool {
+        matches!(self, Self::Purge { .. } | Self::Collect { .. })
+    }
 }
 
 /// A journal entry.
@@ -174,6 +186,28 @@ pub(crate) struct Entry {
 impl Value for Entry {
     const VERSION: u8 = 1;
     const BYTES_MAX: usize = VALUE_BYTES_MAX;
+}
+
+/// An entry of version 2: the same layout, with kinds that version 1 does not have.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct LaterEntry(pub(crate) Entry);
+
+impl Value for LaterEntry {
+    const VERSION: u8 = 2;
+    const BYTES_MAX: usize = VALUE_BYTES_MAX;
+}
+
+/// The one row of [`COLLECT`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct CollectRow {
+    /// Collections that took something, so far.
+    pub(crate) epoch: u64,
+}
+
+impl Value for CollectRow {
+    const VERSION: u8 = 1;
+    const BYTES_MAX: usize = 64;
 }
 
 /// Segments that one journal entry names; a commit with more of them is preceded by others.
@@ -204,9 +238,25 @@ pub(crate) const fn number_key(number: u32) -> [u8; 4] {
 
 /// The entry's bytes as they stand in the journal and in [`ENTRIES`], and their digest.
 pub(crate) fn encode_entry(entry: &Entry) -> Result<(Vec<u8>, Digest), CatalogError> {
-    let bytes = crate::catalog::encode_value(ENTRIES, entry)?;
+    let bytes = match entry.happening.is_later() {
+        true => crate::catalog::encode_value(ENTRIES, &LaterEntry(entry.clone()))?,
+        false => crate::catalog::encode_value(ENTRIES, entry)?,
+    };
     let digest = Digest::of(&bytes);
     Ok((bytes, digest))
+}
+
+/// The entry with these bytes. Each kind is read under its own version alone.
+pub(crate) fn decode_entry(bytes: &[u8]) -> Result<Entry, CatalogError> {
+    let is_later = bytes.first() != Some(&Entry::VERSION);
+    let entry = match is_later {
+        true => decode_value::<LaterEntry>(ENTRIES, bytes)?.0,
+        false => decode_value::<Entry>(ENTRIES, bytes)?,
+    };
+    match entry.happening.is_later() == is_later {
+        true => Ok(entry),
+        false => Err(CatalogError::Damaged("a journal entry under another version".to_owned())),
+    }
 }
 
 /// Makes the rows that an entry stands for. Applying an entry twice changes nothing the second
@@ -217,6 +267,19 @@ pub(crate) fn apply(rows: &mut dyn RowsMut, entry: &Entry) -> Result<(), Catalog
         Happening::Delete { tenant, point, at } => mark(rows, *tenant, *point, Some(*at)),
         Happening::Undelete { tenant, point, .. } => mark(rows, *tenant, *point, None),
         Happening::Segments { tenant, segments } => put_segments(rows, *tenant, segments),
+        Happening::Purge { tenant, point, .. } => {
+            let (tenant, point) = (TenantId::from_bytes(*tenant), PointId::from_bytes(*point));
+            rows.remove(POINTS, &point_key(tenant, point)).map(drop)
+        }
+        Happening::Collect { segments, manifests, .. } => {
+            for number in segments {
+                rows.remove(SEGMENTS, &number_key(*number))?;
+            }
+            for number in manifests {
+                rows.remove(MANIFESTS, &number_key(*number))?;
+            }
+            Ok(())
+        }
     }
 }
 

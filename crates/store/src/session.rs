@@ -13,6 +13,7 @@ use offsite_model::{AgentId, Digest, Key, PointId, TenantId, Timestamp};
 use crate::commit::Request;
 use crate::error::StoreError;
 use crate::group::{CheckedGroup, Form};
+use crate::holds::Change;
 use crate::manifest::{Image, ImageSpec, ImageWriter, ListEntry};
 use crate::rows::{IMAGES_MAX, NOTE_BYTES_MAX, PointRow};
 use crate::segment::{RecordPlace, SegmentWriter};
@@ -21,8 +22,8 @@ use crate::store::{Committed, Core, Store};
 /// Free space is asked for again after so many bytes.
 const SPACE_CHECK_BYTES: u64 = 16 << 20;
 
-/// References that a commit checks at once.
-const WINDOW: usize = 4096;
+/// References that a commit checks at once: the pages of a run are read once for all of them.
+const WINDOW: usize = 1 << 16;
 
 /// What a commit says of its point.
 #[derive(Clone, Debug)]
@@ -89,7 +90,10 @@ impl Session {
     /// # Errors
     /// As [`Store::find`].
     pub fn find(&self, form: Form, key: &Key) -> Result<Option<RecordPlace>, StoreError> {
-        self.core.find(self.tenant, form, key)
+        let _looking = self.core.holds.looking();
+        let found = self.core.find(self.tenant, form, key, &self.core.aside(self.tenant))?;
+        self.core.holds.tell(self.number, found.iter().map(|place| place.segment));
+        Ok(found)
     }
 
     /// Appends a group. Its records can be found from now on; they are durable after
@@ -105,6 +109,21 @@ impl Session {
             return Ok(());
         }
         self.check_space(group.payload().len() as u64)?;
+        self.append_or_end(group).map(|_| ())
+    }
+
+    /// Appends a group whose records are stored already, in segments that collection empties; its
+    /// segment and place. Look-ups may go on to find the old places.
+    ///
+    /// # Errors
+    /// As [`Session::append`].
+    pub(crate) fn append_again(&mut self, group: &CheckedGroup) -> Result<(u32, u32), StoreError> {
+        self.check_alive()?;
+        self.check_space(group.payload().len() as u64)?;
+        self.append_or_end(group)
+    }
+
+    fn append_or_end(&mut self, group: &CheckedGroup) -> Result<(u32, u32), StoreError> {
         let appended = self.append_new(group);
         // A write that failed may have left anything behind it (I11).
         self.is_ended = appended.is_err();
@@ -152,7 +171,7 @@ impl Session {
         Ok(n_stored == group.table().len())
     }
 
-    fn append_new(&mut self, group: &CheckedGroup) -> Result<(), StoreError> {
+    fn append_new(&mut self, group: &CheckedGroup) -> Result<(u32, u32), StoreError> {
         if self.writer.as_ref().is_some_and(|writer| writer.is_full(&self.core.settings)) {
             self.close_writer()?;
             self.core.spill(self.tenant, self.number, &self.segments);
@@ -165,6 +184,7 @@ impl Session {
                 let made = SegmentWriter::create(place, number, self.core.id, self.tenant);
                 let made = made.map_err(StoreError::io(format!("make segment {number:08x}")))?;
                 self.segments.push(number);
+                self.core.holds.own(self.number, number);
                 let mut segments =
                     self.core.segments.write().unwrap_or_else(PoisonError::into_inner);
                 segments.insert(number, Arc::clone(&made.segment));
@@ -181,7 +201,7 @@ impl Session {
             let place = RecordPlace { segment, place: at, slot, raw_bytes: row.raw_bytes };
             index.add((row.key, group.form()), place);
         }
-        Ok(())
+        Ok((segment, at))
     }
 
     /// Refuses to eat the reserve that commits and deletions live on.
@@ -263,12 +283,11 @@ impl Session {
         spec: &ImageSpec,
         list: Option<Digest>,
     ) -> Result<Image, StoreError> {
-        let row = match self.core.point_row(self.tenant, point) {
-            Err(StoreError::PointUnknown(_)) => return Err(StoreError::BaseMissing),
-            other => other?,
+        let image = match self.core.open_image(self.tenant, point, spec.volume) {
+            Err(StoreError::PointUnknown(_)) | Ok(None) => return Err(StoreError::BaseMissing),
+            Ok(Some(image)) => image,
+            Err(error) => return Err(error),
         };
-        let image = row.images.into_iter().find(|image| image.volume() == spec.volume);
-        let image = Image::open(&self.core.place, image.ok_or(StoreError::BaseMissing)?)?;
         if list.is_some_and(|list| list != image.list_digest()) {
             return Err(StoreError::BaseMissing);
         }
@@ -295,6 +314,9 @@ impl Session {
         if images.iter().any(|(image, _)| image.tenant != self.tenant) {
             return Err(StoreError::OutOfBounds("an image of another tenant".to_owned()));
         }
+        // Pages of the parents, and what the new pages refer to, stay until the rows are there.
+        let change = self.core.holds.change();
+        let parents: Vec<_> = images.iter().filter_map(|(image, _)| image.parent_hold()).collect();
         self.close_writer()?;
         let of = [self.core.id, self.tenant.to_bytes(), spec.point.to_bytes()];
         let images: Vec<_> = images
@@ -308,12 +330,12 @@ impl Session {
             image.references(|entry| {
                 window.push(entry);
                 if window.len() == WINDOW {
-                    self.check_references(form, &window, &mut segments)?;
+                    self.check_references(form, &window, &change, &mut segments)?;
                     window.clear();
                 }
                 Ok(())
             })?;
-            self.check_references(form, &window, &mut segments)?;
+            self.check_references(form, &window, &change, &mut segments)?;
         }
         let row = PointRow {
             agent: spec.agent.to_bytes(),
@@ -333,6 +355,7 @@ impl Session {
             segments: segments.into_iter().collect(),
         };
         let committed = self.core.commit(request)?;
+        drop((parents, change));
         self.core.write_runs(self.tenant);
         Ok(committed)
     }
@@ -360,9 +383,13 @@ impl Session {
         &self,
         form: Form,
         entries: &[ListEntry],
+        change: &Change,
         segments: &mut BTreeSet<u32>,
     ) -> Result<(), StoreError> {
         let keys: Vec<Key> = entries.iter().map(|entry| entry.key).collect();
+        if let Some(live) = &change.live {
+            live.add_late(self.tenant, keys.iter().copied());
+        }
         for (entry, place) in entries.iter().zip(self.find_many(form, &keys)?) {
             let unknown = || StoreError::UnknownRecord { key: entry.key, offset: entry.offset };
             let place = place.ok_or_else(unknown)?;
@@ -399,6 +426,7 @@ fn twin_differs(group: &CheckedGroup, key: Key, ours: &[u8]) -> Result<bool, Sto
 impl Drop for Session {
     fn drop(&mut self) {
         self.writer = None;
+        self.core.holds.end_session(self.number);
         // A commit that failed half-way may have happened: opening decides what is an orphan.
         if self.core.check_writable().is_err() {
             return;

@@ -19,9 +19,10 @@ use crate::commit::Queue;
 use crate::draft::Kept;
 use crate::error::StoreError;
 use crate::group::{DecodedGroup, Form, StoredGroup};
+use crate::holds::Holds;
 use crate::index::TenantIndex;
 use crate::journal::{Journal, START};
-use crate::layout::Place;
+use crate::layout::{Place, Root};
 use crate::lookup::Trails;
 use crate::manifest::Image;
 use crate::overlay::Overlay;
@@ -176,6 +177,9 @@ pub(crate) struct Core {
     pub(crate) queue: Queue,
     pub(crate) trails: Mutex<Trails>,
     pub(crate) quarantine: Quarantine,
+    pub(crate) holds: Arc<Holds>,
+    /// Held by the one collection that goes on.
+    pub(crate) collecting: Mutex<()>,
     pub(crate) drafts: Mutex<BTreeMap<SessionId, Kept>>,
     /// The number of the next session; 0 stands for none.
     pub(crate) next_session: AtomicU64,
@@ -222,7 +226,7 @@ impl Store {
             .sync_dir(place.directory())
             .map_err(StoreError::io("sync the store's directory"))?;
         // Only now there is a store.
-        place.write_root(id, 0)?;
+        place.write_root(Root { store: id, fence: 0, needs: 0 })?;
         drop(lock);
         Self::open(files, directory, settings)
     }
@@ -299,7 +303,8 @@ impl Store {
         form: Form,
         key: &Key,
     ) -> Result<Option<RecordPlace>, StoreError> {
-        self.core.find(tenant, form, key)
+        let _looking = self.core.holds.looking();
+        self.core.find(tenant, form, key, &self.core.aside(tenant))
     }
 
     /// The whole group at a place, decoded, every record compared with its key.
@@ -360,6 +365,7 @@ impl Store {
     /// [`StoreError::UnknownRecord`], [`StoreError::Damaged`], or the disk's.
     pub fn record(&self, tenant: TenantId, form: Form, key: &Key) -> Result<Vec<u8>, StoreError> {
         let unknown = || StoreError::UnknownRecord { key: *key, offset: 0 };
+        let _reading = self.reading();
         let place = self.find(tenant, form, key)?.ok_or_else(unknown)?;
         let group = self.group(tenant, place)?;
         let is_it = group.table().get(usize::from(place.slot)).is_some_and(|row| row.key == *key);
@@ -415,9 +421,8 @@ impl Store {
         point: PointId,
         volume: VolumeId,
     ) -> Result<Image, StoreError> {
-        let row = self.core.point_row(tenant, point)?;
-        let image = row.images.into_iter().find(|image| image.volume() == volume);
-        Image::open(&self.core.place, image.ok_or(StoreError::PointUnknown(point))?)
+        let image = self.core.open_image(tenant, point, volume)?;
+        image.ok_or(StoreError::PointUnknown(point))
     }
 
     /// What came of the commit with this token, if it happened.

@@ -4,6 +4,9 @@
 //! Test names carry the row of the requirements they show. Sizes are CI sizes; `OFFSITE_SEEDS`
 //! raises the number of seeds of the power-cut test, `OFFSITE_SEED` begins elsewhere.
 
+mod collect;
+mod collect_crash;
+mod collect_model;
 mod commit;
 mod crash;
 mod damage;

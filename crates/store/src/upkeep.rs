@@ -46,11 +46,7 @@ impl Core {
         let written = self
             .publish_runs(tenant)
             .and_then(|()| {
-                self.write_recent(tenant, PUBLISHED, &|number| {
-                    self.segment(number).is_some_and(|segment| {
-                        segment.is_closed() && segment.bytes_committed() >= segment.bytes()
-                    })
-                })
+                self.write_recent(tenant, PUBLISHED, &|number| self.is_committed(number))
             })
             .and_then(|()| self.merge_runs(tenant, PUBLISHED));
         if let Err(error) = written {
@@ -76,13 +72,31 @@ impl Core {
         }
     }
 
+    /// Writes what is in memory of closed and committed segments to a run, however little. The
+    /// caller holds `upkeep`.
+    pub(crate) fn flush_recent(&self, tenant: TenantId) -> Result<(), StoreError> {
+        let ripe = self.ripe(tenant, &|number| self.is_committed(number), 1);
+        ripe.map_or(Ok(()), |ripe| self.write_ripe(tenant, PUBLISHED, ripe))
+    }
+
+    fn is_committed(&self, number: u32) -> bool {
+        self.segment(number).is_some_and(|segment| {
+            segment.is_closed() && segment.bytes_committed() >= segment.bytes()
+        })
+    }
+
     fn write_recent(
         &self,
         tenant: TenantId,
         owner: u64,
         is_ripe: &dyn Fn(u32) -> bool,
     ) -> Result<(), StoreError> {
-        let Some(Ripe { covered, records }) = self.ripe(tenant, is_ripe) else { return Ok(()) };
+        let ripe = self.ripe(tenant, is_ripe, self.settings.recent_records_max);
+        ripe.map_or(Ok(()), |ripe| self.write_ripe(tenant, owner, ripe))
+    }
+
+    fn write_ripe(&self, tenant: TenantId, owner: u64, ripe: Ripe) -> Result<(), StoreError> {
+        let Ripe { covered, records } = ripe;
         let number = self.number()?;
         let n_max = records.len() as u64;
         let list: Vec<u32> = covered.iter().copied().collect();
@@ -97,10 +111,10 @@ impl Core {
     }
 
     /// The records of ripe segments, when there are enough of them to be worth a file.
-    fn ripe(&self, tenant: TenantId, is_ripe: &dyn Fn(u32) -> bool) -> Option<Ripe> {
+    fn ripe(&self, tenant: TenantId, is_ripe: &dyn Fn(u32) -> bool, n_min: usize) -> Option<Ripe> {
         let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
         let recent = &index.get(&tenant)?.recent;
-        if recent.len() < self.settings.recent_records_max {
+        if recent.len() < n_min {
             return None;
         }
         let all: BTreeSet<u32> = recent.values().map(|place| place.segment).collect();
@@ -109,11 +123,11 @@ impl Core {
         let mut records: Vec<_> = records.map(|(key, place)| (*key, *place)).collect();
         records.sort_unstable_by_key(|(key, _)| *key);
         // Another session may hold most of what has gathered; a run of a few would be a waste.
-        let is_enough = records.len().saturating_mul(4) >= self.settings.recent_records_max;
+        let is_enough = records.len().saturating_mul(4) >= n_min;
         (!records.is_empty() && is_enough).then_some(Ripe { covered, records })
     }
 
-    fn runs(&self, tenant: TenantId) -> Arc<Vec<Arc<Run>>> {
+    pub(crate) fn runs(&self, tenant: TenantId) -> Arc<Vec<Arc<Run>>> {
         let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
         index.get(&tenant).map(|index| Arc::clone(&index.runs)).unwrap_or_default()
     }
@@ -191,6 +205,10 @@ impl Core {
     ) -> Result<(), StoreError> {
         let aside = self.aside(tenant);
         for number in segments {
+            if self.segment(number).is_none() && aside.is_emptied(number) {
+                // Collected, and a run could not be written without it for want of space.
+                continue;
+            }
             let segment = self.segment_of(tenant, number)?;
             let contents = match segment.contents(&self.place) {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
@@ -225,9 +243,15 @@ impl Core {
     pub(crate) fn drop_run(&self, tenant: TenantId, number: u32) -> Result<(), StoreError> {
         let _upkeep = lock(&self.upkeep);
         // None when somebody else was faster.
-        let Some(run) = self.runs(tenant).iter().find(|run| run.number == number).cloned() else {
-            return Ok(());
-        };
+        match self.runs(tenant).iter().find(|run| run.number == number) {
+            Some(run) => self.replace_damaged(tenant, run),
+            None => Ok(()),
+        }
+    }
+
+    /// As [`Core::drop_run`], by one who holds `upkeep`.
+    pub(crate) fn replace_damaged(&self, tenant: TenantId, run: &Run) -> Result<(), StoreError> {
+        let number = run.number;
         run.is_doubtful.store(true, Ordering::Release);
         self.alarm(Alarm::RunDropped { run: number });
         self.read_segments(tenant, run.covered.iter().copied())?;
@@ -310,8 +334,8 @@ impl Core {
         self.segment(number).is_some_and(|segment| segment.bytes_committed() == 0)
     }
 
-    /// A provisional run again, without the segments that go; none when nothing is left.
-    fn without(
+    /// A run again, without the segments that go; none when nothing is left.
+    pub(crate) fn without(
         &self,
         tenant: TenantId,
         run: &Run,

@@ -87,7 +87,11 @@ impl Store {
             ControlFlow::Break(()) => Err(StoreError::Interrupted),
         };
         for segment in segments {
-            self.verify_segment(&segment, &mut walk, &mut go_on)?;
+            let _reading = self.reading();
+            // Collected since: nothing refers to it, and its file may be gone.
+            if self.core.segment(segment.number).is_some() {
+                self.verify_segment(&segment, &mut walk, &mut go_on)?;
+            }
         }
         for (tenant, groups) in &walk.well {
             self.core.let_out(*tenant, groups)?;
@@ -116,6 +120,12 @@ impl Store {
         let is_known = aside.has_segment(segment.number);
         let mut wrong = Vec::new();
         self.read_segment(segment, walk, &aside, &mut wrong, go_on)?;
+        if self.core.segment(segment.number).is_none() {
+            // Collected under our eyes: it leaves the list before its file goes.
+            let own = walk.bad.entry(segment.tenant).or_default();
+            own.retain(|(number, _)| *number != segment.number);
+            return Ok(());
+        }
         for what in wrong.into_iter().filter(|_| !is_known) {
             walk.damage.entry(what).or_default();
         }
@@ -216,6 +226,9 @@ impl Store {
                 let Some(tenant) = tenant else { continue };
                 walk.report.n_points += 1;
                 for image in row.images {
+                    let _reading = self.reading();
+                    // Purged since: nobody is hurt.
+                    let Some(_held) = self.core.hold_image(tenant, point, &image)? else { break };
                     for what in self.verify_image((tenant, point), image, walk, go_on)? {
                         walk.damage.entry(what).or_default().insert((tenant, point));
                     }

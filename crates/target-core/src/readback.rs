@@ -220,6 +220,8 @@ impl Answer {
     }
 
     fn records(&mut self, mut walk: Walk) -> Result<(), Refusal> {
+        // What is found stays where it is until it was read.
+        let _reading = self.reading.store.reading();
         let run = walk
             .next_run(&self.reading, PIECE_ENTRIES, PIECE_BYTES)
             .map_err(|e| broken(&e, &[]))?;

@@ -15,6 +15,7 @@ mod images;
 mod leases;
 mod live;
 mod orphans;
+mod quotas;
 mod shown;
 mod streams;
 
@@ -45,6 +46,7 @@ use self::images::{
     IMAGES, ImageRow, Outcome, SESSIONS, SessionRow, announce, committed, unreadable,
 };
 use self::live::{commit_fault, lock};
+use self::quotas::Quotas;
 use crate::World;
 use crate::failure::Failure;
 
@@ -56,22 +58,12 @@ const LIVE_PER_SOURCE_MAX: usize = 64;
 const LIVE_MAX: usize = 256;
 /// Bytes of groups in memory, over all sessions.
 pub(crate) const BUDGET_BYTES: usize = 64 << 20;
-/// The quota is looked at again after so many bytes.
-const QUOTA_CHECK_BYTES: u64 = 16 << 20;
 
 #[derive(Default)]
 struct Sessions {
     by_id: BTreeMap<SessionId, Arc<Live>>,
     by_image: BTreeMap<ImageName, SessionId>,
     order: VecDeque<SessionId>,
-}
-
-/// A quota as it was last looked at.
-#[derive(Clone, Copy, Default)]
-struct Charge {
-    since_look: u64,
-    left: Option<u64>,
-    is_known: bool,
 }
 
 /// What sources replicate to this target.
@@ -94,8 +86,7 @@ pub struct Replicas {
     adopting: Mutex<()>,
     /// When drafts without a session were counted last, by the uptime.
     counted_at: Mutex<Option<Span>>,
-    charges: Mutex<BTreeMap<Owner, Charge>>,
-    quotas: Mutex<BTreeMap<Owner, u64>>,
+    pub(crate) quotas: Quotas,
     pub(crate) mirrors: Mirrors,
 }
 
@@ -130,6 +121,7 @@ impl Replicas {
         n_threads: usize,
     ) -> Arc<Self> {
         Arc::new(Self {
+            quotas: Quotas::new(store.clone(), Arc::clone(&catalog)),
             store,
             world,
             catalog,
@@ -142,8 +134,6 @@ impl Replicas {
             opening: Mutex::new(()),
             adopting: Mutex::new(()),
             counted_at: Mutex::new(None),
-            charges: Mutex::default(),
-            quotas: Mutex::default(),
             mirrors: Mirrors::default(),
         })
     }
@@ -199,7 +189,7 @@ impl Replicas {
             volume: open.volume_driver_id.0,
             epoch: open.epoch_number,
         };
-        self.set_quota(&caller.owner, caller.quota_bytes);
+        self.quotas.set(&caller.owner, caller.quota_bytes);
         let _alone = lock(&self.opening);
         let row = if caller.is_agent_known { self.announced(&name)? } else { None };
         let have = match &row {
@@ -226,7 +216,7 @@ impl Replicas {
             let standing = Standing {
                 is_agent_known: caller.is_agent_known,
                 is_paused: false,
-                has_space: self.quota_left(&caller.owner)?.is_none_or(|left| left > 0),
+                has_space: self.quotas.left(&caller.owner)?.is_none_or(|left| left > 0),
                 is_available: !self.store.is_poisoned(),
                 parent,
                 committed: have,
@@ -592,43 +582,6 @@ impl Replicas {
                 StageFault::Broken
             }
         }
-    }
-
-    /// Remembers what a source's acceptance allows.
-    pub(crate) fn set_quota(&self, owner: &Owner, quota_bytes: Option<u64>) {
-        let mut quotas = lock(&self.quotas);
-        match quota_bytes {
-            Some(bytes) => quotas.insert(*owner, bytes),
-            None => quotas.remove(owner),
-        };
-    }
-
-    /// What is left of a tenant's quota; none without one.
-    ///
-    /// # Errors
-    /// The catalog's.
-    pub fn quota_left(&self, owner: &Owner) -> Result<Option<u64>, Refusal> {
-        let row = self.catalog.read(|rows| crate::tenants::by_id(rows, owner.tenant))?;
-        let own = lock(&self.quotas).get(owner).copied();
-        let quota = row.and_then(|row| row.quota_bytes).into_iter().chain(own).min();
-        Ok(quota.map(|quota| quota.saturating_sub(self.store.bytes_stored(owner.tenant))))
-    }
-
-    /// Counts bytes against the quota, which is looked at again once in a while.
-    fn charge(&self, owner: &Owner, bytes: u64) -> Result<(), StageFault> {
-        let mut charge = lock(&self.charges).get(owner).copied().unwrap_or_default();
-        if !charge.is_known || charge.since_look >= QUOTA_CHECK_BYTES {
-            let left = self.quota_left(owner).map_err(|_| StageFault::Unavailable)?;
-            charge = Charge { since_look: 0, left, is_known: true };
-        }
-        if charge.left.is_some_and(|left| charge.since_look.saturating_add(bytes) > left) {
-            // Room may be made at any time; the next group asks anew.
-            lock(&self.charges).remove(owner);
-            return Err(StageFault::NoSpace);
-        }
-        charge.since_look = charge.since_look.saturating_add(bytes);
-        lock(&self.charges).insert(*owner, charge);
-        Ok(())
     }
 
     /// Lets time pass for sessions: barriers that are due, expiry.

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use offsite_model::{File, Key, OpenMode, TenantId};
 use zerocopy::{FromBytes, IntoBytes};
@@ -33,6 +34,8 @@ pub(crate) struct Log {
     /// Where a frame begins that holds an ordinal, one for every few thousand entries.
     marks: Vec<(u64, u64)>,
     is_synced: bool,
+    /// As `end`, for whoever reads the log beside its holder.
+    written: Arc<AtomicU64>,
 }
 
 struct Frame {
@@ -56,7 +59,8 @@ impl Log {
         file.sync().map_err(doing())?;
         place.sync(Folder::Drafts)?;
         let end = HEAD_BYTES as u64;
-        Ok(Self { number, file, end, n_listed: 0, marks: Vec::new(), is_synced: true })
+        let written = Arc::new(AtomicU64::new(end));
+        Ok(Self { number, file, end, n_listed: 0, marks: Vec::new(), is_synced: true, written })
     }
 
     /// Opens a log, checks all of it, and cuts what was torn.
@@ -73,7 +77,8 @@ impl Log {
             return Err(StoreError::Damaged(format!("draft {number:08x}")));
         }
         let end = HEAD_BYTES as u64;
-        let mut log = Self { number, file, end, n_listed: 0, marks: Vec::new(), is_synced: true };
+        let (marks, written) = (Vec::new(), Arc::default());
+        let mut log = Self { number, file, end, n_listed: 0, marks, is_synced: true, written };
         while let Some(frame) = read_frame(&*log.file, log.end, true).map_err(doing())? {
             let n = (frame.payload.len() / size_of::<DraftEntry>()) as u64;
             if frame.kind == ENTRIES {
@@ -86,6 +91,7 @@ impl Log {
             log.file.set_bytes(log.end).map_err(doing())?;
             log.is_synced = false;
         }
+        log.written.store(log.end, Ordering::Release);
         Ok(log)
     }
 
@@ -190,7 +196,49 @@ impl Log {
         let doing = StoreError::io(format!("write draft {:08x}", self.number));
         self.file.write_all_at(&bytes, self.end).map_err(doing)?;
         self.end += bytes.len() as u64;
+        self.written.store(self.end, Ordering::Release);
         self.is_synced = false;
+        Ok(())
+    }
+
+    /// How far it is written: frames before that are whole.
+    pub(super) fn written(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.written)
+    }
+
+    /// Tells of every key that a log names, up to a length or its end.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] where a frame before that is not whole. A tail that was torn by a
+    /// crash counts as damage too: only who resumes the draft may cut it.
+    pub(crate) fn keys(
+        place: &Place,
+        number: u32,
+        (store, tenant): ([u8; 16], TenantId),
+        end: Option<u64>,
+        tell: &mut dyn FnMut(&[Key]),
+    ) -> Result<(), StoreError> {
+        let doing = || StoreError::io(format!("read draft {number:08x}"));
+        let damaged = || StoreError::Damaged(format!("draft {number:08x}"));
+        let path = place.file(Folder::Drafts, number);
+        let file = place.files.open(&path, OpenMode::Read).map_err(doing())?;
+        if !has_head(&*file, number, store, tenant).map_err(doing())? {
+            return Err(damaged());
+        }
+        let end = match end {
+            Some(end) => end,
+            None => file.bytes().map_err(doing())?,
+        };
+        let mut at = HEAD_BYTES as u64;
+        while at < end {
+            let frame = read_frame(&*file, at, true).map_err(doing())?.ok_or_else(damaged)?;
+            at += (FRAME_BYTES + frame.payload.len()) as u64;
+            if frame.kind == ENTRIES {
+                let rows = <[DraftEntry]>::ref_from_bytes(&frame.payload).unwrap_or_default();
+                let keys: Vec<Key> = rows.iter().map(|row| Key::from_bytes(row.key)).collect();
+                tell(&keys);
+            }
+        }
         Ok(())
     }
 

@@ -7,7 +7,7 @@
 use offsite_model::Key;
 
 pub(crate) const BLOCK_BYTES: usize = 64;
-const BITS_PER_KEY: u64 = 12;
+pub(crate) const BITS_PER_KEY: u64 = 12;
 const PROBES: u32 = 7;
 const BLOCK_BITS: u64 = BLOCK_BYTES as u64 * 8;
 

@@ -375,7 +375,8 @@ pub(crate) fn write(
     Ok(run)
 }
 
-/// Merges sorted runs into one order; equal keys come one after another, the older run's first.
+/// Merges sorted runs into one order; equal keys come one after another, the newer run's first: a
+/// record that is stored again is so because its older place has gone, or is about to.
 pub(crate) fn merge(
     runs: &[Arc<Run>],
 ) -> impl Iterator<Item = Result<(IndexKey, RecordPlace), RunError>> + '_ {
@@ -387,7 +388,7 @@ pub(crate) fn merge(
                 None => {}
                 // An error ends the merge, whatever stands before it.
                 Some(Err(_)) => return head.next(),
-                Some(Ok((key, _))) if smallest.is_none_or(|(_, least)| *key < least) => {
+                Some(Ok((key, _))) if smallest.is_none_or(|(_, least)| *key <= least) => {
                     smallest = Some((index, *key));
                 }
                 Some(Ok(_)) => {}

@@ -1,6 +1,7 @@
 //! Reading an image's list.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use offsite_model::{Digest, File, ImageId, Key, OpenMode, VolumeId};
@@ -13,6 +14,7 @@ use crate::format::{
     ManifestTail, PageRef, ROOT_MAGIC, RootHead, TRAILER_MAGIC, are_zero, check_version, crc, split,
 };
 use crate::group::Form;
+use crate::holds::HeldImage;
 use crate::layout::{Folder, Place};
 use crate::rows::ImageRow;
 
@@ -47,6 +49,8 @@ pub struct Image {
     refs: Vec<PageRefs>,
     open: Mutex<BTreeMap<u32, Arc<dyn File>>>,
     last: Mutex<Option<(u32, Arc<Vec<Key>>)>>,
+    /// Keeps collection from its pages as long as this is open.
+    held: Option<HeldImage>,
 }
 
 impl Image {
@@ -90,7 +94,17 @@ impl Image {
             refs,
             open: Mutex::new(BTreeMap::new()),
             last: Mutex::new(None),
+            held: None,
         })
+    }
+
+    /// With a hold on its pages.
+    pub(crate) fn held(self, held: HeldImage) -> Self {
+        Self { held: Some(held), ..self }
+    }
+
+    pub(crate) fn hold(&self) -> Option<HeldImage> {
+        self.held.clone()
     }
 
     /// Its id.
@@ -238,7 +252,7 @@ impl Image {
     }
 
     /// Positions of a page that exist.
-    fn n_keys(&self, page: u32) -> usize {
+    pub(crate) fn n_keys(&self, page: u32) -> usize {
         let before = u64::from(page) * PAGE_POSITIONS;
         self.n_positions().saturating_sub(before).min(PAGE_POSITIONS) as usize
     }
@@ -297,6 +311,36 @@ impl Image {
         }
         open.insert(number, Arc::clone(&file));
         Ok(file)
+    }
+}
+
+/// Manifest files that are open for reading pages of many images, a few at a time.
+pub(crate) struct ManifestFiles<'a> {
+    place: &'a Place,
+    open: BTreeMap<u32, Arc<dyn File>>,
+}
+
+impl<'a> ManifestFiles<'a> {
+    pub(crate) const fn new(place: &'a Place) -> Self {
+        Self { place, open: BTreeMap::new() }
+    }
+
+    /// The page of this index that a reference names.
+    pub(crate) fn read(&mut self, index: u32, page_ref: &PageRef) -> Result<Page, StoreError> {
+        let number = page_ref.manifest.get();
+        let doing = || StoreError::io(format!("read manifest {number:08x}"));
+        if !self.open.contains_key(&number) && self.open.len() >= OPEN_FILES_MAX {
+            self.open.pop_first();
+        }
+        let file = match self.open.entry(number) {
+            Entry::Occupied(open) => open.into_mut(),
+            Entry::Vacant(none) => {
+                let path = self.place.file(Folder::Manifests, number);
+                none.insert(self.place.files.open(&path, OpenMode::Read).map_err(doing())?)
+            }
+        };
+        let found = read_page(&**file, index, page_ref).map_err(doing())?;
+        found.ok_or_else(|| StoreError::Damaged(format!("page {index} in manifest {number:08x}")))
     }
 }
 

@@ -16,6 +16,7 @@ use crate::format::{
     FILE_VERSION, ManifestTail, PageRef, ROOT_MAGIC, RootHead, TRAILER_MAGIC, crc,
 };
 use crate::group::Form;
+use crate::holds::HeldImage;
 use crate::layout::{Folder, Place};
 use crate::rows::ImageRow;
 
@@ -116,6 +117,11 @@ impl ImageWriter {
             n_entries: 0,
             is_finished: false,
         })
+    }
+
+    /// The hold on the parent's pages, which the new image may share.
+    pub(crate) fn parent_hold(&self) -> Option<HeldImage> {
+        self.parent.as_ref().and_then(Image::hold)
     }
 
     /// The key that the parent has at a position: none without a parent or beyond what it passes
@@ -236,9 +242,11 @@ impl ImageWriter {
         } else if keys == before && !is_larger {
             refs
         } else {
-            let changed = (0_u16..).zip(keys.iter().zip(&base));
+            // Also what is again as the full page has it and was not in the parent: nobody has held
+            // that record meanwhile, so the commit has to look whether it is there.
+            let changed = (0_u16..).zip(keys.iter().zip(base.iter().zip(&before)));
             let changes: Vec<(u16, Key)> = changed
-                .filter(|(_, (key, base))| key != base)
+                .filter(|(_, (key, (base, before)))| key != base || key != before)
                 .map(|(position, (key, _))| (position, *key))
                 .collect();
             let [full, _] = refs;

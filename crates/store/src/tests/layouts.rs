@@ -368,7 +368,15 @@ pub(super) fn all() -> Vec<Layout> {
             segments: vec![(8, 9, true), (10, 11, false)],
         },
     };
+    let later = |happening| rows::LaterEntry(Entry { number: 7, previous: [8; 32], happening });
+    let tenant = OWNER.to_bytes();
+    let purge = later(rows::Happening::Purge { tenant, point: [9; 16], at: 10 });
+    let (gone, unused) = (vec![11, 12], vec![13]);
+    let collect = later(rows::Happening::Collect { tenant, segments: gone, manifests: unused });
     layouts.extend([
+        value_layout("later_purge", rows::ENTRIES, &purge),
+        value_layout("later_collect", rows::ENTRIES, &collect),
+        value_layout("collect", rows::COLLECT, &rows::CollectRow { epoch: 14 }),
         value_layout("state", rows::STATE, &state),
         value_layout("point", rows::POINTS, &points[0]),
         value_layout("token", rows::TOKENS, &token),

@@ -265,7 +265,7 @@ impl Live {
         let Arrived { codec, table, payload } = group;
         let checked = CheckedGroup::check(Form::Plain, codec, table, &payload)
             .map_err(|_| StageFault::HashMismatch)?;
-        replicas.charge(&self.name.owner, checked.payload().len() as u64)?;
+        replicas.quotas.charge(&self.name.owner, checked.payload().len() as u64)?;
         let mut slot = lock(&self.draft);
         // A session that is over has none, and nobody listens.
         let draft = slot.as_mut().ok_or(StageFault::Unavailable)?;

@@ -277,7 +277,7 @@ async fn told(bench: &Bench, image: &Image<'_>) -> Vec<String> {
     until_durable(bench, &filling, wanted.len() as u64).await;
     told.push(format!("{:?}", filling.live.look(Session::bitmap)));
     told.push(format!("{:?}", bench.commit(&filling).await));
-    told.push(format!("{:?}", bench.replicas.quota_left(&image.owner)));
+    told.push(format!("{:?}", bench.replicas.quotas.left(&image.owner)));
     told.push(format!("{:?}", bench.replicas.points(&image.owner, None).unwrap()));
     told
 }

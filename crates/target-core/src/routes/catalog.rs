@@ -172,7 +172,7 @@ fn bytes_free(target: &Target, known: &Known) -> Result<u64, Refusal> {
             .after(30)
     })?;
     let rounded = storage_list::told_bytes(&TenantScope::Only(Vec::new()), free);
-    Ok(known.replicas.quota_left(&known.owner)?.map_or(rounded, |left| left.min(rounded)))
+    Ok(known.replicas.quotas.left(&known.owner)?.map_or(rounded, |left| left.min(rounded)))
 }
 
 pub(super) async fn images(
@@ -240,7 +240,7 @@ pub(super) async fn verify(
     look(target, call, |target, known, of| {
         known.agent(of.agent)?;
         let bytes_free = bytes_free(target, known)?;
-        let quota_left = known.replicas.quota_left(&known.owner)?;
+        let quota_left = known.replicas.quotas.left(&known.owner)?;
         let reason = |code, message: &str| Reason { code, message: message.to_owned() };
         let mut reasons = Vec::new();
         if known.replicas.store.is_poisoned() {

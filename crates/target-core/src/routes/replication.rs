@@ -37,7 +37,7 @@ impl Known {
         let replicas = target.replicas()?;
         let owner = owner_of(peer);
         let known = Self { replicas, owner, repository, row, principal: principal.clone() };
-        known.replicas.set_quota(&owner, known.quota_bytes());
+        known.replicas.quotas.set(&owner, known.quota_bytes());
         Ok(known)
     }
 

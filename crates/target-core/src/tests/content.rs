@@ -276,7 +276,7 @@ async fn e_07_fifty_sessions_with_full_buffers_share_one_budget() {
         sessions.push((wire, groups));
     }
     // Nobody decodes, so everything that is taken in stays in memory.
-    let n_threads = u32::try_from(target.n_threads).unwrap();
+    let n_threads = u32::try_from(target.pool.available_permits()).unwrap();
     let nobody = target.pool.clone().acquire_many_owned(n_threads).await.unwrap();
     let sending = sessions.into_iter().map(|(wire, groups): (Wire, Vec<Vec<u8>>)| {
         tokio::spawn(async move {

@@ -134,7 +134,13 @@ impl Wire {
     ) -> Result<Vec<Frame>, Refusal> {
         let mut encoder = Encoder::new(up, self.path.session);
         payloads.iter().for_each(|payload| encoder.frame(0, opcode, &[payload]).unwrap());
-        let end = offsite_proto::stream::End { items: 0, bytes: 0 }.write();
+        // Windows, or the records of groups, whose number stands first in each.
+        let items = payloads.iter().map(|payload| match up {
+            StreamKind::Keys => 1,
+            _ => u64::from(u32::from_le_bytes(payload[..4].try_into().unwrap())),
+        });
+        let bytes = payloads.iter().map(|payload| payload.len() as u64).sum();
+        let end = offsite_proto::stream::End { items: items.sum(), bytes }.write();
         encoder.frame(0, Opcode::End, &[&end]).unwrap();
         let mut values = Values::new();
         self.path.write(&mut values);

@@ -320,8 +320,8 @@ async fn a_parent_with_another_content_leaves_the_orphan_waiting() {
 async fn an_orphan_counts_for_the_quota() {
     let (chain, bench) = (Chain::of(3), Bench::new(&Disk::new(1)));
     chain.send(&bench, 3, true).await.unwrap();
-    bench.replicas.set_quota(&chain.owner, Some(1 << 20));
-    let left = bench.replicas.quota_left(&chain.owner).unwrap().unwrap();
+    bench.replicas.quotas.set(&chain.owner, Some(1 << 20));
+    let left = bench.replicas.quotas.left(&chain.owner).unwrap().unwrap();
     assert!(left < (1 << 20) - u64::from(RECORD), "{left}");
 }
 
