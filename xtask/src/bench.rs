@@ -10,6 +10,7 @@ mod ours;
 mod peers;
 mod replicate;
 mod report;
+mod rounds;
 mod step;
 mod store;
 mod wan;

@@ -16,6 +16,9 @@ pub(crate) struct Options {
     /// Where peers lie that the system has no package of [default: the search path]
     #[arg(long, value_name = "DIR")]
     peers: Option<PathBuf>,
+    /// Measure against this peer alone, once for each
+    #[arg(long, value_name = "NAME")]
+    against: Vec<String>,
 }
 
 /// What a bench of ours alone is told.
@@ -74,6 +77,21 @@ impl Options {
     pub(super) fn peer(&self, name: &str) -> Option<PathBuf> {
         let told = self.peers.as_deref().map(|folder: &Path| folder.join(name));
         told.filter(|path| path.is_file()).or_else(|| crate::tools::find(name))
+    }
+
+    /// Those of a bench's peers that are wished for.
+    pub(super) fn wished(&self, peers: &[&'static str]) -> Result<Vec<&'static str>> {
+        for name in &self.against {
+            ensure!(
+                peers.contains(&name.as_str()),
+                "{name} is no peer of this bench: {} are",
+                peers.join(" and ")
+            );
+        }
+        let is_wished = |peer: &&&str| {
+            self.against.is_empty() || self.against.iter().any(|name| name == **peer)
+        };
+        Ok(peers.iter().filter(is_wished).copied().collect())
     }
 
     /// Whether a bench may go on without these programs; says which are missing.

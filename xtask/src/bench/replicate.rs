@@ -8,43 +8,26 @@ use super::options::Options;
 use super::ours::Ours;
 use super::peers::{Bupstash, Restic};
 use super::report::Report;
+use super::rounds::{Start, rounds};
 use super::step::{clear, is_same};
 use crate::machines::Machine;
 
 /// Measures and prints; false when a peer is missing that has to be there.
 pub(super) fn run(options: &Options) -> Result<bool> {
-    if !options.has_all(&["bupstash", "restic"]) {
-        return Ok(false);
-    }
-    let machines = options.common.machines()?;
-    let mut report = Report::default();
-    for run in 1..=options.common.runs {
-        let place = |name: &str| options.common.place(name, run);
-        for name in ["offsite", "bupstash", "restic"] {
-            clear(&place(name))?;
-        }
-        let ours = Ours::start_pair(&place("offsite"), &machines, options.common.cold)?;
-        let mut all: Vec<Box<dyn Replicating>> = vec![Box::new(ours)];
-        if let Some(program) = options.peer("bupstash") {
-            all.push(Box::new(Bupstash::start_pair(
-                program,
-                &place("bupstash"),
-                options.common.cold,
-            )?));
-        }
-        if let Some(program) = options.peer("restic") {
-            all.push(Box::new(Restic::start_pair(program, &place("restic"), options.common.cold)?));
-        }
-        for machine in &machines {
-            one_machine(machine, &mut all, run, options, &mut report)?;
-        }
-        drop(all);
-        for name in ["offsite", "bupstash", "restic"] {
-            clear(&place(name))?;
-        }
-    }
-    report.print("replicate", options.common.cold, &machines)?;
-    Ok(true)
+    let measure =
+        |machine: &Machine, all: &mut [Box<dyn Replicating>], run, report: &mut Report| {
+            one_machine(machine, all, run, options, report)
+        };
+    rounds("replicate", options, &["bupstash", "restic"], begin, measure)
+}
+
+fn begin(start: &Start<'_>) -> Result<Box<dyn Replicating>> {
+    let Start { name, program, place, machines, is_cold } = start;
+    Ok(match *name {
+        "bupstash" => Box::new(Bupstash::start_pair(program.clone(), place, *is_cold)?),
+        "restic" => Box::new(Restic::start_pair(program.clone(), place, *is_cold)?),
+        _ => Box::new(Ours::start_pair(place, machines, *is_cold)?),
+    })
 }
 
 fn one_machine(
