@@ -10,8 +10,10 @@ mod ours;
 mod peers;
 mod replicate;
 mod report;
+mod rounds;
 mod step;
 mod store;
+mod wan;
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -22,6 +24,8 @@ pub(crate) enum Bench {
     Store(options::Options),
     /// First replication, next version, another machine and restore, against bupstash and restic
     Replicate(options::Options),
+    /// The next version over a long and bad link that is emulated here; needs root
+    Wan(Box<wan::Wan>),
 }
 
 /// Runs a bench; whether its conditions were met.
@@ -29,5 +33,6 @@ pub(crate) fn run(bench: &Bench) -> Result<bool> {
     match bench {
         Bench::Store(options) => store::run(options),
         Bench::Replicate(options) => replicate::run(options),
+        Bench::Wan(wan) => wan::run(wan),
     }
 }

@@ -12,6 +12,7 @@ use anyhow::{Context, Result};
 
 use crate::cargo::{cargo, root};
 use crate::demo::{self, Demo};
+use crate::link;
 use crate::test::{self, Tally};
 use crate::tidy;
 use crate::tools;
@@ -45,6 +46,7 @@ const STEPS: &[Step] = &[
     Step { name: "test", budget_secs: 900, run: run_tests },
     Step { name: "demo", budget_secs: 420, run: |_| demo() },
     Step { name: "bench", budget_secs: 60, run: |_| benches() },
+    Step { name: "wan", budget_secs: 30, run: |_| wan() },
     Step { name: "doc", budget_secs: 120, run: |_| doc() },
     Step { name: "examples", budget_secs: 180, run: |_| examples() },
     Step { name: "deny", budget_secs: 30, run: |_| deny() },
@@ -138,15 +140,21 @@ fn demo() -> Result<Outcome> {
 
 /// Every bench at its small size: that it works, not how fast.
 fn benches() -> Result<Outcome> {
-    let small = ["store", "replicate"].map(|name| {
-        succeeds(cargo().args(["xtask", "bench", name, "--size", "small"]).stdout(Stdio::null()))
-    });
-    for one in small {
-        if matches!(one?, Outcome::Failed) {
+    for name in ["store", "replicate"] {
+        if matches!(small_bench(name)?, Outcome::Failed) {
             return Ok(Outcome::Failed);
         }
     }
     Ok(Outcome::Passed)
+}
+
+fn small_bench(name: &str) -> Result<Outcome> {
+    succeeds(cargo().args(["xtask", "bench", name, "--size", "small"]).stdout(Stdio::null()))
+}
+
+/// Replication over a link that loses, doubles, delays and damages packets, with real daemons.
+fn wan() -> Result<Outcome> {
+    link::obstacle().map_or_else(|| small_bench("wan"), |why| Ok(Outcome::Skipped(why)))
 }
 
 fn doc() -> Result<Outcome> {

@@ -3,8 +3,10 @@
 //!
 //! Everything is done by command line, as an administrator's script would do it.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -13,6 +15,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::cargo::{cargo, root};
+use crate::machines::Machine;
 
 /// How long a daemon may take to serve, or a pair to stand.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -32,6 +35,8 @@ pub(crate) fn build() -> Result<PathBuf> {
 /// A program with its data directory. Its daemon is killed when this is dropped.
 pub(crate) struct Core {
     program: PathBuf,
+    /// What the program is started by, before its own name; mostly nothing.
+    through: Vec<OsString>,
     data: PathBuf,
     daemon: Option<Child>,
 }
@@ -39,30 +44,92 @@ pub(crate) struct Core {
 impl Core {
     /// A new source.
     pub(crate) fn source(programs: &Path, folder: &Path, name: &str) -> Result<Self> {
-        Self::init(programs.join("offsite-source"), folder, name, &[])
+        Self::source_through(&[], programs, folder, name)
+    }
+
+    /// A new source whose program is started by another one.
+    pub(crate) fn source_through(
+        through: &[OsString],
+        programs: &Path,
+        folder: &Path,
+        name: &str,
+    ) -> Result<Self> {
+        Self::init(through, programs.join("offsite-source"), folder, name, &[])
     }
 
     /// A new target on ports that are free.
     pub(crate) fn target(programs: &Path, folder: &Path, name: &str) -> Result<Self> {
-        let ports = ["--listen", "127.0.0.1:0", "--operator", "127.0.0.1:0"];
-        let target = Self::init(programs.join("offsite-target"), folder, name, &ports)?;
+        Self::target_through(&[], "127.0.0.1:0", programs, folder, name)
+    }
+
+    /// A new target at this address whose program is started by another one.
+    pub(crate) fn target_through(
+        through: &[OsString],
+        listen: &str,
+        programs: &Path,
+        folder: &Path,
+        name: &str,
+    ) -> Result<Self> {
+        let ports = ["--listen", listen, "--operator", "127.0.0.1:0"];
+        let program = programs.join("offsite-target");
+        let target = Self::init(through, program, folder, name, &ports)?;
         // Two operators at one desk need not wait for the next poll as two offices do.
         target.configure("[pairing]", "poll_after = \"1s\"")?;
         Ok(target)
     }
 
-    fn init(program: PathBuf, folder: &Path, name: &str, ports: &[&str]) -> Result<Self> {
-        let core = Self { program, data: folder.join(name), daemon: None };
+    fn init(
+        through: &[OsString],
+        program: PathBuf,
+        folder: &Path,
+        name: &str,
+        ports: &[&str],
+    ) -> Result<Self> {
+        let data = folder.join(name);
+        let core = Self { program, through: through.to_vec(), data, daemon: None };
         core.json(&[&["init", "--name", name], ports].concat())?;
         Ok(core)
     }
 
+    /// The same core with a copy of its data directory, started by another program. The daemon must
+    /// not run.
+    pub(crate) fn copy(&self, through: &[OsString], data: &Path) -> Result<Self> {
+        ensure!(self.daemon.is_none(), "a running daemon is writing what would be copied");
+        let copied =
+            Command::new("cp").args(["-a", "--reflink=auto"]).args([&self.data, data]).status()?;
+        ensure!(copied.success(), "{} cannot be copied", self.data.display());
+        let (program, through) = (self.program.clone(), through.to_vec());
+        Ok(Self { program, through, data: data.to_owned(), daemon: None })
+    }
+
+    /// The program, by what starts it.
+    fn program(&self) -> Command {
+        let mut words =
+            self.through.iter().map(OsString::as_os_str).chain([self.program.as_os_str()]);
+        let mut command = Command::new(words.next().unwrap_or_default());
+        command.args(words);
+        command
+    }
+
     /// Puts a setting below a line of the configuration file.
-    fn configure(&self, below: &str, setting: &str) -> Result<()> {
+    pub(crate) fn configure(&self, below: &str, setting: &str) -> Result<()> {
         let path = self.data.join("offsite.toml");
         let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
         ensure!(text.contains(below), "no line {below} in {}", path.display());
         fs::write(path, text.replacen(below, &format!("{below}\n{setting}"), 1))?;
+        Ok(())
+    }
+
+    /// Makes a version the present state of a machine's volume: a link in a folder, so that each
+    /// version is the next state of one disk. The first makes the agent too.
+    pub(crate) fn attach(&self, machine: &Machine, version: usize, folder: &Path) -> Result<()> {
+        let link = folder.join(format!("{}.volume", machine.name));
+        let is_new = fs::remove_file(&link).is_err();
+        symlink(machine.versions.get(version).context("no such version")?, &link)?;
+        if is_new {
+            let volume = format!("disk={}", link.display());
+            self.json(&["agents", "add", &machine.name, "--volume", &volume])?;
+        }
         Ok(())
     }
 
@@ -82,7 +149,7 @@ impl Core {
         let log = File::create(&said).with_context(|| said.display().to_string())?;
         let addresses = self.data.join("run/addresses.json");
         drop(fs::remove_file(&addresses));
-        let mut serve = Command::new(&self.program);
+        let mut serve = self.program();
         serve.arg("serve").arg("--data").arg(&self.data).stdin(Stdio::null());
         let mut daemon = serve.stdout(Stdio::null()).stderr(log).spawn()?;
         let begun = Instant::now();
@@ -128,7 +195,7 @@ impl Core {
 
     /// A command of the program, not yet started.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(&self.program);
+        let mut command = self.program();
         command.args(arguments).arg("--data").arg(&self.data).stdin(Stdio::null());
         command
     }

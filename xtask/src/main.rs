@@ -13,6 +13,7 @@ mod ci;
 mod codegen;
 mod cores;
 mod demo;
+mod link;
 mod machines;
 mod test;
 mod tidy;

@@ -161,20 +161,23 @@ impl Replicator {
             images = read.await?;
             (outcome, plan) = self.drive(&agent, &shared, &images, None, &progress).await?;
         }
-        let told = mirror_end(&shared, &outcome).await;
-        if let Err(cause) = told {
-            tracing::debug!(?cause, "the mirror of a job was not told of its end");
-        }
         let healer = Healer {
             means: Arc::clone(&self.means),
             protection: Arc::clone(&self.protection),
             link: Arc::clone(&shared.link),
             job: shared.job,
         };
-        let healed = match outcome {
-            JobOutcome::Succeeded | JobOutcome::Partly(_) => healer.heal(id, &images).await,
-            JobOutcome::NotStarted(_) | JobOutcome::Stopped(_) => Healed::default(),
+        let healing = async {
+            match &outcome {
+                JobOutcome::Succeeded | JobOutcome::Partly(_) => healer.heal(id, &images).await,
+                JobOutcome::NotStarted(_) | JobOutcome::Stopped(_) => Healed::default(),
+            }
         };
+        // Neither needs the other, and over a long line each takes its time.
+        let (told, healed) = tokio::join!(mirror_end(&shared, &outcome), healing);
+        if let Err(cause) = told {
+            tracing::debug!(?cause, "the mirror of a job was not told of its end");
+        }
         let micros = self.means.clock.uptime().as_micros().saturating_sub(began.as_micros());
         if matches!(outcome, JobOutcome::Stopped(_)) && self.paused.stops(id, shared.link.target())
         {
@@ -272,11 +275,13 @@ impl Replicator {
                     }
                     JobEffect::Planned(plan) => {
                         let total = plan.work.iter().filter_map(|work| images.get(work.image));
-                        progress.set_total(total.fold(0, |sum, image| {
+                        let total = total.fold(0_u64, |sum, image| {
                             let bytes = u64::from(image.open.record_size);
                             sum.saturating_add(image.open.record_count.0.saturating_mul(bytes))
-                        }));
+                        });
+                        progress.set_total(total);
                         progress.stage("sending", None);
+                        tasks.spawn(Arc::clone(&shared.link).prepare(total));
                         for (index, obstacle) in &plan.left_out {
                             let image = images.get(*index).map(|image| image.open.image_id);
                             tracing::warn!(?image, ?obstacle, "an image is not sent");

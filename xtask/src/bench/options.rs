@@ -1,4 +1,4 @@
-//! What every bench is told.
+//! What benches are told.
 
 use std::path::{Path, PathBuf};
 
@@ -8,16 +8,27 @@ use clap::{Args, ValueEnum};
 use crate::cargo::root;
 use crate::machines::{Machine, by_machine, small};
 
+/// What a bench of ours and peers is told.
 #[derive(Args)]
 pub(crate) struct Options {
+    #[command(flatten)]
+    pub(super) common: Common,
+    /// Where peers lie that the system has no package of [default: the search path]
+    #[arg(long, value_name = "DIR")]
+    peers: Option<PathBuf>,
+    /// Measure against this peer alone, once for each
+    #[arg(long, value_name = "NAME")]
+    against: Vec<String>,
+}
+
+/// What a bench of ours alone is told.
+#[derive(Args)]
+pub(crate) struct Common {
     /// Images; those of one machine share the name before `-rp` and are its versions, in this order
     images: Vec<PathBuf>,
     /// What to measure where no images are given
     #[arg(long, value_enum, default_value = "full")]
     pub(super) size: Size,
-    /// Where peers lie that the system has no package of [default: the search path]
-    #[arg(long, value_name = "DIR")]
-    pub(super) peers: Option<PathBuf>,
     /// How often everything is repeated
     #[arg(long, default_value_t = 1)]
     pub(super) runs: u32,
@@ -37,7 +48,7 @@ pub(crate) enum Size {
     Small,
 }
 
-impl Options {
+impl Common {
     /// The machines to measure.
     pub(super) fn machines(&self) -> Result<Vec<Machine>> {
         ensure!(
@@ -59,18 +70,35 @@ impl Options {
     pub(super) fn place(&self, name: &str, run: u32) -> PathBuf {
         self.work().join(format!("{name}-{run}"))
     }
+}
 
+impl Options {
     /// A peer's program, in the folder that was named or in the search path.
     pub(super) fn peer(&self, name: &str) -> Option<PathBuf> {
         let told = self.peers.as_deref().map(|folder: &Path| folder.join(name));
         told.filter(|path| path.is_file()).or_else(|| crate::tools::find(name))
     }
 
+    /// Those of a bench's peers that are wished for.
+    pub(super) fn wished(&self, peers: &[&'static str]) -> Result<Vec<&'static str>> {
+        for name in &self.against {
+            ensure!(
+                peers.contains(&name.as_str()),
+                "{name} is no peer of this bench: {} are",
+                peers.join(" and ")
+            );
+        }
+        let is_wished = |peer: &&&str| {
+            self.against.is_empty() || self.against.iter().any(|name| name == **peer)
+        };
+        Ok(peers.iter().filter(is_wished).copied().collect())
+    }
+
     /// Whether a bench may go on without these programs; says which are missing.
     pub(super) fn has_all(&self, names: &[&str]) -> bool {
         let missing: Vec<&str> =
             names.iter().copied().filter(|name| self.peer(name).is_none()).collect();
-        if self.size == Size::Small || missing.is_empty() {
+        if self.common.size == Size::Small || missing.is_empty() {
             return true;
         }
         let missing = missing.join(" and ");

@@ -2,7 +2,6 @@
 //! command lines.
 
 use std::fs;
-use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -38,25 +37,12 @@ impl Ours {
         let mut target = Core::target(&cores::build()?, folder, "target")?;
         target.serve()?;
         for machine in machines {
-            ours.attach(machine, 0)?;
+            ours.source.attach(machine, 0, &ours.folder)?;
         }
         let names: Vec<&str> = machines.iter().map(|machine| machine.name.as_str()).collect();
         cores::pair(&ours.source, &target, &names)?;
         ours.target = Some(target);
         Ok(ours)
-    }
-
-    /// Makes a version the present state of the machine's volume: a link, so that each version is
-    /// the next state of one disk. The first makes the agent too.
-    fn attach(&self, machine: &Machine, version: usize) -> Result<()> {
-        let link = self.folder.join(format!("{}.volume", machine.name));
-        let is_new = fs::remove_file(&link).is_err();
-        symlink(machine.versions.get(version).context("no such version")?, &link)?;
-        if is_new {
-            let volume = format!("disk={}", link.display());
-            self.source.json(&["agents", "add", &machine.name, "--volume", &volume])?;
-        }
-        Ok(())
     }
 
     fn measure(&self, mut command: Command) -> Result<Cost> {
@@ -82,7 +68,7 @@ impl Contender for Ours {
     }
 
     fn put(&mut self, machine: &Machine, version: usize) -> Result<Cost> {
-        self.attach(machine, version)?;
+        self.source.attach(machine, version, &self.folder)?;
         self.measure(self.source.command(&["protect", &machine.name]))
     }
 

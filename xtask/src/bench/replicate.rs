@@ -8,39 +8,26 @@ use super::options::Options;
 use super::ours::Ours;
 use super::peers::{Bupstash, Restic};
 use super::report::Report;
+use super::rounds::{Start, rounds};
 use super::step::{clear, is_same};
 use crate::machines::Machine;
 
 /// Measures and prints; false when a peer is missing that has to be there.
 pub(super) fn run(options: &Options) -> Result<bool> {
-    if !options.has_all(&["bupstash", "restic"]) {
-        return Ok(false);
-    }
-    let machines = options.machines()?;
-    let mut report = Report::default();
-    for run in 1..=options.runs {
-        let place = |name: &str| options.place(name, run);
-        for name in ["offsite", "bupstash", "restic"] {
-            clear(&place(name))?;
-        }
-        let ours = Ours::start_pair(&place("offsite"), &machines, options.cold)?;
-        let mut all: Vec<Box<dyn Replicating>> = vec![Box::new(ours)];
-        if let Some(program) = options.peer("bupstash") {
-            all.push(Box::new(Bupstash::start_pair(program, &place("bupstash"), options.cold)?));
-        }
-        if let Some(program) = options.peer("restic") {
-            all.push(Box::new(Restic::start_pair(program, &place("restic"), options.cold)?));
-        }
-        for machine in &machines {
-            one_machine(machine, &mut all, run, options, &mut report)?;
-        }
-        drop(all);
-        for name in ["offsite", "bupstash", "restic"] {
-            clear(&place(name))?;
-        }
-    }
-    report.print("replicate", options.cold, &machines)?;
-    Ok(true)
+    let measure =
+        |machine: &Machine, all: &mut [Box<dyn Replicating>], run, report: &mut Report| {
+            one_machine(machine, all, run, options, report)
+        };
+    rounds("replicate", options, &["bupstash", "restic"], begin, measure)
+}
+
+fn begin(start: &Start<'_>) -> Result<Box<dyn Replicating>> {
+    let Start { name, program, place, machines, is_cold } = start;
+    Ok(match *name {
+        "bupstash" => Box::new(Bupstash::start_pair(program.clone(), place, *is_cold)?),
+        "restic" => Box::new(Restic::start_pair(program.clone(), place, *is_cold)?),
+        _ => Box::new(Ours::start_pair(place, machines, *is_cold)?),
+    })
 }
 
 fn one_machine(
@@ -65,7 +52,7 @@ fn one_machine(
     }
     let image = machine.versions.get(newest).context("a machine without versions")?;
     for contender in all.iter_mut() {
-        let to = options.work().join(format!("restored-{}", contender.name()));
+        let to = options.common.work().join(format!("restored-{}", contender.name()));
         clear(&to)?;
         let (cost, file) = contender.get_there(machine, newest, &to)?;
         ensure!(is_same(&file, image)?, "{} restored something else", contender.name());

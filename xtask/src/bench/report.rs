@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use serde::Serialize;
+use serde_json::Value;
 
 use super::step::Cost;
 use crate::machines::Machine;
@@ -55,11 +56,14 @@ struct Document<'a> {
     medians: &'a [Median],
     steps: &'a [Measured],
     ratios: &'a [Ratio],
+    /// What else a bench tells of its steps.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    facts: &'a [Value],
 }
 
 /// What was measured so far.
 #[derive(Default)]
-pub(super) struct Report(Vec<Measured>);
+pub(super) struct Report(Vec<Measured>, Vec<Value>);
 
 impl Report {
     /// Notes a step, and shows it.
@@ -77,6 +81,11 @@ impl Report {
             cost.durable_seconds, cost.cpu_seconds, cost.wire_mib, cost.peak_mib, repository_mib
         );
         self.0.push(Measured { contender, step, run, cost, repository_mib });
+    }
+
+    /// Notes what stands in the document and not in the table.
+    pub(super) fn note_fact(&mut self, fact: Value) {
+        self.1.push(fact);
     }
 
     /// Prints the table to standard error and the document to standard output.
@@ -102,6 +111,7 @@ impl Report {
             medians: &medians,
             steps: &self.0,
             ratios: &ratios,
+            facts: &self.1,
         };
         println!("{}", serde_json::to_string_pretty(&document)?);
         Ok(())

@@ -9,39 +9,25 @@ use super::options::Options;
 use super::ours::Ours;
 use super::peers::{Bupstash, Rustic};
 use super::report::Report;
+use super::rounds::{Start, rounds};
 use super::step::{clear, is_same};
 use crate::machines::Machine;
 
 /// Measures and prints; false when a peer is missing that has to be there.
 pub(super) fn run(options: &Options) -> Result<bool> {
-    if !options.has_all(&["bupstash", "rustic"]) {
-        return Ok(false);
-    }
-    let machines = options.machines()?;
-    let mut report = Report::default();
-    for run in 1..=options.runs {
-        let place = |name: &str| options.place(name, run);
-        for name in ["offsite", "bupstash", "rustic"] {
-            clear(&place(name))?;
-        }
-        let mut all: Vec<Box<dyn Contender>> =
-            vec![Box::new(Ours::start(&place("offsite"), options.cold)?)];
-        if let Some(program) = options.peer("bupstash") {
-            all.push(Box::new(Bupstash::start(program, &place("bupstash"), options.cold)?));
-        }
-        if let Some(program) = options.peer("rustic") {
-            all.push(Box::new(Rustic::start(program, &place("rustic"), options.cold)?));
-        }
-        for machine in &machines {
-            one_machine(machine, &mut all, run, options, &mut report)?;
-        }
-        drop(all);
-        for name in ["offsite", "bupstash", "rustic"] {
-            clear(&place(name))?;
-        }
-    }
-    report.print("store", options.cold, &machines)?;
-    Ok(true)
+    let measure = |machine: &Machine, all: &mut [Box<dyn Contender>], run, report: &mut Report| {
+        one_machine(machine, all, run, options, report)
+    };
+    rounds("store", options, &["bupstash", "rustic"], begin, measure)
+}
+
+fn begin(start: &Start<'_>) -> Result<Box<dyn Contender>> {
+    let Start { name, program, place, is_cold, .. } = start;
+    Ok(match *name {
+        "bupstash" => Box::new(Bupstash::start(program.clone(), place, *is_cold)?),
+        "rustic" => Box::new(Rustic::start(program.clone(), place, *is_cold)?),
+        _ => Box::new(Ours::start(place, *is_cold)?),
+    })
 }
 
 fn one_machine(
@@ -62,9 +48,9 @@ fn one_machine(
     }
     let image = machine.versions.get(newest).context("a machine without versions")?;
     for contender in all.iter_mut() {
-        let to = options.work().join(format!("restored-{}", contender.name()));
+        let to = options.common.work().join(format!("restored-{}", contender.name()));
         clear(&to)?;
-        fs::create_dir_all(options.work())?;
+        fs::create_dir_all(options.common.work())?;
         let (cost, file) = contender.get(machine, newest, &to)?;
         ensure!(is_same(&file, image)?, "{} restored something else", contender.name());
         let step = format!("restore {}-{newest}", machine.name);

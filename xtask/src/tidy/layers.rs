@@ -61,7 +61,9 @@ const TABLE: &[Line] = &[
         "anyhow", "http", "postcard", "proptest", "rcgen", "rustix", "rustls", "serde_json", "tempfile",
         "tokio", "tokio-rustls", "tokio-util", "x509-parser",
     ]),
-    line("xtask", 5, &["anyhow", "clap", "indicatif", "serde", "serde_json", "toml"]),
+    line("xtask", 5, &[
+        "anyhow", "clap", "indicatif", "rustix", "serde", "serde_json", "tappers", "toml",
+    ]),
 ];
 
 const PROGRAM: &[&str] =

@@ -16,6 +16,7 @@ use offsite_proto::error::{ErrorCode, Refusal};
 use offsite_proto::session::BitmapBody;
 use offsite_transport::{CallError, Congestion, Connection, DialError, HostPort, Timeouts};
 use tokio::sync::Mutex;
+use tokio::task::JoinSet;
 
 use crate::config::Settings;
 use crate::error::Trouble;
@@ -33,6 +34,9 @@ const VERY_FAR: Duration = Duration::from_millis(60);
 const N_STREAMS_FAR: u32 = 6;
 /// A few less than a target takes of one source, which needs some for other work.
 const N_STREAMS_VERY_FAR: u32 = 12;
+
+/// Raw bytes that are worth a connection of their own.
+const STREAM_BYTES: u64 = 1 << 20;
 
 /// What went over a link, and the clock that it is measured by.
 struct Gauge {
@@ -172,6 +176,19 @@ impl Link {
             _ if distance >= FAR => N_STREAMS_FAR,
             _ => 1,
         })
+    }
+
+    /// Dials what streams of so many bytes will need, so that no record waits for a handshake. Who
+    /// needs a connection that could not be made tries again, and says what is wrong.
+    pub(crate) async fn prepare(self: Arc<Self>, bytes: u64) {
+        let Ok(n_streams) = self.n_streams().await else { return };
+        let n_filled = usize::try_from(bytes / STREAM_BYTES).unwrap_or(usize::MAX);
+        let mut dials = JoinSet::new();
+        for index in 1..n_filled.min(n_streams as usize) {
+            let link = Arc::clone(&self);
+            dials.spawn(async move { link.open_at(index).await.is_ok() });
+        }
+        while dials.join_next().await.is_some() {}
     }
 
     /// The connection of a stream of records, or a new one.

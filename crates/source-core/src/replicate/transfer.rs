@@ -28,6 +28,9 @@ use super::shared::Shared;
 use super::speaker::{Out, Speaker, Told};
 use crate::origin::{Origin, Outbound};
 
+/// How long a commit may take before it is only asked how it stands.
+const COMMIT_WAIT: Duration = Duration::from_secs(30);
+
 /// How a job tells a transfer something.
 pub(super) struct Door(mpsc::UnboundedSender<Told>);
 
@@ -211,14 +214,9 @@ impl Running {
                 let session = session.map(|session| OfSession { session });
                 Input::Transferred(transferred(&shared, &image, session).await)
             }),
-            (Call::BeginCommit, Some(session)) => self.spawn(async move {
-                let ended = async {
-                    let connection = shared.link.connection().await?;
-                    let params = EndSession { session, commit: true };
-                    connection.call::<StartEnd>(&params, &()).await.map(|_| ()).map_err(failure)
-                };
-                Input::CommitBegun(ended.await)
-            }),
+            (Call::BeginCommit, Some(session)) => {
+                self.spawn(async move { Input::CommitBegun(begin_commit(&shared, session).await) })
+            }
             (Call::Poke(wait_secs), Some(session)) => self.spawn(async move {
                 let poked = async {
                     let connection = shared.link.connection().await?;
@@ -305,6 +303,20 @@ async fn open(shared: &Shared, image: &Outbound) -> Result<Given, Failure> {
         streams_max: opened.max_parallel_streams.max(1),
         credit: opened.initial_credit.0,
     })
+}
+
+/// Asks for the commit and waits a while for its outcome, so that most need no second call; whether
+/// it is done.
+async fn begin_commit(shared: &Shared, session: InSession) -> Result<bool, Failure> {
+    let params = EndSession { session, commit: true };
+    let connection = shared.link.connection().await?;
+    let ended = tokio::time::timeout(COMMIT_WAIT, connection.call::<End>(&params, &())).await;
+    if let Ok(ended) = ended {
+        return ended.map(|_| true).map_err(failure);
+    }
+    // One that waits for an answer may have been the only call that the connection could take.
+    let connection = shared.link.connection().await?;
+    connection.call::<StartEnd>(&params, &()).await.map(|_| false).map_err(failure)
 }
 
 async fn transferred(

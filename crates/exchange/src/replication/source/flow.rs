@@ -46,7 +46,8 @@ impl Transfer {
             return;
         }
         let n_left = self.n_entries.saturating_sub(self.next_ordinal);
-        let n_entries = n_left.min(given.window_keys.max(1).into());
+        let n_grown = self.next_ordinal.max(self.rules.first_window_keys).max(1);
+        let n_entries = n_left.min(n_grown).min(given.window_keys.max(1).into());
         self.is_reading = true;
         effects.push(Effect::Read {
             opening: self.opening,

@@ -289,12 +289,13 @@ impl Transfer {
         true
     }
 
-    fn commit_begun(&mut self, answer: Result<(), Failure>, effects: &mut Vec<Effect>) {
+    fn commit_begun(&mut self, answer: Result<bool, Failure>, effects: &mut Vec<Effect>) {
         if self.stage != Stage::BeginningCommit {
             return;
         }
         match answer {
-            Ok(()) => {
+            Ok(true) => self.end(Outcome::Committed, effects),
+            Ok(false) => {
                 self.stage = Stage::Poking;
                 effects.push(Effect::Call(Call::Poke(self.rules.poke_wait_secs)));
             }

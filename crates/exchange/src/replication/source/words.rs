@@ -28,6 +28,9 @@ pub struct Rules {
     pub gap_entries: u64,
     /// Seconds that row 47 is asked to wait.
     pub poke_wait_secs: u32,
+    /// Keys of the first window. Later ones may have as many as all before them, so that over a
+    /// long line the first records go out while most keys are still on their way.
+    pub first_window_keys: u64,
 }
 
 impl Default for Rules {
@@ -41,6 +44,7 @@ impl Default for Rules {
             parcels_ahead: 16,
             gap_entries: 64,
             poke_wait_secs: 30,
+            first_window_keys: 256,
         }
     }
 }
@@ -52,7 +56,7 @@ pub enum Call {
     Open,
     /// Row 52 where a session is known, else (or where that is refused) row 8; then `Transferred`.
     Transferred(Option<SessionId>),
-    /// Row 57 with `commit=true`; then `CommitBegun`.
+    /// Row 7 with `commit=true`, and where its answer takes long row 57; then `CommitBegun`.
     BeginCommit,
     /// Row 47 with so many seconds; then `Poked`.
     Poke(u32),
@@ -167,8 +171,8 @@ pub enum Input {
     },
     /// The link needs so many record streams: opened only up to what the target allows.
     Streams(u32),
-    /// Row 57 was answered.
-    CommitBegun(Result<(), Failure>),
+    /// Row 7 or 57 was answered: whether the commit is done already.
+    CommitBegun(Result<bool, Failure>),
     /// Row 47 was answered.
     Poked(Result<bool, Failure>),
     /// A rest is over.

@@ -37,6 +37,7 @@ fn source_rules() -> source::Rules {
         parcels_ahead: 2,
         gap_entries: 3,
         poke_wait_secs: 30,
+        first_window_keys: 16,
     }
 }
 
@@ -403,7 +404,7 @@ impl World {
                         return;
                     }
                     CallAnswer::Transferred(known) => source::Input::Transferred(known),
-                    CallAnswer::Begun(answer) => source::Input::CommitBegun(answer),
+                    CallAnswer::Begun(answer) => source::Input::CommitBegun(answer.map(|()| false)),
                     CallAnswer::Poked(answer) => source::Input::Poked(answer),
                 };
                 self.tell_source(sender, input);
