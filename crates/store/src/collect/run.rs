@@ -50,8 +50,8 @@ pub enum Stage {
 pub struct CollectProgress {
     /// What it is at.
     pub stage: Stage,
-    /// Stored bytes read in moving and lists of segments so far; for [`crate::Share::wait`] together with
-    /// `bytes_moved`.
+    /// Stored bytes read in moving and lists of segments so far; for [`crate::Share::wait`]
+    /// together with `bytes_moved`.
     pub bytes_read: u64,
     /// Stored bytes written so far.
     pub bytes_moved: u64,
