@@ -11,6 +11,7 @@ const TOOLS: &[(&str, &str)] = &[
     ("curl", "curl"),
     ("debugfs", "e2fsprogs"),
     ("mkfs.ext4", "e2fsprogs"),
+    ("ip", "iproute2"),
     ("openssl", "openssl"),
     ("python3", "python3"),
     (PYTHON_H2, "python3-h2"),
@@ -25,7 +26,7 @@ const TOOLS: &[(&str, &str)] = &[
 const PYTHON_H2: &str = "python3 -c 'import h2'";
 
 /// The programs that the tests use.
-pub(crate) const OF_TESTS: &[&str] = &["curl", "openssl", "python3", PYTHON_H2, "strace"];
+pub(crate) const OF_TESTS: &[&str] = &["curl", "ip", "openssl", "python3", PYTHON_H2, "strace"];
 
 /// Installs which of these are missing.
 ///
