@@ -15,6 +15,7 @@ mod images;
 mod leases;
 mod live;
 mod orphans;
+mod pool;
 mod quotas;
 mod shown;
 mod streams;
@@ -46,6 +47,7 @@ use self::images::{
     IMAGES, ImageRow, Outcome, SESSIONS, SessionRow, announce, committed, unreadable,
 };
 use self::live::{commit_fault, lock};
+use self::pool::Pool;
 use self::quotas::Quotas;
 use crate::World;
 use crate::failure::Failure;
@@ -76,7 +78,7 @@ pub struct Replicas {
     /// How many threads may work at once.
     pub(crate) n_threads: usize,
     /// Threads for look-ups, decoding and appending.
-    pub(crate) pool: Arc<Semaphore>,
+    pub(crate) pool: Arc<Pool>,
     /// Bytes of groups that may be in memory.
     pub(crate) budget: Arc<Semaphore>,
     sessions: Mutex<Sessions>,
@@ -128,7 +130,7 @@ impl Replicas {
             rules,
             mutations,
             n_threads,
-            pool: Arc::new(Semaphore::new(n_threads.max(1))),
+            pool: Pool::new(n_threads),
             budget: Arc::new(Semaphore::new(BUDGET_BYTES)),
             sessions: Mutex::default(),
             opening: Mutex::new(()),
@@ -153,19 +155,6 @@ impl Replicas {
         }
         self.adopt_all();
         Ok(())
-    }
-
-    /// Runs blocking work on the bounded pool; none where it panicked.
-    pub(crate) async fn pooled<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> Option<T> {
-        let permit = Arc::clone(&self.pool).acquire_owned().await.ok()?;
-        let done = tokio::task::spawn_blocking(move || {
-            let _permit = permit;
-            work()
-        });
-        done.await.inspect_err(|cause| tracing::error!(%cause, "blocking work failed")).ok()
     }
 
     /// Row 56. Blocks.

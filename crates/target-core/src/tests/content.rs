@@ -1,6 +1,8 @@
 //! What sources send, over HTTP: groups that are bombs or lie, a memory that is bounded, and
 //! answers that depend on the asker's own data alone.
 
+use std::sync::{Arc, Mutex};
+
 use http::{HeaderMap, HeaderValue};
 use offsite_model::{Key, Luck as _, VolumeId};
 use offsite_proto::catalog::{CountPoints, OfAgent};
@@ -276,8 +278,13 @@ async fn e_07_fifty_sessions_with_full_buffers_share_one_budget() {
         sessions.push((wire, groups));
     }
     // Nobody decodes, so everything that is taken in stays in memory.
-    let n_threads = u32::try_from(target.pool.available_permits()).unwrap();
-    let nobody = target.pool.clone().acquire_many_owned(n_threads).await.unwrap();
+    let (nobody, held) = std::sync::mpsc::channel::<()>();
+    let held = Arc::new(Mutex::new(held));
+    for _ in 0..target.n_threads {
+        let (pool, held) = (Arc::clone(&target.pool), Arc::clone(&held));
+        // Until the other end is dropped.
+        tokio::spawn(async move { pool.run(move || held.lock().unwrap().recv()).await });
+    }
     let sending = sessions.into_iter().map(|(wire, groups): (Wire, Vec<Vec<u8>>)| {
         tokio::spawn(async move {
             wire.send(&groups).await.unwrap();
