@@ -1,5 +1,5 @@
-//! A commit that a real target is asked for again and again, by curl alone: killed while it is asked
-//! first, so that nobody hears the answer, and killed again before each further time.
+//! A commit that a real target is asked for again and again, by curl alone: killed while it is
+//! asked first, so that nobody hears the answer, and killed again before each further time.
 
 use std::process::Stdio;
 use std::time::Duration;

@@ -1,6 +1,6 @@
 //! Calls that change something, on a line that is cut at any of their bytes: accepting a request,
-//! renewing a certificate, ending a pairing. Each happens whole or not at all, and asking again says
-//! which.
+//! renewing a certificate, ending a pairing. Each happens whole or not at all, and asking again
+//! says which.
 
 use offsite_model::Luck as _;
 use offsite_testkit::SeededLuck;
