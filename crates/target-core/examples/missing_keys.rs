@@ -22,6 +22,8 @@ use offsite_store::{Draft, ListEntry, Settings, Store};
 
 /// Keys of a window, as row 5 allows at most.
 const WINDOW: u64 = 8_192;
+/// Windows whose records may be owed at once.
+const WINDOWS_IN_FLIGHT: u64 = 16;
 /// Windows asked of each kind.
 const WINDOWS: u64 = 200;
 const RECORD_BYTES: u32 = 16;
@@ -140,7 +142,9 @@ fn look_up(draft: &mut Draft, keys: &[Key], listed: &mut u64) -> Result<usize, B
     draft.list(*listed, &entries)?;
     *listed += keys.len() as u64;
     let n_found = found.iter().flatten().count();
-    if n_found > 0 {
+    // Answers that say "have" wait for it; the others go on until the next barrier, which comes
+    // after so many windows at the latest.
+    if n_found > 0 || listed.is_multiple_of(WINDOW * WINDOWS_IN_FLIGHT) {
         draft.promise()?;
     }
     Ok(n_found)
