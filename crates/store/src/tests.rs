@@ -18,5 +18,6 @@ mod layouts;
 mod lists;
 mod memory;
 mod model;
+mod neutral;
 mod read_only;
 mod scene;
