@@ -141,7 +141,9 @@ fn runs_are_few_however_many_sessions_brought_theirs() {
     let settings = Settings { recent_records_max: 100, segment_records: 200, ..SMALL };
     let store = open_with(&disk, settings).unwrap();
     for number in 0..SESSIONS {
-        fill(&store, 1 + number, number * RECORDS..(number + 1) * RECORDS);
+        let mut session = store.session(tenant(1)).unwrap();
+        append(&mut session, number * RECORDS..(number + 1) * RECORDS);
+        session.keep().unwrap();
     }
     // Each is less than half of the one before it.
     let n_max = (SESSIONS * RECORDS / 100).ilog2() as usize + 1;
