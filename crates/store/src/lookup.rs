@@ -5,9 +5,9 @@
 //! were stored, so one page of a run leads to thousands of further answers without another. Where
 //! that is not so, the rest of the window is sorted and goes through the runs page by page.
 //!
-//! Where trails do not lead, all filters are asked for many keys at once, a run at a time: most keys
-//! of a new volume are done then, and the rest know which runs may have them. Pages of large runs
-//! are asked for a while before they are read, so that a disk works on several at once.
+//! Where trails do not lead, all filters are asked for many keys at once, a run at a time: most
+//! keys of a new volume are done then, and the rest know which runs may have them. Pages of large
+//! runs are asked for a while before they are read, so that a disk works on several at once.
 //!
 //! A filter says *missing* and nothing else; every *have* is an entry of memory, of a run's page or
 //! of a footer, each under its checksum (B-14).
