@@ -12,6 +12,7 @@
 //! A filter says *missing* and nothing else; every *have* is an entry of memory, of a run's page or
 //! of a footer, each under its checksum (B-14).
 
+use std::ops::Range;
 use std::sync::{Arc, PoisonError};
 
 use offsite_model::{Key, TenantId};
@@ -274,7 +275,7 @@ impl Core {
             }
             // Few are asked for while trails may go on, and more and more where there is none.
             if !places.is_asked_for(n) {
-                places.ask_for(n.saturating_add(n_ahead));
+                places.ask_for(n..n.saturating_add(n_ahead));
                 n_ahead = (n_ahead * 4).min(KEYS_AHEAD_MAX);
             }
             if places.is_nowhere(n) {
@@ -383,10 +384,12 @@ impl<'a> Places<'a> {
         n < self.may_have.len()
     }
 
-    /// Asks the filters for the keys before this place of the window.
-    fn ask_for(&mut self, end: usize) {
-        let begin = self.may_have.len();
-        self.may_have.resize(end.min(self.keys.len()), 0);
+    /// Asks the filters for these keys of the window that were not asked for. Those before them
+    /// were found without it.
+    fn ask_for(&mut self, keys: Range<usize>) {
+        let begin = keys.start.max(self.may_have.len()).min(self.keys.len());
+        self.may_have.resize(begin, u32::MAX);
+        self.may_have.resize(keys.end.min(self.keys.len()).max(begin), 0);
         let keys = self.keys.get(begin..).unwrap_or_default();
         let may_have = self.may_have.get_mut(begin..).unwrap_or_default();
         // A run at a time, so that the processor waits for several lines of its filter at once.
@@ -441,7 +444,7 @@ fn find_sorted(
     found: &mut [Option<RecordPlace>],
 ) -> Result<(), (u32, RunError)> {
     if first < keys.len() {
-        places.ask_for(keys.len());
+        places.ask_for(first..keys.len());
     }
     let places = &*places;
     let rest = keys.iter().enumerate().skip(first);
