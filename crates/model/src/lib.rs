@@ -12,6 +12,8 @@ mod id;
 mod key;
 mod letters;
 mod luck;
+pub mod policy;
+pub mod retention;
 mod time;
 
 pub use files::{Extent, File, FileSystem, Kind, Metadata, OpenMode};
@@ -22,4 +24,5 @@ pub use id::{
 pub use key::{BytesDigest, Digest, DigestError, Key, ListDigest};
 pub use letters::is_plain;
 pub use luck::Luck;
+pub use policy::Policy;
 pub use time::{Clock, Span, Timestamp};
