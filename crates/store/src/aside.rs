@@ -1,12 +1,13 @@
 //! Putting damaged groups aside, letting out what reads well again, and telling what is missing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::PoisonError;
 
 use offsite_model::{Key, PointId, TenantId, VolumeId};
 
 use crate::catalog::{RowsMut, Transactions};
 use crate::error::StoreError;
+use crate::index::IndexKey;
 use crate::manifest::ListEntry;
 use crate::quarantine::{Aside, GroupAt, forget_row, keep_row};
 use crate::segment::RecordPlace;
@@ -30,6 +31,10 @@ impl Core {
     /// Puts groups aside. That the catalog cannot keep it is no reason to go on answering them: the
     /// next reader finds the damage again.
     pub(crate) fn put_aside(&self, tenant: TenantId, groups: &BTreeSet<GroupAt>) {
+        // What was collected meanwhile hurts nobody, and nobody would ever forget it.
+        let groups: BTreeSet<GroupAt> =
+            groups.iter().filter(|(number, _)| self.segment(*number).is_some()).copied().collect();
+        let groups = &groups;
         let is_new = self.quarantine.change(tenant, |aside| {
             let n_before = aside.len();
             aside.extend(groups);
@@ -67,6 +72,7 @@ impl Core {
         if self.is_read_only {
             return Ok(());
         }
+        self.check_fence()?;
         self.reserve.make_room(&self.place);
         self.catalog.write(change)
     }
@@ -91,6 +97,41 @@ impl Core {
         let segments: BTreeSet<u32> = groups.iter().map(|(segment, _)| *segment).collect();
         let _upkeep = lock(&self.upkeep);
         self.read_segments(tenant, segments)
+    }
+
+    /// The records of a tenant that lie in what is put aside, as the lists of the segments name
+    /// them: for words alone.
+    pub(crate) fn keys_aside(&self, tenant: TenantId) -> HashMap<IndexKey, GroupAt> {
+        let aside = self.aside(tenant);
+        let mut keys = HashMap::new();
+        let numbers: BTreeSet<u32> =
+            self.quarantine.segments().into_iter().filter(|n| aside.has_segment(*n)).collect();
+        for segment in numbers.into_iter().filter_map(|number| self.segment(number)) {
+            let Ok(contents) = segment.contents(&self.place) else { continue };
+            let records = contents.records.into_iter();
+            let records =
+                records.map(|(key, form, place)| ((key, form), (place.segment, place.place)));
+            keys.extend(records.filter(|(_, group)| aside.has(*group)));
+        }
+        keys
+    }
+
+    /// Forgets what was put aside in a segment that is gone.
+    pub(crate) fn forget_aside(&self, segment: u32) -> Result<(), StoreError> {
+        let groups = self.quarantine.groups_of(segment);
+        if groups.is_empty() {
+            return Ok(());
+        }
+        self.change_damaged(|rows| {
+            for (tenant, group) in &groups {
+                forget_row(rows, *tenant, *group)?;
+            }
+            Ok(())
+        })?;
+        for (tenant, group) in &groups {
+            self.quarantine.change(*tenant, |aside| aside.remove(group));
+        }
+        Ok(())
     }
 
     /// Puts the group at a place aside where it cannot be read twice in a row. A segment that has

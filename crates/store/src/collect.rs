@@ -66,9 +66,11 @@ impl Store {
         };
         core.check_fence()?;
         core.unlink_unread();
-        let live = Arc::new(Live::new(&core.n_keys(), options.filter_bytes_max));
+        let mut n_keys = core.n_keys();
+        n_keys.retain(|tenant, _| options.tenant.is_none_or(|only| only == *tenant));
+        let live = Arc::new(Live::new(&n_keys, options.filter_bytes_max));
         let _running = core.holds.begin_collection(Arc::clone(&live));
-        let start = core.start().map_err(doubt)?;
+        let start = core.start(options.tenant).map_err(doubt)?;
         let report = CollectReport::default();
         let (options, bytes_read, n_left) = (*options, 0, 0);
         let run = Run { store: self, core, options, progress, live, report, bytes_read, n_left };

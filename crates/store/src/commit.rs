@@ -19,7 +19,8 @@ use crate::layout::{Folder, NEEDS_COLLECTION, Root};
 use crate::manifest::Prepared;
 use crate::rows::{
     self, COLLECT, CollectRow, CommitEntry, ENTRIES, ENTRY_SEGMENTS_MAX, Entry, Happening, POINTS,
-    PointRow, STATE, STATE_KEY, StateRow, TOKENS, TokenRow, encode_entry, point_key, token_key,
+    PURGED, PointRow, PurgedRow, STATE, STATE_KEY, StateRow, TOKENS, TokenRow, encode_entry,
+    point_key, token_key,
 };
 use crate::store::{Committed, Core, lock, repeated};
 
@@ -431,6 +432,9 @@ fn earlier_answer(
         return Ok(if is_same { Some(Ok(repeated(&before))) } else { exists() });
     }
     let key = point_key(request.tenant, request.point);
+    if rows.value::<PurgedRow>(PURGED, &key)?.is_some() {
+        return Ok(Some(Err(StoreError::Purged(request.point))));
+    }
     let Some(before) = rows.value::<PointRow>(POINTS, &key)? else { return Ok(None) };
     let is_other_point = before.agent != request.row.agent
         || before.taken_at != request.row.taken_at

@@ -123,6 +123,9 @@ pub enum StoreError {
     /// No such point of this tenant.
     #[error("there is no recovery point {0}")]
     PointUnknown(PointId),
+    /// The point was purged; what comes under its id is another point, and is refused.
+    #[error("recovery point {0} was removed for good; its id is never used again")]
+    Purged(PointId),
     /// Only what is marked as deleted can be purged.
     #[error("recovery point {0} is not marked as deleted; delete it first")]
     NotDeleted(PointId),

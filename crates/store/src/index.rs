@@ -27,9 +27,7 @@ pub(crate) struct TenantIndex {
     pub(crate) recent: HashMap<IndexKey, RecordPlace>,
     /// Oldest first; shared so that a look-up reads pages outside the lock.
     pub(crate) runs: Arc<Vec<Arc<Run>>>,
-    /// Sessions that may rely on what is in `recent` and not committed.
-    pub(crate) n_sessions: usize,
-    /// Segments of sessions that ended without a commit, to be removed with the last session.
+    /// Segments of sessions that ended without a commit, to be removed when nobody counts on them.
     pub(crate) orphans: Vec<u32>,
 }
 

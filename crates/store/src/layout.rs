@@ -19,8 +19,10 @@ const MANIFESTS: &str = "manifests";
 const RUNS: &str = "runs";
 const DRAFTS: &str = "drafts";
 const RESERVE: &str = "reserve";
+const QUARANTINE: &str = "quarantine";
 /// Every name a store may have, so that somebody else's directory is recognised.
-const NAMES: [&str; 9] = [LOCK, ROOT, CATALOG, JOURNAL, SEGMENTS, MANIFESTS, RUNS, DRAFTS, RESERVE];
+const NAMES: [&str; 10] =
+    [LOCK, ROOT, CATALOG, JOURNAL, SEGMENTS, MANIFESTS, RUNS, DRAFTS, RESERVE, QUARANTINE];
 /// The end of names of files that are not whole yet.
 const TEMPORARY: &str = ".tmp";
 const ROOT_BYTES: usize = size_of::<StoreRoot>();
@@ -45,6 +47,8 @@ pub(crate) enum Folder {
     Manifests,
     Runs,
     Drafts,
+    /// Segments that were emptied because of what is damaged in them; made when there is one.
+    Quarantine,
 }
 
 impl Folder {
@@ -56,6 +60,7 @@ impl Folder {
             Self::Manifests => MANIFESTS,
             Self::Runs => RUNS,
             Self::Drafts => DRAFTS,
+            Self::Quarantine => QUARANTINE,
         }
     }
 }
@@ -105,14 +110,29 @@ impl Place {
         self.files.sync_dir(&path).map_err(StoreError::io(format!("sync {}", path.display())))
     }
 
-    /// Makes the folder of drafts where a store has none yet.
-    pub(crate) fn make_drafts_folder(&self) -> Result<(), StoreError> {
-        match self.files.create_dir(&self.folder(Folder::Drafts)) {
+    /// Makes a folder that stores of earlier programs do not have.
+    pub(crate) fn make_folder(&self, folder: Folder) -> Result<(), StoreError> {
+        let path = self.folder(folder);
+        match self.files.create_dir(&path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             other => other
                 .and_then(|()| self.files.sync_dir(&self.directory))
-                .map_err(StoreError::io("make the folder of drafts")),
+                .map_err(StoreError::io(format!("make the folder {}", path.display()))),
         }
+    }
+
+    /// Moves a segment out of the way, durably, where it lies until somebody removes it there. One
+    /// that is gone already is fine.
+    pub(crate) fn put_in_quarantine(&self, number: u32) -> Result<(), StoreError> {
+        let from = self.file(Folder::Segments, number);
+        let doing = || StoreError::io(format!("put segment {number:08x} in quarantine"));
+        self.make_folder(Folder::Quarantine)?;
+        match self.files.rename(&from, &self.file(Folder::Quarantine, number)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            other => other.map_err(doing())?,
+        }
+        self.sync(Folder::Quarantine)?;
+        self.sync(Folder::Segments)
     }
 
     /// The numbers of a directory's whole files; anything unfinished is removed, anything foreign

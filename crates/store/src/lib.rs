@@ -37,7 +37,7 @@
 //! | **find, plan, read** | free | a group is found once it is written whole | a point is seen once it is durable | the mark, once durable; reading goes on | free | the same answers throughout |
 //! | **append** | | sessions write segments of their own; the first place of a key stays | a commit may make another session's segment durable | free | only committed bytes are read | only closed, committed segments are taken |
 //! | **commit** | | | one pass at a time; those that wait share the next | one pass at a time | sees it wholly or not | after the answer, outside the order |
-//! | **session dropped** | its records go with the tenant's last session, unless committed | as before | as before | free | free | free |
+//! | **session dropped** | its records go unless committed, or told to a session that is open, or promised by a draft | as before | as before | free | free | free |
 //! | **poisoned** | goes on | refused | refused | refused | goes on | not begun |
 //!
 //! **Taking space back.** [`Store::purge`] removes points that were marked as deleted,
@@ -53,6 +53,10 @@
 //! | verify | passes over what has gone meanwhile |
 //! | collection | refused |
 //!
+//! **Damage** is found by whoever reads, by [`Store::verify`] at once and by [`Store::scrub`]
+//! slowly, is put aside, and is healed by the next session that brings a good copy. A segment that
+//! is emptied because of it lies in quarantine until [`Store::clear_quarantine`].
+//!
 //! **Errors of the disk** in a commit poison the store: nothing is written or acknowledged until it
 //! has been opened again; nothing is synced twice in hope. A full disk is [`StoreError::NoSpace`];
 //! ingest stops before it eats the reserve.
@@ -60,6 +64,7 @@
 //! **Absent:** HTTP, async, peers, wire types, threads of its own, clocks and randomness: times and
 //! ids are handed in, files are reached through `offsite_model::FileSystem`.
 
+mod accounting;
 mod aside;
 pub mod catalog;
 mod collect;
@@ -77,12 +82,14 @@ mod lookup;
 mod manifest;
 mod overlay;
 mod quarantine;
+mod quarantined;
 mod readers;
 mod recover;
 mod removal;
 mod reserve;
 mod restore;
 mod rows;
+mod scrub;
 mod segment;
 mod session;
 mod store;
@@ -92,6 +99,7 @@ mod upkeep;
 mod usage;
 mod verify;
 
+pub use accounting::{AgentSpace, TenantSpace};
 pub use collect::{CollectOptions, CollectProgress, CollectReport, Kept, Share, Stage};
 pub use draft::{Barrier, Draft, DraftSummary, OPENING_BYTES_MAX, Synced};
 pub use error::StoreError;
@@ -99,8 +107,10 @@ pub use format::FORMAT_VERSION;
 pub use holds::Reading;
 pub use manifest::{Changes, Image, ImageSpec, ImageWriter, ListEntry, RECORD_BYTES_RANGE};
 pub use overlay::Overlay;
+pub use quarantined::Quarantined;
 pub use restore::{Fetch, Fetched};
 pub use rows::{IMAGES_MAX, NOTE_BYTES_MAX};
+pub use scrub::{ScrubPass, ScrubProgress, ScrubState};
 pub use segment::RecordPlace;
 pub use session::{PointSpec, Session};
 pub use store::{Alarm, Committed, ImageSummary, Point, Settings, Store};

@@ -169,21 +169,6 @@ impl Core {
         }
     }
 
-    /// The group that is put aside and has this record, if a run still names it: for words alone.
-    pub(crate) fn found_aside(
-        &self,
-        tenant: TenantId,
-        form: Form,
-        key: &Key,
-    ) -> Option<(u32, u32)> {
-        let runs = {
-            let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(&index.get(&tenant)?.runs)
-        };
-        let found = find_in_runs(&runs, &(*key, form), &Aside::default()).ok()??;
-        Some((found.segment, found.place))
-    }
-
     /// As [`Core::find`], for a window.
     pub(crate) fn find_many(
         &self,

@@ -115,6 +115,22 @@ impl Quarantine {
         Ok(Self { groups: RwLock::new(groups.collect()), ..Self::default() })
     }
 
+    /// The segments, of all tenants, in which something is put aside.
+    pub(crate) fn segments(&self) -> BTreeSet<u32> {
+        let groups = self.groups.read().unwrap_or_else(PoisonError::into_inner);
+        groups.values().flat_map(|groups| groups.iter().map(|(segment, _)| *segment)).collect()
+    }
+
+    /// What is put aside in one segment, and whose it is.
+    pub(crate) fn groups_of(&self, segment: u32) -> Vec<(TenantId, GroupAt)> {
+        let groups = self.groups.read().unwrap_or_else(PoisonError::into_inner);
+        let range = (segment, 0)..=(segment, u32::MAX);
+        let of = groups.iter().flat_map(|(tenant, groups)| {
+            groups.range(range.clone()).map(|group| (*tenant, *group))
+        });
+        of.collect()
+    }
+
     pub(crate) fn of(&self, tenant: TenantId) -> Aside {
         let groups = self.groups.read().unwrap_or_else(PoisonError::into_inner);
         let emptied = self.emptied.read().unwrap_or_else(PoisonError::into_inner);

@@ -58,12 +58,14 @@ pub(crate) fn open(
     let numbers = raise_fence(&catalog, fence)?;
     let mut alarms = Vec::new();
     let journal = open_journal(&place, id, &catalog, &state, &mut alarms)?;
-    place.make_drafts_folder()?;
+    place.make_folder(Folder::Drafts)?;
     let drafts = open_drafts(&place, id, &catalog)?;
-    let segments = open_segments(&place, id, &catalog, &drafts, &mut alarms)?;
-    remove_strangers(&place, Folder::Manifests, &numbers_in::<ManifestRow>(&catalog, MANIFESTS)?)?;
-    let (index, uncovered) = open_index(&place, id, &segments, &mut alarms)?;
     let quarantine = Quarantine::open(&catalog)?;
+    let damaged = quarantine.segments();
+    let segments = open_segments(&place, id, &catalog, (&drafts, &damaged), &mut alarms)?;
+    let manifests = numbers_in::<ManifestRow>(&catalog, MANIFESTS)?;
+    remove_strangers(&place, Folder::Manifests, &manifests, &BTreeSet::new())?;
+    let (index, uncovered) = open_index(&place, id, &segments, &mut alarms)?;
     let collected =
         catalog.read::<_, StoreError>(|rows| Ok(rows.value::<CollectRow>(COLLECT, STATE_KEY)?))?;
     let holds = Arc::new(Holds::new(collected.unwrap_or_default().epoch));
@@ -95,6 +97,11 @@ pub(crate) fn open(
         let _upkeep = crate::store::lock(&core.upkeep);
         for (tenant, numbers) in uncovered {
             core.read_segments(tenant, numbers)?;
+        }
+    }
+    for number in damaged {
+        if core.segment(number).is_none() {
+            core.forget_aside(number)?;
         }
     }
     core.reserve.fill_if_possible(&core.place);
@@ -245,16 +252,20 @@ fn numbers_in<T: Value>(catalog: &RedbCatalog, table: Table) -> Result<BTreeSet<
     Ok(rows.into_iter().map(|(number, _)| number).collect())
 }
 
-/// Removes numbered files that no row names: work of sessions that never committed.
+/// Removes numbered files that no row names: work of sessions that never committed, and what a
+/// collection had no time to remove. What is damaged is put in quarantine.
 fn remove_strangers(
     place: &Place,
     folder: Folder,
     known: &BTreeSet<u32>,
+    damaged: &BTreeSet<u32>,
 ) -> Result<BTreeSet<u32>, StoreError> {
     let mut there = BTreeSet::new();
     for number in place.numbers(folder)? {
         if known.contains(&number) {
             there.insert(number);
+        } else if damaged.contains(&number) {
+            place.put_in_quarantine(number)?;
         } else {
             place.remove(&place.file(folder, number))?;
         }
@@ -272,7 +283,7 @@ fn open_drafts(
         Ok(rows.scan_values::<DraftRow>(DRAFTS, b"", None, Order::Ascending, usize::MAX)?)
     })?;
     let known = rows.iter().map(|(_, row)| row.log).collect();
-    remove_strangers(place, Folder::Drafts, &known)?;
+    remove_strangers(place, Folder::Drafts, &known, &BTreeSet::new())?;
     let mut drafts = BTreeMap::new();
     for (key, row) in rows {
         let tenant = TenantId::from_bytes(row.tenant);
@@ -290,7 +301,7 @@ fn open_segments(
     place: &Place,
     id: [u8; 16],
     catalog: &RedbCatalog,
-    drafts: &BTreeMap<SessionId, Kept>,
+    (drafts, damaged): (&BTreeMap<SessionId, Kept>, &BTreeSet<u32>),
     alarms: &mut Vec<Alarm>,
 ) -> Result<BTreeMap<u32, Arc<Segment>>, StoreError> {
     let rows = catalog.read(|rows| rows_in::<SegmentRow>(rows, SEGMENTS))?;
@@ -304,7 +315,7 @@ fn open_segments(
         }
     }
     let known = rows.iter().map(|(number, _)| *number).chain(kept.keys().copied()).collect();
-    let there = remove_strangers(place, Folder::Segments, &known)?;
+    let there = remove_strangers(place, Folder::Segments, &known, damaged)?;
     let mut segments = BTreeMap::new();
     for (number, row) in rows {
         let tenant = TenantId::from_bytes(row.tenant);

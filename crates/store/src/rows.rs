@@ -16,6 +16,7 @@ pub(crate) const TOKENS: Table = Table::new("store.tokens");
 pub(crate) const SEGMENTS: Table = Table::new("store.segments");
 pub(crate) const MANIFESTS: Table = Table::new("store.manifests");
 pub(crate) const ENTRIES: Table = Table::new("store.entries");
+pub(crate) const PURGED: Table = Table::new("store.purged");
 pub(crate) const COLLECT: Table = Table::new("store.collect");
 pub(crate) const STATE_KEY: &[u8] = b"state";
 
@@ -107,6 +108,17 @@ pub(crate) struct TokenRow {
 impl Value for TokenRow {
     const VERSION: u8 = 1;
     const BYTES_MAX: usize = 128;
+}
+
+/// A point that was purged: its id is never used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PurgedRow {
+    pub(crate) at: i64,
+}
+
+impl Value for PurgedRow {
+    const VERSION: u8 = 1;
+    const BYTES_MAX: usize = 32;
 }
 
 /// A committed segment.
@@ -267,9 +279,10 @@ pub(crate) fn apply(rows: &mut dyn RowsMut, entry: &Entry) -> Result<(), Catalog
         Happening::Delete { tenant, point, at } => mark(rows, *tenant, *point, Some(*at)),
         Happening::Undelete { tenant, point, .. } => mark(rows, *tenant, *point, None),
         Happening::Segments { tenant, segments } => put_segments(rows, *tenant, segments),
-        Happening::Purge { tenant, point, .. } => {
+        Happening::Purge { tenant, point, at } => {
             let (tenant, point) = (TenantId::from_bytes(*tenant), PointId::from_bytes(*point));
-            rows.remove(POINTS, &point_key(tenant, point)).map(drop)
+            rows.remove(POINTS, &point_key(tenant, point))?;
+            rows.put_value(PURGED, &point_key(tenant, point), &PurgedRow { at: *at })
         }
         Happening::Collect { segments, manifests, .. } => {
             for number in segments {

@@ -64,8 +64,6 @@ impl Store {
     /// [`StoreError::Poisoned`].
     pub fn session(&self, tenant: TenantId) -> Result<Session, StoreError> {
         self.core.check_writable()?;
-        let mut index = self.core.index.write().unwrap_or_else(PoisonError::into_inner);
-        index.entry(tenant).or_default().n_sessions += 1;
         Ok(Session {
             core: Arc::clone(&self.core),
             tenant,
@@ -431,16 +429,12 @@ impl Drop for Session {
         if self.core.check_writable().is_err() {
             return;
         }
-        {
+        self.segments.retain(|number| self.core.is_uncommitted(*number));
+        if !self.segments.is_empty() {
             let mut index = self.core.index.write().unwrap_or_else(PoisonError::into_inner);
-            let index = index.entry(self.tenant).or_default();
-            index.n_sessions = index.n_sessions.saturating_sub(1);
-            index.orphans.append(&mut self.segments);
-            // Another session may have been told that it need not send what lies in them.
-            if index.n_sessions > 0 {
-                return;
-            }
+            index.entry(self.tenant).or_default().orphans.append(&mut self.segments);
         }
+        // Also where this one leaves none: it may have been what others' orphans waited for.
         self.core.clear_orphans(self.tenant);
     }
 }

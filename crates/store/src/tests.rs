@@ -4,6 +4,7 @@
 //! Test names carry the row of the requirements they show. Sizes are CI sizes; `OFFSITE_SEEDS`
 //! raises the number of seeds of the power-cut test, `OFFSITE_SEED` begins elsewhere.
 
+mod accounting;
 mod collect;
 mod collect_crash;
 mod collect_model;
@@ -21,3 +22,5 @@ mod model;
 mod neutral;
 mod read_only;
 mod scene;
+mod scrub;
+mod space;

@@ -271,31 +271,23 @@ impl Core {
         self.place.remove(&run.path(&self.place))
     }
 
-    /// Removes the segments of sessions that ended without a commit, once the tenant has no session
-    /// left that may have been told of their records.
+    /// Removes the segments of sessions that ended without a commit, as soon as nobody counts on
+    /// them: no open session was told of a record in them, no draft has promised one, no commit
+    /// refers to one.
     pub(crate) fn clear_orphans(&self, tenant: TenantId) {
+        let gone = self.forsake_orphans(tenant);
+        if gone.is_empty() {
+            return;
+        }
         let _upkeep = lock(&self.upkeep);
-        let (gone, runs) = {
-            let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
-            let Some(index) = index.get(&tenant) else { return };
-            if index.n_sessions > 0 {
-                return;
-            }
-            let orphans = index.orphans.iter().copied();
-            let kept = self.kept_segments();
-            let gone: BTreeSet<u32> = orphans
-                .filter(|number| self.is_uncommitted(*number) && !kept.contains(number))
-                .collect();
-            (gone, Arc::clone(&index.runs))
-        };
+        let runs = self.runs(tenant);
         let touches = |run: &&Arc<Run>| run.covered.iter().any(|number| gone.contains(number));
         let mut replaced = Vec::new();
         for run in runs.iter().filter(touches) {
             match self.without(tenant, run, &gone) {
                 Ok(rest) => replaced.push((Arc::clone(run), rest)),
                 Err(error) => {
-                    // The segments stay, so its answers stay true; the next session's end tries
-                    // again.
+                    // Look-ups pass over the segments; the next session's end tries again.
                     self.alarm(Alarm::RunNotWritten { cause: error.to_string() });
                     return;
                 }
@@ -304,18 +296,7 @@ impl Core {
         {
             let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
             let index = index.entry(tenant).or_default();
-            // A session that has begun meanwhile may count on them.
-            let kept = self.kept_segments();
-            if index.n_sessions > 0
-                || gone.iter().any(|number| kept.contains(number))
-                || !gone.iter().all(|number| self.is_uncommitted(*number))
-            {
-                for rest in replaced.into_iter().filter_map(|(_, rest)| rest) {
-                    drop(self.place.remove(&rest.path(&self.place)));
-                }
-                return;
-            }
-            index.orphans.retain(|number| kept.contains(number));
+            index.orphans.retain(|number| !gone.contains(number));
             index.forget(&gone);
             for (run, rest) in &mut replaced {
                 index.remove_run(run.number);
@@ -333,13 +314,44 @@ impl Core {
                 drop(self.place.remove(&self.place.file(Folder::Segments, *number)));
             }
         }
+        self.quarantine.forget_emptied(&gone);
         // What is left of the provisional runs is committed.
-        if !gone.is_empty() {
-            self.write_runs_alone(tenant);
-        }
+        self.write_runs_alone(tenant);
     }
 
-    fn is_uncommitted(&self, number: u32) -> bool {
+    /// Lets look-ups pass over the orphans on which nobody counts; which they are. Before that
+    /// nobody may hold `upkeep` in this thread: who looks something up may wait for it.
+    fn forsake_orphans(&self, tenant: TenantId) -> BTreeSet<u32> {
+        let orphans = |core: &Self| -> Vec<u32> {
+            let index = core.index.read().unwrap_or_else(PoisonError::into_inner);
+            index.get(&tenant).map(|index| index.orphans.clone()).unwrap_or_default()
+        };
+        if orphans(self).is_empty() {
+            return BTreeSet::new();
+        }
+        // Nobody is told of anything between the question and its answer.
+        let _alone = self.holds.alone();
+        // Who was told is asked first: a draft that forgets it has promised it before.
+        let untold = orphans(self).into_iter().filter(|number| !self.holds.is_told(*number));
+        let untold: Vec<u32> = untold.collect();
+        let kept = self.kept_segments();
+        let (gone, stay): (BTreeSet<u32>, BTreeSet<u32>) = untold
+            .into_iter()
+            .filter(|number| !kept.contains(number))
+            .partition(|number| self.is_uncommitted(*number));
+        self.quarantine.empty(gone.iter().copied());
+        lock(&self.trails).clear();
+        let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(index) = index.get_mut(&tenant) {
+            index.forget(&gone);
+            // Committed by somebody else: no longer without an owner.
+            index.orphans.retain(|number| !stay.contains(number));
+        }
+        gone
+    }
+
+    /// Whether a segment is there of which nothing is committed.
+    pub(crate) fn is_uncommitted(&self, number: u32) -> bool {
         self.segment(number).is_some_and(|segment| segment.bytes_committed() == 0)
     }
 

@@ -1,14 +1,51 @@
 //! What is stored, counted without reading it: bytes of a tenant, and how large a stored group is.
 
+use std::collections::BTreeSet;
 use std::sync::PoisonError;
 
 use offsite_model::TenantId;
 
+use crate::catalog::Transactions;
 use crate::error::StoreError;
+use crate::recover::rows_in;
+use crate::rows::{MANIFESTS, ManifestRow};
 use crate::segment::{RecordPlace, read_heading};
 use crate::store::Store;
 
 impl Store {
+    /// The tenants that have anything here.
+    ///
+    /// # Errors
+    /// The catalog's.
+    pub fn tenants(&self) -> Result<Vec<TenantId>, StoreError> {
+        let manifests = self.core.catalog.read(|rows| rows_in::<ManifestRow>(rows, MANIFESTS))?;
+        let mut tenants: BTreeSet<TenantId> =
+            manifests.iter().map(|(_, row)| TenantId::from_bytes(row.tenant)).collect();
+        let segments = self.core.segments.read().unwrap_or_else(PoisonError::into_inner);
+        tenants.extend(segments.values().map(|segment| segment.tenant));
+        Ok(tenants.into_iter().collect())
+    }
+
+    /// Bytes of all segments and manifests, of all tenants.
+    #[must_use]
+    pub fn bytes_in_all(&self) -> u64 {
+        let manifests = self.core.catalog.read(|rows| rows_in::<ManifestRow>(rows, MANIFESTS));
+        let lists = manifests.iter().flatten().map(|(_, row)| row.bytes);
+        let segments = self.core.segments.read().unwrap_or_else(PoisonError::into_inner);
+        let records = segments.values().map(|segment| segment.bytes());
+        lists.chain(records).fold(0, u64::saturating_add)
+    }
+
+    /// Bytes that are free on the disk of the store.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn bytes_free(&self) -> Result<u64, StoreError> {
+        let place = &self.core.place;
+        let free = place.files.bytes_free(place.directory());
+        free.map_err(StoreError::io("ask how much of the store's disk is free"))
+    }
+
     /// Bytes that a tenant's segments take on disk, those of open sessions included.
     #[must_use]
     pub fn bytes_stored(&self, tenant: TenantId) -> u64 {

@@ -3,7 +3,7 @@
 //!
 //! Verify changes nothing but the cache: a damaged key run is dropped and made again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::ControlFlow;
 use std::sync::{Arc, PoisonError};
 
@@ -13,12 +13,13 @@ use crate::catalog::{CatalogError, Order, Transactions, TypedRows};
 use crate::error::StoreError;
 use crate::format::PLACE_BYTES;
 use crate::group::Form;
-use crate::index::run::RunError;
+use crate::index::IndexKey;
+use crate::index::run::{Run, RunError};
 use crate::manifest::{Image, PAGE_POSITIONS, length_at};
 use crate::quarantine::{Aside, GroupAt};
 use crate::rows::{ImageRow, POINTS, PointRow};
 use crate::segment::{Segment, has_head};
-use crate::store::{SCAN_ROWS, Store, lock, point_in};
+use crate::store::{Core, SCAN_ROWS, Store, lock, point_in};
 
 /// Something that is not what was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,21 +48,39 @@ pub struct VerifyReport {
 }
 
 /// Told the bytes read so far; an error ends the walk.
-type GoOn<'a> = &'a mut dyn FnMut(u64) -> Result<(), StoreError>;
+pub(crate) type GoOn<'a> = &'a mut dyn FnMut(u64) -> Result<(), StoreError>;
 /// What a page consists of, by digests: shared pages are walked once.
 type PageId = ([u8; 32], [u8; 32]);
 
 #[derive(Default)]
-struct Walk {
-    report: VerifyReport,
+pub(crate) struct Walk {
+    pub(crate) report: VerifyReport,
     good: BTreeSet<GroupAt>,
+    /// Whether every group that is not put aside counts as good: they are read by another part of
+    /// the walk.
+    trusts_groups: bool,
     /// Groups that are damaged, and groups put aside that read well again.
-    bad: BTreeMap<TenantId, BTreeSet<GroupAt>>,
-    well: BTreeMap<TenantId, BTreeSet<GroupAt>>,
+    pub(crate) bad: BTreeMap<TenantId, BTreeSet<GroupAt>>,
+    pub(crate) well: BTreeMap<TenantId, BTreeSet<GroupAt>>,
     /// What is wrong, and whom it hurts.
-    damage: BTreeMap<String, BTreeSet<(TenantId, PointId)>>,
+    pub(crate) damage: BTreeMap<String, BTreeSet<(TenantId, PointId)>>,
+    /// Records in what is put aside, once somebody asked for one.
+    aside: BTreeMap<TenantId, HashMap<IndexKey, GroupAt>>,
     /// Pages already walked, with what is wrong in them.
-    pages: BTreeMap<(TenantId, Form, PageId), Vec<String>>,
+    pub(crate) pages: BTreeMap<(TenantId, Form, PageId), Vec<String>>,
+}
+
+impl Walk {
+    /// A walk of lists alone, whose groups another part has read.
+    pub(crate) fn of_lists() -> Self {
+        Self { trusts_groups: true, ..Self::default() }
+    }
+
+    /// The group that is put aside and has a record that is nowhere else.
+    fn group_aside(&mut self, core: &Core, tenant: TenantId, key: IndexKey) -> Option<GroupAt> {
+        let aside = self.aside.entry(tenant).or_insert_with(|| core.keys_aside(tenant));
+        aside.get(&key).copied()
+    }
 }
 
 impl Store {
@@ -110,7 +129,7 @@ impl Store {
     }
 
     /// What was put aside earlier is named again only with the points that it still hurts.
-    fn verify_segment(
+    pub(crate) fn verify_segment(
         &self,
         segment: &Segment,
         walk: &mut Walk,
@@ -202,11 +221,21 @@ impl Store {
             runs.collect()
         };
         for (tenant, run) in runs {
-            if run.entries().any(|entry| matches!(entry, Err(RunError::Damaged))) {
-                let what = format!("key run {:08x}: damaged, made again", run.number);
-                walk.damage.entry(what).or_default();
-                self.core.drop_run(tenant, run.number)?;
-            }
+            self.verify_run(tenant, &run, walk)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn verify_run(
+        &self,
+        tenant: TenantId,
+        run: &Run,
+        walk: &mut Walk,
+    ) -> Result<(), StoreError> {
+        if run.entries().any(|entry| matches!(entry, Err(RunError::Damaged))) {
+            let what = format!("key run {:08x}: damaged, made again", run.number);
+            walk.damage.entry(what).or_default();
+            self.core.drop_run(tenant, run.number)?;
         }
         Ok(())
     }
@@ -224,17 +253,28 @@ impl Store {
                 let point = point_in(&key)?;
                 let tenant = key.first_chunk().map(|id| TenantId::from_bytes(*id));
                 let Some(tenant) = tenant else { continue };
-                walk.report.n_points += 1;
-                for image in row.images {
-                    let _reading = self.reading();
-                    // Purged since: nobody is hurt.
-                    let Some(_held) = self.core.hold_image(tenant, point, &image)? else { break };
-                    for what in self.verify_image((tenant, point), image, walk, go_on)? {
-                        walk.damage.entry(what).or_default().insert((tenant, point));
-                    }
-                }
+                self.verify_point((tenant, point), row, walk, go_on)?;
             }
         }
+    }
+
+    pub(crate) fn verify_point(
+        &self,
+        of: (TenantId, PointId),
+        row: PointRow,
+        walk: &mut Walk,
+        go_on: GoOn<'_>,
+    ) -> Result<(), StoreError> {
+        walk.report.n_points += 1;
+        for image in row.images {
+            let _reading = self.reading();
+            // Purged since: nobody is hurt.
+            let Some(_held) = self.core.hold_image(of.0, of.1, &image)? else { break };
+            for what in self.verify_image(of, image, walk, go_on)? {
+                walk.damage.entry(what).or_default().insert(of);
+            }
+        }
+        Ok(())
     }
 
     /// What is wrong with an image, in words.
@@ -284,18 +324,25 @@ impl Store {
             Ok((keys, _)) => keys,
             Err(error) => return vec![error.to_string()],
         };
+        let form = image.form();
+        let places = match self.find_many(tenant, form, &keys) {
+            Ok(places) => places,
+            Err(error) => return vec![error.to_string()],
+        };
         let mut wrong = BTreeSet::new();
-        for (within, key) in (0_u64..).zip(keys).filter(|(_, key)| *key != Key::ZERO) {
+        let found = (0_u64..).zip(keys.iter().zip(places));
+        for (within, (key, place)) in found.filter(|(_, (key, _))| **key != Key::ZERO) {
             let position = u64::from(page) * PAGE_POSITIONS + within;
             let length = length_at(position, image.bytes(), image.record_bytes());
-            let form = image.form();
-            match self.find(tenant, form, &key) {
-                Err(error) => drop(wrong.insert(error.to_string())),
-                Ok(None) => drop(wrong.insert(match self.core.found_aside(tenant, form, &key) {
-                    Some(at) => group_name(at),
-                    None => format!("record {key}: missing"),
-                })),
-                Ok(Some(place)) => {
+            match place {
+                None => {
+                    let what = match walk.group_aside(&self.core, tenant, (*key, form)) {
+                        Some(at) => group_name(at),
+                        None => format!("record {key}: missing"),
+                    };
+                    wrong.insert(what);
+                }
+                Some(place) => {
                     let at = (place.segment, place.place);
                     if !self.is_good(tenant, at, walk) {
                         wrong.insert(group_name(at));
@@ -310,7 +357,7 @@ impl Store {
 
     /// Whether a group can be read; one that was stored since the segments were read is read now.
     fn is_good(&self, tenant: TenantId, at: GroupAt, walk: &mut Walk) -> bool {
-        if walk.good.contains(&at) {
+        if walk.trusts_groups || walk.good.contains(&at) {
             return true;
         }
         let is_bad = walk.bad.get(&tenant).is_some_and(|bad| bad.contains(&at));
@@ -326,7 +373,7 @@ impl Store {
         false
     }
 
-    fn verify_journal(&self, walk: &mut Walk) {
+    pub(crate) fn verify_journal(&self, walk: &mut Walk) {
         let journal = lock(&self.core.journal);
         match journal.walk(self.core.id) {
             Ok(link) if link == journal.last => {}

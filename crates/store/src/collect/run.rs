@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use offsite_model::TenantId;
+
 use super::live::Live;
 use crate::error::StoreError;
 use crate::store::{Core, Store};
@@ -24,11 +26,20 @@ pub struct CollectOptions {
     pub filter_bytes_max: u64,
     /// zstd level of groups that are made anew of small rests.
     pub level: i32,
+    /// The tenant whose space is collected; none for all at once. Doubt about one tenant then ends
+    /// nobody else's collection, and memory is that of one.
+    pub tenant: Option<TenantId>,
 }
 
 impl Default for CollectOptions {
     fn default() -> Self {
-        Self { live_percent: 75, moved_bytes_max: 4 << 30, filter_bytes_max: 256 << 20, level: 3 }
+        Self {
+            live_percent: 75,
+            moved_bytes_max: 4 << 30,
+            filter_bytes_max: 256 << 20,
+            level: 3,
+            tenant: None,
+        }
     }
 }
 
@@ -50,8 +61,8 @@ pub enum Stage {
 pub struct CollectProgress {
     /// What it is at.
     pub stage: Stage,
-    /// Stored bytes read in moving and lists of segments so far; for [`crate::Share::wait`]
-    /// together with `bytes_moved`.
+    /// Stored bytes read so far: pages, lists of segments, what is moved; for
+    /// [`crate::Share::wait`] together with `bytes_moved`.
     pub bytes_read: u64,
     /// Stored bytes written so far.
     pub bytes_moved: u64,
@@ -71,7 +82,7 @@ pub enum Kept {
     MostlyAlive,
     /// Its list cannot be read whole.
     Damaged,
-    /// Damaged groups of it are put aside, and are kept for whoever can still read them.
+    /// Something that is alive is damaged in it and has no good copy yet.
     PutAside,
     /// The disk has no room to move what is alive.
     NoSpace,
@@ -94,10 +105,33 @@ pub struct CollectReport {
     pub bytes_freed: u64,
     /// Stored bytes that were written elsewhere before.
     pub bytes_moved: u64,
+    /// Bytes of segments that were emptied because of what is damaged in them: they lie in
+    /// quarantine, see [`crate::Store::clear_quarantine`].
+    pub bytes_quarantined: u64,
     /// Of the bytes that were removed, those of files that somebody still reads.
     pub bytes_waiting: u64,
     /// Segments with garbage that stay: how many, and about how many bytes of garbage.
     pub kept: BTreeMap<Kept, (u64, u64)>,
+}
+
+impl CollectReport {
+    /// Adds what another run came to.
+    pub fn add(&mut self, other: &Self) {
+        self.n_images = self.n_images.saturating_add(other.n_images);
+        self.n_pages = self.n_pages.saturating_add(other.n_pages);
+        self.n_segments = self.n_segments.saturating_add(other.n_segments);
+        self.n_manifests = self.n_manifests.saturating_add(other.n_manifests);
+        self.bytes_freed = self.bytes_freed.saturating_add(other.bytes_freed);
+        self.bytes_moved = self.bytes_moved.saturating_add(other.bytes_moved);
+        self.bytes_quarantined = self.bytes_quarantined.saturating_add(other.bytes_quarantined);
+        // Each run counts all that wait.
+        self.bytes_waiting = self.bytes_waiting.max(other.bytes_waiting);
+        for (why, (n, bytes)) in &other.kept {
+            let (all, all_bytes) = self.kept.entry(*why).or_default();
+            *all = all.saturating_add(*n);
+            *all_bytes = all_bytes.saturating_add(*bytes);
+        }
+    }
 }
 
 /// Whether to go on; asked between steps, with no lock held.

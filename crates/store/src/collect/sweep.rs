@@ -47,9 +47,14 @@ impl Run<'_> {
         let gone: BTreeSet<u32> = emptied.into_values().flatten().collect();
         self.report.n_segments = gone.len() as u64;
         self.report.n_manifests = manifests.len() as u64;
-        let bytes = gone.iter().filter_map(|number| self.core.segment(*number));
-        self.report.bytes_freed = bytes.map(|segment| segment.bytes()).sum::<u64>()
-            + manifests.iter().map(|(_, row)| row.bytes).sum::<u64>();
+        let manifest_bytes: u64 = manifests.iter().map(|(_, row)| row.bytes).sum();
+        self.report.bytes_freed = manifest_bytes;
+        for segment in gone.iter().filter_map(|number| self.core.segment(*number)) {
+            match self.core.quarantine.groups_of(segment.number).is_empty() {
+                true => self.report.bytes_freed += segment.bytes(),
+                false => self.report.bytes_quarantined += segment.bytes(),
+            }
+        }
         for (number, _) in &manifests {
             // Opening removes what this cannot.
             drop(self.core.place.remove(&self.core.place.file(Folder::Manifests, *number)));
@@ -112,8 +117,12 @@ impl Core {
             let mut segments = self.segments.write().unwrap_or_else(PoisonError::into_inner);
             segments.remove(&number);
             drop(segments);
-            // Opening removes what this cannot.
-            drop(self.place.remove(&self.place.file(Folder::Segments, number)));
+            // Opening does what this cannot: it knows by the same rows what is damaged.
+            if self.quarantine.groups_of(number).is_empty() {
+                drop(self.place.remove(&self.place.file(Folder::Segments, number)));
+            } else if self.place.put_in_quarantine(number).is_ok() {
+                drop(self.forget_aside(number));
+            }
         }
         let waiting = self.holds.retired();
         waiting.iter().filter_map(|number| self.segment(*number)).map(|s| s.bytes()).sum()

@@ -10,7 +10,6 @@ use offsite_model::Key;
 use super::run::{Kept, Run, Stage, doubt};
 use crate::error::StoreError;
 use crate::group::Form;
-use crate::quarantine::Aside;
 use crate::rows::SegmentRow;
 use crate::segment::{Contents, RecordPlace, Segment};
 
@@ -21,6 +20,8 @@ pub(super) type Listed = (Key, Form, RecordPlace);
 /// what is moved with it because its group is.
 pub(super) struct Victim {
     pub(super) segment: Arc<Segment>,
+    /// Something in it is damaged, and has good copies elsewhere where it is alive.
+    is_hurt: bool,
     raw_bytes: u64,
     live_bytes: u64,
     dead_bytes: u64,
@@ -48,13 +49,15 @@ impl Victim {
         u64::try_from(share / u128::from(self.raw_bytes.max(1))).unwrap_or(u64::MAX)
     }
 
+    /// Whether nothing in it is needed, so that it goes without being read.
     pub(super) const fn is_dead(&self) -> bool {
-        self.live_bytes == 0
+        self.live_bytes == 0 && !self.is_hurt
     }
 
     fn is_worth(&self, live_percent: u8) -> bool {
         let live = u128::from(self.live_bytes) * 100;
         self.is_dead()
+            || self.is_hurt
             || (live < u128::from(self.raw_bytes) * u128::from(live_percent)
                 && self.live_bytes < self.raw_bytes)
     }
@@ -110,9 +113,8 @@ impl Run<'_> {
             self.keep(Kept::Damaged, 0);
             return Ok(None);
         };
-        let aside = self.core.aside(segment.tenant);
-        if aside.has_segment(segment.number) {
-            self.check_aside(&segment, &contents, &aside)?;
+        let hurt: Vec<u32> = self.core.aside(segment.tenant).groups_of(segment.number).collect();
+        if !self.can_spare(&segment, &contents, &hurt)? {
             self.keep(Kept::PutAside, 0);
             return Ok(None);
         }
@@ -121,10 +123,11 @@ impl Run<'_> {
             groups.entry(place.place).or_default().0 += u64::from(place.raw_bytes);
         }
         let live = self.live.select(segment.tenant, contents.records.iter(), |(key, ..)| *key);
-        for (_, _, place) in live {
+        for (_, _, place) in live.into_iter().filter(|(_, _, place)| !hurt.contains(&place.place)) {
             groups.entry(place.place).or_default().1 += u64::from(place.raw_bytes);
         }
-        let mut victim = Victim { segment, raw_bytes: 0, live_bytes: 0, dead_bytes: 0 };
+        let is_hurt = !hurt.is_empty();
+        let mut victim = Victim { segment, is_hurt, raw_bytes: 0, live_bytes: 0, dead_bytes: 0 };
         for (raw, live) in groups.into_values() {
             let is_whole = is_moved_whole(raw, live, self.options.live_percent);
             victim.raw_bytes += raw;
@@ -165,27 +168,24 @@ impl Run<'_> {
         Ok(contents)
     }
 
-    /// A record that is alive and has no copy but a damaged one is a reason to take nothing.
-    fn check_aside(
+    /// Whether what is alive in damaged groups of a segment has good copies elsewhere. Where it has
+    /// not, the segment stays as it is; that is no doubt about any other.
+    fn can_spare(
         &self,
         segment: &Segment,
         contents: &Contents,
-        aside: &Aside,
-    ) -> Result<(), StoreError> {
-        let groups: Vec<u32> = aside.groups_of(segment.number).collect();
-        if groups.iter().any(|group| contents.groups.binary_search(group).is_err()) {
-            let what = format!("segment {:08x} does not list a damaged group", segment.number);
-            return Err(doubt(StoreError::Damaged(what)));
+        hurt: &[u32],
+    ) -> Result<bool, StoreError> {
+        if hurt.iter().any(|group| contents.groups.binary_search(group).is_err()) {
+            return Ok(false);
         }
-        let hurt = contents.records.iter();
-        let hurt = hurt.filter(|(_, _, place)| groups.contains(&place.place));
-        for (key, form, _) in self.live.select(segment.tenant, hurt, |(key, ..)| *key) {
-            let found = self.store.find(segment.tenant, *form, key).map_err(doubt)?;
-            if found.is_none() {
-                let what = format!("record {key} has no good copy");
-                return Err(doubt(StoreError::Damaged(what)));
+        let records = contents.records.iter();
+        let records = records.filter(|(_, _, place)| hurt.contains(&place.place));
+        for (key, form, _) in self.live.select(segment.tenant, records, |(key, ..)| *key) {
+            if self.store.find(segment.tenant, *form, key).map_err(doubt)?.is_none() {
+                return Ok(false);
             }
         }
-        Ok(())
+        Ok(true)
     }
 }

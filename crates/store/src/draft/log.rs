@@ -22,6 +22,9 @@ const SEGMENTS: u8 = 2;
 /// Entries of a frame; more of them make more frames.
 const FRAME_ENTRIES_MAX: usize = 8192;
 
+/// A tail of zeros that a crash may leave, at most.
+const TORN_BYTES_MAX: u64 = 4 << 20;
+
 /// A segment that a draft keeps: number, durable bytes and whether it is closed.
 pub(crate) type KeptSegment = (u32, (u64, bool));
 
@@ -96,7 +99,8 @@ impl Log {
     }
 
     /// What an opening of the store needs of a log: the segments it keeps. None when it is not the
-    /// log of this draft. Entries are not read; who resumes checks them.
+    /// log of this draft. Entries are not read; who resumes checks them. What a crash has torn at
+    /// its end was promised to nobody, and is cut as who resumes would.
     pub(crate) fn kept(
         place: &Place,
         number: u32,
@@ -111,8 +115,9 @@ impl Log {
             return Ok(None);
         }
         let mut kept = Vec::new();
-        let mut at = HEAD_BYTES as u64;
+        let (mut at, mut last) = (HEAD_BYTES as u64, HEAD_BYTES as u64);
         while let Some(frame) = read_frame(&*file, at, false)? {
+            last = at;
             at += (FRAME_BYTES + frame.payload.len()) as u64;
             if frame.kind == SEGMENTS {
                 let rows = <[DraftSegment]>::ref_from_bytes(&frame.payload).unwrap_or_default();
@@ -121,6 +126,16 @@ impl Log {
                     .map(|row| (row.number.get(), (row.bytes.get(), row.is_closed.get() == 1)));
                 kept.extend(rows);
             }
+        }
+        // The last frame may be there with its length and without its content.
+        let end = match read_frame(&*file, last, true)? {
+            Some(_) => at,
+            None => last,
+        };
+        if end < file.bytes()? && is_torn(&*file, end)? {
+            let file = place.files.open(&place.file(Folder::Drafts, number), OpenMode::Write)?;
+            file.set_bytes(end)?;
+            file.sync()?;
         }
         Ok(Some(kept))
     }
@@ -210,7 +225,7 @@ impl Log {
     ///
     /// # Errors
     /// [`StoreError::Damaged`] where a frame before that is not whole. A tail that was torn by a
-    /// crash counts as damage too: only who resumes the draft may cut it.
+    /// crash is cut by opening; what is torn in another way counts as damage.
     pub(crate) fn keys(
         place: &Place,
         number: u32,
@@ -312,6 +327,31 @@ fn has_head(file: &dyn File, number: u32, store: [u8; 16], tenant: TenantId) -> 
             Ok(bytes == head(number, store, tenant).as_bytes())
         }
     }
+}
+
+/// Whether what begins at an offset is what a crash leaves: a frame that the file ends within, or
+/// its last one with another content, or nothing but zeros.
+fn is_torn(file: &dyn File, at: u64) -> io::Result<bool> {
+    let bytes = file.bytes()?;
+    let room = bytes.saturating_sub(at);
+    if room < FRAME_BYTES as u64 {
+        return Ok(true);
+    }
+    let mut head = [0; FRAME_BYTES];
+    file.read_exact_at(&mut head, at)?;
+    let Ok(frame) = DraftFrame::ref_from_bytes(&head) else { return Ok(false) };
+    let (checked, _) = head.split_at(FRAME_BYTES - 4);
+    if crc(&[checked, &at.to_le_bytes()]) == frame.crc.get() {
+        let row_bytes = match frame.kind {
+            ENTRIES => size_of::<DraftEntry>(),
+            _ => size_of::<DraftSegment>(),
+        };
+        let payload = u64::from(frame.n.get()).saturating_mul(row_bytes as u64);
+        return Ok(payload.saturating_add(FRAME_BYTES as u64) >= room);
+    }
+    let mut rest = vec![0; usize::try_from(room.min(TORN_BYTES_MAX)).unwrap_or(0)];
+    file.read_exact_at(&mut rest, at)?;
+    Ok(room <= TORN_BYTES_MAX && are_zero(&[&rest]))
 }
 
 /// The frame at an offset; none at the end and where the bytes are no frame. The entries of one

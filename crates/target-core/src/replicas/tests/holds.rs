@@ -24,6 +24,7 @@ const EVERYTHING: CollectOptions = CollectOptions {
     moved_bytes_max: u64::MAX,
     filter_bytes_max: 1 << 20,
     level: 1,
+    tenant: None,
 };
 const OWNER: Owner =
     Owner { tenant: TenantId::from_bytes([1; 16]), source: CoreId::from_bytes([1; 16]) };
