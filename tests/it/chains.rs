@@ -103,7 +103,7 @@ fn a_chain_crosses_oldest_first_and_its_gaps_are_filled() {
     let cut = source.run(&["replicate", "web", "--wait", "--json"]);
     assert_ne!(cut.code, 0, "nobody was there");
     let (gone, _) = history.points.remove(3);
-    source.json(&["points", "delete", &gone]);
+    source.json(&["points", "delete", &gone, "--yes"]);
     history.protect(&source);
     let target_daemon = target.serve();
     let second = source.json(&["replicate", "web", "--wait"]);

@@ -27,6 +27,7 @@ mod protect;
 mod python_client;
 mod replicate;
 mod sim_seeds;
+mod space;
 mod stand_by;
 mod strangers;
 mod swap;

@@ -313,7 +313,7 @@ fn what_builds_on_a_deleted_point_is_sent_all_the_same() {
     // The target is away, so that the points are announced and not sent.
     target_daemon.stop();
     assert_ne!(source.run(&["replicate", "web", "--wait"]).code, 0);
-    source.json(&["points", "delete", &points[1].0]);
+    source.json(&["points", "delete", &points[1].0, "--yes"]);
     let settings = target.data().join("offsite.toml");
     let text = std::fs::read_to_string(&settings).unwrap();
     std::fs::write(&settings, text.replacen("127.0.0.1:0", &address, 1)).unwrap();

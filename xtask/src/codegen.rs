@@ -62,9 +62,12 @@ fn between(page: &str, name: &str, text: &str) -> Result<String> {
 fn calls() -> String {
     let mut text = String::new();
     for (title, rows) in [
-        ("The published operations and their additions", rows::ALL),
-        ("The target's admin API", admin::target::ROWS),
-        ("The source's local socket", admin::source::ROWS),
+        ("The published operations and their additions", rows::ALL.to_vec()),
+        (
+            "The target's admin API",
+            [admin::target::ROWS, admin::upkeep::TARGET_ROWS, admin::report::ROWS].concat(),
+        ),
+        ("The source's local socket", [admin::source::ROWS, admin::upkeep::SOURCE_ROWS].concat()),
     ] {
         let _infallible = write!(
             text,

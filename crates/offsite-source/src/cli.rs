@@ -88,6 +88,17 @@ pub(crate) enum Command {
     Restore(Restore),
     /// Read everything that is kept and name what is damaged
     Verify,
+    /// Say which of this source's own recovery points stay
+    #[command(subcommand)]
+    Retention(Retention),
+    /// Take back the space of deleted recovery points
+    Gc {
+        /// Also out of segments of which little is garbage: takes longer, frees all
+        #[arg(long)]
+        all: bool,
+    },
+    /// Look for damage now, from where the last scrub stopped
+    Scrub,
     /// Pair with a target
     #[command(subcommand)]
     Pair(Pair),
@@ -202,10 +213,47 @@ pub(crate) enum Points {
         /// Its id
         point: String,
     },
-    /// Delete a recovery point
+    /// Delete a recovery point; its space comes back with `gc`
     Delete {
         /// Its id
         point: String,
+        /// Do not ask, even where a target lacks it
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+/// Verbs about retention at this source; targets have their own.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Retention {
+    /// Show the policy of an agent, or of all that have none of their own
+    Show {
+        /// The agent: its name or its id
+        name: Option<String>,
+    },
+    /// Set the policy of an agent, or of all that have none of their own
+    Set {
+        /// The agent: its name or its id
+        name: Option<String>,
+        /// The policy, such as "last=7 daily=14 weekly=8 min-age=3d", or "all"
+        #[arg(long, required_unless_present = "inherit")]
+        policy: Option<String>,
+        /// Take the agent's own policy away
+        #[arg(long, conflicts_with = "policy", requires = "name")]
+        inherit: bool,
+    },
+    /// Show what would stay and what would go, and why; changes nothing
+    Preview {
+        /// The agent: its name or its id
+        name: String,
+        /// A policy to look at [default: the one that holds]
+        #[arg(long)]
+        policy: Option<String>,
+    },
+    /// Delete what goes, now and not only before the next collection
+    Apply {
+        /// The agent: its name or its id [default: all]
+        name: Option<String>,
     },
 }
 

@@ -9,9 +9,11 @@ pub(crate) mod points;
 pub(crate) mod protect;
 pub(crate) mod replicate;
 pub(crate) mod restore;
+pub(crate) mod retention;
 pub(crate) mod serve;
 pub(crate) mod status;
 pub(crate) mod unpair;
+pub(crate) mod upkeep;
 pub(crate) mod verify;
 use offsite_terminal::{Exit, Failure};
 
@@ -39,9 +41,14 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Fai
         Command::Jobs(verb) => jobs::run(context, verb).await,
         Command::Points(Points::List { name }) => points::list(context, name).await,
         Command::Points(Points::Show { point }) => points::show(context, &point).await,
-        Command::Points(Points::Delete { point }) => points::delete(context, &point).await,
+        Command::Points(Points::Delete { point, yes }) => {
+            points::delete(context, &point, yes).await
+        }
         Command::Restore(restore) => restore::run(context, restore).await,
         Command::Verify => verify::run(context).await,
+        Command::Retention(verb) => retention::run(context, verb).await,
+        Command::Gc { all } => upkeep::gc(context, all).await,
+        Command::Scrub => upkeep::scrub(context).await,
         Command::Pair(Pair::Request(request)) => pair::request::run(context, request).await,
         Command::Pair(Pair::Status(of)) => pair::status::run(context, of.target).await,
         Command::Pair(Pair::Wait(of)) => pair::wait::run(context, of.target).await,

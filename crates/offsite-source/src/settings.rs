@@ -25,6 +25,9 @@ pub(crate) struct File {
     pairing: Pairing,
     protect: Protect,
     replication: Replication,
+    collect: Collect,
+    scrub: Scrub,
+    retention: Retention,
     /// How the daemon logs.
     pub(crate) log: Log,
 }
@@ -35,6 +38,43 @@ struct Replication {
     tcp_congestion: Option<CongestionName>,
     #[serde(rename = "maxTransferSpeed")]
     max_transfer_speed: Option<Size>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Collect {
+    every: Option<Length>,
+    dead_percent: Option<Percent>,
+    max_speed: Option<Size>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Scrub {
+    every: Option<Length>,
+    share_percent: Option<Percent>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Retention {
+    await_max: Option<Length>,
+}
+
+/// How long a point stays for the sake of a target, where nothing is said.
+const AWAIT_MAX: Span = Span::from_days(30);
+
+/// A share, from 1 to 100.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "u8")]
+struct Percent(u8);
+
+impl TryFrom<u8> for Percent {
+    type Error = &'static str;
+
+    fn try_from(percent: u8) -> Result<Self, Self::Error> {
+        (1..=100).contains(&percent).then_some(Self(percent)).ok_or("must be from 1 to 100")
+    }
 }
 
 /// A congestion control that this kernel offers, or `auto`.
@@ -202,6 +242,24 @@ impl File {
 }
 
 impl File {
+    /// How long a point stays for the sake of a target that has not got it.
+    pub(crate) fn await_max(&self) -> Span {
+        self.retention.await_max.map_or(AWAIT_MAX, Length::span)
+    }
+
+    /// How the store is kept in order.
+    pub(crate) fn upkeep(&self) -> offsite_upkeep::Settings {
+        let mut settings = offsite_upkeep::Settings::default();
+        let (from, to) = (&self.collect, &mut settings.collect);
+        to.every = from.every.map_or(to.every, Length::span);
+        to.dead_percent = from.dead_percent.map_or(to.dead_percent, |percent| percent.0);
+        to.bytes_per_sec = from.max_speed.map_or(to.bytes_per_sec, Size::bytes);
+        let (from, to) = (&self.scrub, &mut settings.scrub);
+        to.every = from.every.map_or(to.every, Length::span);
+        to.share_percent = from.share_percent.map_or(to.share_percent, |percent| percent.0);
+        settings
+    }
+
     /// How volumes are protected on a machine of so many processors.
     pub(crate) fn protect(&self, n_processors: usize) -> protect::Settings {
         let shipped = protect::Settings::shipped(n_processors);
@@ -261,6 +319,26 @@ name = "@NAME@"
 # as "10 MB" or "2 MiB". 0 is no limit.
 #maxTransferSpeed = 0
 
+[collect]
+# How often space of what was deleted is taken back; "0s" is never. `gc` does it at once.
+#every = "24h"
+# A segment is written anew when at least so many percent of it are garbage.
+#dead_percent = 25
+# How many bytes that may read and write in a second, such as "50 MB". 0 is no limit.
+#max_speed = 0
+
+[scrub]
+# How often everything that is kept is read, to find damage while there is a good copy;
+# "0s" is never.
+#every = "30 days"
+# For how many percent of the time it may read.
+#share_percent = 10
+
+[retention]
+# How long a recovery point that is to go by its policy stays for the sake of a target that has not
+# got it.
+#await_max = "30 days"
+
 [log]
 # human, or json: one object per line.
 #format = "human"
@@ -286,6 +364,15 @@ mod tests {
         assert!(spoken.protect.record_size.is_some() && spoken.protect.zstd_level.is_some());
         assert!(spoken.replication.tcp_congestion.is_some());
         assert!(spoken.replication.max_transfer_speed.is_some());
+        assert_eq!(silent.upkeep(), offsite_upkeep::Settings::default());
+        assert_eq!(spoken.upkeep(), offsite_upkeep::Settings::default());
+        let Collect { every: Some(_), dead_percent: Some(_), max_speed: Some(_) } = spoken.collect
+        else {
+            panic!("{:?}", spoken.collect)
+        };
+        assert_eq!((silent.await_max(), spoken.await_max()), (AWAIT_MAX, AWAIT_MAX));
+        assert!(spoken.retention.await_max.is_some());
+        assert!(spoken.scrub.every.is_some() && spoken.scrub.share_percent.is_some());
         assert!(spoken.cache_lifetime.is_some() && spoken.pairing.request_timeout.is_some());
         assert_eq!((spoken.log.format, spoken.log.filter), (LogFormat::Human, "info".to_owned()));
     }
@@ -312,7 +399,7 @@ mod tests {
         ]
         .map(|text| config::parse::<File>(text).unwrap_err().to_string());
         expect![[r#"
-            1:1: nam: unknown field `nam`, expected one of `name`, `cacheLifetime`, `pairing`, `protect`, `replication`, `log`; did you mean `name`?
+            1:1: nam: unknown field `nam`, expected one of `name`, `cacheLifetime`, `pairing`, `protect`, `replication`, `collect`, `scrub`, `retention`, `log`; did you mean `name`?
             1:17: cacheLifetime: must be from 1 to 3600 seconds
             1:17: cacheLifetime: invalid type: integer `60`, expected a length of time such as "90s", "5 min", "1h 30m", "14 days" or "PT24H"
             2:16: pairing.poll_longest: must be from 60 to 3600 seconds

@@ -105,6 +105,14 @@ pub(crate) enum Command {
     Restore(Restore),
     /// Read everything that is stored and name what is damaged
     Verify(Verify),
+    /// Take back the space of what was removed for good
+    Gc {
+        /// Also out of segments of which little is garbage: takes longer, frees all
+        #[arg(long)]
+        all: bool,
+    },
+    /// Look for damage now, from where the last scrub stopped
+    Scrub,
     /// What a later release does
     #[command(flatten)]
     Later(Later),
@@ -328,7 +336,7 @@ pub(crate) enum Storage {
         #[arg(long, value_name = "DIR")]
         path: PathBuf,
     },
-    /// Report usage (not built yet)
+    /// Report whose space it is, and when the store is full; `--json` for scripts
     Report {
         /// As CSV
         #[arg(long)]
@@ -494,9 +502,6 @@ pub(crate) enum Later {
     Nbd(Rest),
     /// Not built yet
     #[command(hide = true)]
-    Gc(Rest),
-    /// Not built yet
-    #[command(hide = true)]
     Rebuild(Rest),
     /// Not built yet
     #[command(hide = true)]
@@ -509,7 +514,6 @@ impl Later {
         match self {
             Self::Retention(_) => "retention",
             Self::Nbd(_) => "nbd",
-            Self::Gc(_) => "gc",
             Self::Rebuild(_) => "rebuild",
             Self::Seed(_) => "seed",
         }

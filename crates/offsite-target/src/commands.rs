@@ -9,6 +9,7 @@ mod login;
 mod offline;
 mod pairing;
 mod points;
+mod report;
 mod requests;
 mod restore;
 mod serve;
@@ -17,6 +18,7 @@ mod status;
 mod storage;
 mod tenants;
 mod tokens;
+mod upkeep;
 mod users;
 mod verify;
 
@@ -49,6 +51,8 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Fai
         Command::Points(verb) => points::run(context, verb).await,
         Command::Restore(asked) => restore::run(context, asked).await,
         Command::Verify(asked) => verify::run(context, asked).await,
+        Command::Gc { all } => upkeep::gc(context, all).await,
+        Command::Scrub => upkeep::scrub(context).await,
         Command::Later(later) => Err(not_built(later.word())),
     }
 }

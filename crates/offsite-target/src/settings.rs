@@ -25,6 +25,10 @@ pub(crate) struct File {
     acceptance: Acceptance,
     #[serde(default)]
     replication: Replication,
+    #[serde(default)]
+    collect: Collect,
+    #[serde(default)]
+    scrub: Scrub,
     /// What is logged.
     #[serde(default)]
     pub(crate) log: Log,
@@ -72,6 +76,21 @@ struct Replication {
     barrier: Option<Size>,
     barrier_after: Option<Length>,
     lease: Option<Length>,
+}
+
+#[derive(Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Collect {
+    every: Option<Length>,
+    dead_percent: Option<u8>,
+    max_speed: Option<Size>,
+}
+
+#[derive(Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Scrub {
+    every: Option<Length>,
+    share_percent: Option<u8>,
 }
 
 /// What is logged, and how.
@@ -138,6 +157,13 @@ impl File {
         set(&mut to.barrier_bytes, from.barrier.map(Size::bytes));
         set(&mut to.barrier_after, from.barrier_after.map(Length::span));
         set(&mut to.lease, from.lease.map(Length::span));
+        let (from, to) = (&self.collect, &mut settings.upkeep.collect);
+        set(&mut to.every, from.every.map(Length::span));
+        set(&mut to.dead_percent, from.dead_percent);
+        set(&mut to.bytes_per_sec, from.max_speed.map(Size::bytes));
+        let (from, to) = (&self.scrub, &mut settings.upkeep.scrub);
+        set(&mut to.every, from.every.map(Length::span));
+        set(&mut to.share_percent, from.share_percent);
         settings
     }
 }
@@ -207,6 +233,21 @@ operator = "{operator}"
 # for as long again, and is dropped then. At most 7 days.
 #lease = "24h"
 
+[collect]
+# How often space of what was deleted is taken back; "0s" is never. `gc` does it at once.
+#every = "24h"
+# A segment is written anew when at least so many percent of it are garbage.
+#dead_percent = 25
+# How many bytes that may read and write in a second, such as "50 MB". 0 is no limit.
+#max_speed = 0
+
+[scrub]
+# How often everything that is kept is read, to find damage while there is a good copy;
+# "0s" is never.
+#every = "30 days"
+# For how many percent of the time it may read.
+#share_percent = 10
+
 [log]
 # human or json; to standard error.
 #format = "human"
@@ -268,6 +309,11 @@ mod tests {
         else {
             panic!("{:?}", shown.replication)
         };
+        let Collect { every: Some(_), dead_percent: Some(_), max_speed: Some(_) } = shown.collect
+        else {
+            panic!("{:?}", shown.collect)
+        };
+        assert!(shown.scrub.every.is_some() && shown.scrub.share_percent.is_some());
         assert!(shown.stop.drain.is_some() && shown.log.filter.is_some());
     }
 
@@ -289,7 +335,7 @@ mod tests {
             (
                 "#format = \"human\"",
                 "format = \"xml\"",
-                "55:10: log.format: unknown variant `xml`, expected `human` or `json`",
+                "70:10: log.format: unknown variant `xml`, expected `human` or `json`",
             ),
             (
                 "replication = \"127.0.0.1:0\"",

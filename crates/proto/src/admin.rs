@@ -6,7 +6,10 @@
 
 pub mod content;
 pub mod jobs;
+pub mod keeping;
 pub mod protection;
 pub mod replication;
+pub mod report;
 pub mod source;
 pub mod target;
+pub mod upkeep;

@@ -6,20 +6,24 @@
 //! line's words.
 
 mod jobs;
+mod keeping;
 mod protection;
 mod replication;
 mod state;
+mod upkeep;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderMap;
 use offsite_proto::admin::jobs as job_calls;
+use offsite_proto::admin::keeping as keeping_calls;
 use offsite_proto::admin::protection as protection_calls;
 use offsite_proto::admin::replication as replication_calls;
 use offsite_proto::admin::source::{
     self as calls, Agent, OfAgent, OfTarget, Pairing, ROWS, ShowPairing, State, Status,
 };
+use offsite_proto::admin::upkeep as upkeep_calls;
 use offsite_proto::endpoint::{Listener, Row, Values};
 use offsite_proto::error::{ErrorCode, Refusal};
 use offsite_proto::json::Json;
@@ -78,7 +82,14 @@ impl Gate<Operator> for OwnerOnly {
 pub fn router(admin: Arc<Admin>, owner: u32) -> Result<Arc<Router<Admin, Operator>>, RouteError> {
     let luck = Arc::clone(&admin.means.luck);
     Routes::new(
-        &[ROWS, job_calls::ROWS, protection_calls::ROWS, replication_calls::ROWS],
+        &[
+            ROWS,
+            job_calls::ROWS,
+            protection_calls::ROWS,
+            replication_calls::ROWS,
+            upkeep_calls::SOURCE_ROWS,
+            keeping_calls::ROWS,
+        ],
         Listener::Source,
     )
     .on::<calls::ReadStatus>(read_status)
@@ -105,6 +116,12 @@ pub fn router(admin: Arc<Admin>, owner: u32) -> Result<Arc<Router<Admin, Operato
     .raw(protection_calls::PROTECT.id, protection::protect)
     .raw(protection_calls::CONTENT.id, protection::read_content)
     .raw(protection_calls::VERIFY.id, protection::verify)
+    .on::<keeping_calls::ShowRetention>(keeping::show)
+    .on::<keeping_calls::ChangeRetention>(keeping::set)
+    .on::<keeping_calls::PreviewRetention>(keeping::preview)
+    .on::<keeping_calls::ApplyRetention>(keeping::apply)
+    .raw(upkeep_calls::SOURCE_GC.id, upkeep::gc)
+    .raw(upkeep_calls::SOURCE_SCRUB.id, upkeep::scrub)
     .on::<replication_calls::Pause>(replication::pause)
     .on::<replication_calls::Resume>(replication::resume)
     .raw(replication_calls::REPLICATE.id, replication::replicate)
@@ -114,6 +131,7 @@ pub fn router(admin: Arc<Admin>, owner: u32) -> Result<Arc<Router<Admin, Operato
 async fn read_status(admin: Arc<Admin>, _: Asked<calls::ReadStatus>) -> Answered<Status> {
     let n_agents = off(&admin.means, |means| Ok(means.memory.agents()?.len())).await?;
     let uptime = admin.means.clock.uptime().as_secs().saturating_sub(admin.since.as_secs());
+    let keeper = Arc::clone(&admin.keeper);
     let state = if admin.stop.is_cancelled() { "stopping" } else { "serving" };
     reply(Status {
         version: admin.version.to_owned(),
@@ -124,6 +142,7 @@ async fn read_status(admin: Arc<Admin>, _: Asked<calls::ReadStatus>) -> Answered
         agents: n_agents,
         pairings: admin.handle.pairings(),
         paused: off(&admin.means, |means| Ok(paused::list(&means.memory)?)).await?,
+        upkeep: off(&admin.means, move |_| keeper.state()).await?,
     })
 }
 

@@ -416,8 +416,9 @@ fn missing(
         });
     match walked {
         Ok(()) => Ok(missing),
-        // Its list itself is damaged; verify says so.
-        Err(StoreError::Damaged(_)) => Ok(Vec::new()),
+        // Its list itself is damaged, which verify says; or what the list is made against was
+        // deleted here, and without it nobody can say which entries the target is to be asked for.
+        Err(StoreError::Damaged(_) | StoreError::BaseMissing) => Ok(Vec::new()),
         Err(error) => Err(error.into()),
     }
 }

@@ -17,7 +17,7 @@ use offsite_proto::group::{self, Group, GroupEntry};
 use offsite_proto::session::{CommitToken, ImageType, OpenSession};
 use offsite_proto::text::{Big, Text, Time};
 use offsite_proto::window::{ListEntry, ZERO_RUN_CUT_BYTES};
-use offsite_store::catalog::{Table, Transactions, TypedRows, TypedRowsMut, Value};
+use offsite_store::catalog::{CatalogError, Table, Transactions, TypedRows, TypedRowsMut, Value};
 use offsite_store::group::{
     CheckedGroup, Codec, Form, GROUP_BYTES_MAX, GROUP_RECORDS_MAX, TableRow,
 };
@@ -193,6 +193,19 @@ pub fn announce_anew(
         }
     }
     Ok(())
+}
+
+/// Forgets what images of points that are gone for good were announced as. Blocks.
+///
+/// # Errors
+/// The disk's.
+pub(crate) fn forget(memory: &Memory, gone: &[points::Kept]) -> Result<(), Trouble> {
+    Ok(memory.catalog().write(|rows| {
+        for image in gone.iter().flat_map(|kept| &kept.point.images) {
+            rows.remove(ANNOUNCED, &image.image.to_bytes())?;
+        }
+        Ok::<_, CatalogError>(())
+    })?)
 }
 
 /// The same for the same image for ever, so that asking to commit again is a repeat.

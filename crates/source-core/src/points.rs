@@ -8,13 +8,27 @@ use offsite_proto::endpoint::Body as _;
 use offsite_proto::error::ErrorCode;
 use offsite_proto::json::{Json, from_slice};
 use offsite_proto::text::{Big, Text, Time};
-use offsite_store::{self as store, Store};
+use offsite_store::catalog::{Table, Transactions, TypedRows, TypedRowsMut, Value};
+use offsite_store::{self as store, Store, StoreError};
 use serde::{Deserialize, Serialize};
 
 use crate::agents;
 use crate::causes::LIST_POINTS;
 use crate::error::Trouble;
 use crate::memory::Memory;
+
+/// The highest number of a point that was removed for good, by agent.
+const SEQUENCES: Table = Table::new("source_sequences");
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct SequenceRow {
+    newest: u32,
+}
+
+impl Value for SequenceRow {
+    const VERSION: u8 = 1;
+    const BYTES_MAX: usize = 16;
+}
 
 /// What a point's note says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,7 +74,7 @@ impl Kept {
     }
 
     /// Whether it can be restored and will stay.
-    fn is_good(&self) -> bool {
+    pub(crate) fn is_good(&self) -> bool {
         self.point.is_complete() && self.point.deleted_at.is_none()
     }
 
@@ -93,6 +107,7 @@ impl Kept {
                 .fold(0, |sum, image| image.bytes.saturating_add(sum))),
             new_bytes: note.new_bytes,
             volumes: volumes.collect(),
+            lacking: Vec::new(),
         }
     }
 
@@ -196,6 +211,52 @@ pub fn find(
         return Err(unknown(format!("recovery point {id} is of agent {}", kept.note.agent)));
     }
     Ok(kept)
+}
+
+/// The number of an agent's next point. Numbers name images at targets, so none is used twice,
+/// whatever was deleted.
+///
+/// # Errors
+/// The disk's.
+pub fn next_sequence(store: &Store, tenant: TenantId, agent: AgentId) -> Result<u32, Trouble> {
+    let points = all(store, tenant, agent)?;
+    let newest = points.iter().map(|kept| kept.note.sequence).max().unwrap_or(0);
+    let row = store.catalog().read::<_, StoreError>(|rows| {
+        Ok(rows.value::<SequenceRow>(SEQUENCES, &agent.to_bytes())?)
+    })?;
+    Ok(row.map_or(newest, |row| row.newest.max(newest)).saturating_add(1))
+}
+
+/// The points that are marked as deleted, of all agents.
+///
+/// # Errors
+/// The disk's.
+pub(crate) fn deleted(store: &Store, tenant: TenantId) -> Result<Vec<Kept>, Trouble> {
+    let points = store.points(tenant)?.into_iter().filter(|point| point.deleted_at.is_some());
+    points.map(Kept::read).collect()
+}
+
+/// Removes points for good that are marked as deleted. Their numbers are remembered before.
+///
+/// # Errors
+/// The disk's.
+pub(crate) fn purge(
+    store: &Store,
+    tenant: TenantId,
+    points: &[Kept],
+    now: Timestamp,
+) -> Result<(), Trouble> {
+    store.catalog().write::<_, StoreError>(|rows| {
+        for kept in points {
+            let key = kept.point.agent.to_bytes();
+            let before = rows.value::<SequenceRow>(SEQUENCES, &key)?.map_or(0, |row| row.newest);
+            let newest = before.max(kept.note.sequence);
+            rows.put_value(SEQUENCES, &key, &SequenceRow { newest })?;
+        }
+        Ok(())
+    })?;
+    let ids: Vec<PointId> = points.iter().map(|kept| kept.point.point).collect();
+    Ok(store.purge(tenant, &ids, now)?)
 }
 
 /// Marks a point as deleted.

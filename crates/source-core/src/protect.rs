@@ -109,13 +109,13 @@ impl Protection {
         let read = hooks::around(&*self.runner, agent, hooks, &mut remarks, || {
             self.read_all(agent, &mut session, progress)
         });
-        let (images, tally, parent) = read?;
+        let (images, tally) = read?;
         progress.check()?;
         progress.stage("committing", None);
         let point = PointId::random(&*self.luck);
         let note = Note {
             agent: agent.name.clone(),
-            sequence: parent.as_ref().map_or(1, |parent| parent.note.sequence.saturating_add(1)),
+            sequence: points::next_sequence(&self.store, self.tenant, agent.agent_id())?,
             labels: agent.volumes.iter().map(|volume| volume.label.clone()).collect(),
             new_bytes: Big(tally.new_bytes),
             stored_bytes: Big(tally.stored_bytes),
@@ -153,7 +153,7 @@ impl Protection {
         agent: &AgentRow,
         session: &mut Session,
         progress: &Progress,
-    ) -> Result<(Vec<list::Listed>, Tally, Option<points::Kept>), Trouble> {
+    ) -> Result<(Vec<list::Listed>, Tally), Trouble> {
         let volumes = self.open_all(agent)?;
         let total =
             volumes.iter().fold(0_u64, |sum, (_, volume)| sum.saturating_add(volume.bytes()));
@@ -179,7 +179,7 @@ impl Protection {
         for (row, volume) in &volumes {
             volume.check_size().map_err(|error| unreadable(&agent.name, &row.label, &error))?;
         }
-        Ok((images, tally, parent))
+        Ok((images, tally))
     }
 
     fn open_all<'a>(&self, agent: &'a AgentRow) -> Result<Vec<(&'a VolumeRow, Volume)>, Trouble> {

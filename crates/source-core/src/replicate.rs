@@ -35,6 +35,7 @@ use offsite_proto::pairing::{self, AgentPairingState, AgentSync, PairingState, P
 use offsite_proto::session::{OfImage, TransferredBlocksOfImage};
 use offsite_proto::text::{Big, Text};
 use offsite_proto::version::ProductVersion;
+use offsite_store::StoreError;
 use offsite_store::catalog::{Table, Transactions, TypedRows, TypedRowsMut, Value};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
@@ -45,6 +46,7 @@ use self::shared::Shared;
 use crate::config::Settings;
 use crate::error::Trouble;
 use crate::heal::{Healed, Healer};
+use crate::held;
 use crate::memory::AgentRow;
 use crate::origin::{self, Outbound};
 use crate::pairing::{Means, off};
@@ -159,9 +161,17 @@ impl Replicator {
             healer.is_damaged_there(id),
         );
         let (mut outcome, mut plan) = driven?;
-        let stranded = stranded(&plan, &images);
+        let parentless = self.parentless(&plan, &images).await?;
+        // What cannot be sent for want of its parent here is no failure yet.
+        let is_done = match &outcome {
+            JobOutcome::Succeeded => true,
+            JobOutcome::Partly(_) => !parentless.is_empty(),
+            JobOutcome::NotStarted(_) | JobOutcome::Stopped(_) => false,
+        };
+        let stranded: Vec<ImageId> =
+            stranded(&plan, &images).into_iter().chain(parentless).collect();
         let (mut images, mut sent_points) = (images, BTreeSet::new());
-        if !stranded.is_empty() && outcome == JobOutcome::Succeeded {
+        if !stranded.is_empty() && is_done {
             let records = stranded.len();
             tracing::info!(agent = %id, records, "images without their parent are sent anew");
             let protection = Arc::clone(&self.protection);
@@ -190,6 +200,7 @@ impl Replicator {
             return Err(paused::refusal(&agent, shared.link.target()));
         }
         check(&agent, &outcome)?;
+        self.note_held(id, shared.link.target(), &plan, &images).await?;
         sent_points.extend(points_of(&plan, &images));
         Ok(Replicated {
             job_id: Text(job),
@@ -301,6 +312,12 @@ impl Replicator {
                         let Some(image) = images.get(work.image) else {
                             return Err(Trouble::us("the plan names an image that there is not"));
                         };
+                        if !self.has_parent(image).await? {
+                            let message = "what it was announced against was deleted".to_owned();
+                            let ended = Event::Ended(index, Outcome::Unreadable(message));
+                            effects.extend(job.step(ended));
+                            continue;
+                        }
                         self.remember(agent.agent_id(), Some(image.ours.name)).await?;
                         let mut image = image.clone();
                         image.open.allow_orphan = work.allow_orphan;
@@ -342,6 +359,55 @@ impl Replicator {
                 }
             }
         }
+    }
+
+    /// Whether the list of an image can be made: what it is against is here, or there is no such.
+    async fn has_parent(&self, image: &Outbound) -> Result<bool, Trouble> {
+        let Some(parent) = image.parent_point() else { return Ok(true) };
+        let protection = Arc::clone(&self.protection);
+        off(&self.means, move |_| match protection.store.point(protection.tenant, parent) {
+            Ok(_) => Ok(true),
+            Err(StoreError::PointUnknown(_)) => Ok(false),
+            Err(error) => Err(error.into()),
+        })
+        .await
+    }
+
+    /// Images of the plan whose parents were deleted here for good before they were sent, and those
+    /// that follow upon them.
+    async fn parentless(&self, plan: &Plan, images: &[Outbound]) -> Result<Vec<ImageId>, Trouble> {
+        let mut works = BTreeSet::new();
+        let mut parentless = Vec::new();
+        // Parents stand before their children.
+        for (index, work) in plan.work.iter().enumerate() {
+            let Some(image) = images.get(work.image) else { continue };
+            let follows = work.after.is_some_and(|after| works.contains(&after));
+            if follows || !self.has_parent(image).await? {
+                works.insert(index);
+                parentless.push(image.open.image_id.0);
+            }
+        }
+        Ok(parentless)
+    }
+
+    /// Remembers which points a target has now that all that was planned is there.
+    async fn note_held(
+        &self,
+        agent: AgentId,
+        target: &str,
+        plan: &Plan,
+        images: &[Outbound],
+    ) -> Result<(), Trouble> {
+        let left: BTreeSet<PointId> = plan
+            .left_out
+            .iter()
+            .filter_map(|(index, _)| images.get(*index))
+            .map(|image| image.point)
+            .collect();
+        let points: BTreeSet<PointId> =
+            images.iter().map(|image| image.point).filter(|point| !left.contains(point)).collect();
+        let target = target.to_owned();
+        off(&self.means, move |means| Ok(held::note(&means.memory, &target, agent, &points)?)).await
     }
 
     /// Remembers the image that is on its way, for the next job to go on with.

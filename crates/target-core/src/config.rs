@@ -27,6 +27,8 @@ pub struct Settings {
     pub acceptance: AcceptanceDefaults,
     /// How images are received.
     pub replication: ReplicationSettings,
+    /// How the store is kept in order.
+    pub upkeep: offsite_upkeep::Settings,
 }
 
 /// How images are received.
@@ -135,6 +137,7 @@ impl Settings {
                 barrier_after: Span::from_secs(10),
                 lease: Span::from_hours(24),
             },
+            upkeep: offsite_upkeep::Settings::default(),
         }
     }
 
@@ -161,6 +164,7 @@ impl Settings {
         replication.barrier_after = replication.barrier_after.clamp(Span::from_secs(1), longest);
         replication.lease =
             replication.lease.clamp(Span::from_secs(1), Span::from_days(maxima::LEASE_DAYS));
+        self.upkeep = self.upkeep.bounded();
         self
     }
 

@@ -38,11 +38,9 @@ pub(crate) fn damaged(
     for held in &held {
         let parent = match held.open.previous_epoch_number {
             None => None,
-            Some(epoch) => match points.get(&(held.name.volume, epoch)) {
-                Some(point) => Some(*point),
-                // Its list cannot be made without its parent's.
-                None => continue,
-            },
+            // Where its parent is gone, the list is that of the whole image: what is asked for is
+            // named by its key, and each key once.
+            Some(epoch) => points.get(&(held.name.volume, epoch)).copied(),
         };
         let mut tell = |ordinal, entry: offsite_store::ListEntry| {
             if listed.insert(entry.key, ()).is_none() {

@@ -32,11 +32,13 @@ mod door;
 mod drive;
 mod housekeeping;
 mod issue;
+mod keeper;
 mod outline;
 mod readback;
 mod routes;
 mod submit;
 mod target;
+mod turns;
 
 pub use routes::admin::{OperatorRouter, Operators};
 pub use target::{Identity, Target, World};

@@ -21,6 +21,7 @@ use crate::failure::Failure;
 use crate::outline::Outlines;
 use crate::peers::Register;
 use crate::replicas::Replicas;
+use crate::turns::Turns;
 
 /// The catalog's file name inside the data directory.
 pub(crate) const CATALOG_FILE: &str = "catalog.redb";
@@ -65,6 +66,7 @@ pub struct Target {
     replicas: OnceLock<Arc<Replicas>>,
     outlines: Outlines,
     readers: Arc<Semaphore>,
+    turns: Turns,
 }
 
 impl Target {
@@ -107,6 +109,7 @@ impl Target {
             replicas: OnceLock::new(),
             outlines: Outlines::default(),
             readers: Arc::new(Semaphore::new(N_READERS_AT_ONCE)),
+            turns: Turns::default(),
         }))
     }
 
@@ -212,6 +215,11 @@ impl Target {
     /// Bounds what is read back at once.
     pub(crate) const fn readers(&self) -> &Arc<Semaphore> {
         &self.readers
+    }
+
+    /// Who has his turn to keep the store in order.
+    pub(crate) const fn turns(&self) -> &Turns {
+        &self.turns
     }
 
     pub(crate) const fn strangers(&self) -> &Semaphore {

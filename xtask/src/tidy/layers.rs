@@ -37,6 +37,7 @@ const TABLE: &[Line] = &[
     line("offsite-nbd", 2, &["thiserror"]),
     line("offsite-ntlm", 2, &["aws-lc-rs", "hmac", "md-5", "md4", "thiserror", "zeroize"]),
     line("offsite-content", 3, &["thiserror"]),
+    line("offsite-upkeep", 3, &["serde"]),
     line("offsite-transport", 3, &[
         "bytes", "futures-util", "http", "http-body-util", "hyper", "hyper-util", "rustix", "rustls",
         "serde", "serde_json", "thiserror", "tokio", "tokio-rustls", "tokio-util", "tower", "tracing",

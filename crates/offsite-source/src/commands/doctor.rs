@@ -2,7 +2,8 @@
 //! daemon.
 
 use offsite_daemon::SystemClock;
-use offsite_proto::admin::source::{ListPairings, Pairing};
+use offsite_proto::admin::source::{ListPairings, Pairing, ReadStatus};
+use offsite_proto::admin::upkeep::Upkeep;
 use offsite_proto::json::Json;
 use offsite_source_core::address;
 use offsite_source_core::config::Settings;
@@ -42,6 +43,9 @@ async fn look_at_home(context: &Context, findings: &mut Vec<Finding>) -> Vec<Pai
                 "data directory",
                 format!("{shown}, in use by the running daemon"),
             ));
+            if let Ok(Json(status)) = context.ask::<ReadStatus>(&(), &()).await {
+                findings.extend(upkeep(&status.upkeep));
+            }
             pairings
         }
         Err(failure) if failure.exit == Exit::NotRunning => {
@@ -58,6 +62,30 @@ async fn look_at_home(context: &Context, findings: &mut Vec<Finding>) -> Vec<Pai
             Vec::new()
         }
     }
+}
+
+/// What upkeep found lately.
+fn upkeep(upkeep: &Upkeep) -> Vec<Finding> {
+    let scrubs = [upkeep.scrubbing.as_ref(), upkeep.scrubbed.as_ref()];
+    let damaged = scrubs.into_iter().flatten().find(|scrub| scrub.damaged > 0);
+    let scrub = match (damaged, &upkeep.scrubbed) {
+        (Some(damaged), _) => {
+            let found = format!("{} damaged parts, since {}", damaged.damaged, damaged.began_at);
+            let hint = "see what is hurt with: offsite-source verify; replicating heals it";
+            Finding::failed("damage", found, hint)
+        }
+        (None, None) => Finding::ok("damage", "the store was not scrubbed yet"),
+        (None, Some(last)) => {
+            let ended = last.ended_at.map_or_else(String::new, |at| at.to_string());
+            Finding::ok("damage", format!("none was found by the scrub that ended {ended}"))
+        }
+    };
+    let doubts = upkeep.collected.as_ref().map_or(0, |last| last.doubts);
+    let space = (doubts > 0).then(|| {
+        let hint = "see why in the log of the daemon, or with: offsite-source gc";
+        Finding::warning("space", "the last collection could not free what is garbage", hint)
+    });
+    [Some(scrub), space].into_iter().flatten().collect()
 }
 
 fn text(findings: &[Finding]) -> String {

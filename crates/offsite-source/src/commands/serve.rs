@@ -12,6 +12,7 @@ use offsite_source_core::calls::TlsLine;
 use offsite_source_core::engine::Engine;
 use offsite_source_core::hooks::Runner;
 use offsite_source_core::jobs::Jobs;
+use offsite_source_core::keeper::Keeper;
 use offsite_source_core::pairing::Means;
 use offsite_source_core::poll::RealWaiter;
 use offsite_source_core::protect::Protection;
@@ -57,10 +58,13 @@ pub(crate) async fn run(context: &Context) -> Result<Exit, Failure> {
         Arc::clone(&protection),
         home.file.settings(),
     ));
+    let keeper = Keeper::new(Arc::clone(&protection), home.memory.clone(), home.file.upkeep());
     let admin = Arc::new(Admin {
         means,
         files: Arc::clone(&home.files),
         protection,
+        keeper: Arc::new(keeper),
+        await_max: home.file.await_max(),
         replicator: Arc::clone(&replicator),
         jobs: Jobs::default(),
         handle,
@@ -68,6 +72,7 @@ pub(crate) async fn run(context: &Context) -> Result<Exit, Failure> {
         since: clock.uptime(),
         stop: stop.clone(),
     });
+    let keeping = tokio::spawn(Arc::clone(&admin).keep_house());
     let router = admin::router(admin, process::owner())
         .map_err(|error| failed("serve the local socket", &error))?;
 
@@ -90,6 +95,10 @@ pub(crate) async fn run(context: &Context) -> Result<Exit, Failure> {
         stopped = server => stopped,
         () = shutdown.overdue().cancelled() => Ok(()),
     };
+    tokio::select! {
+        kept = keeping => kept.map_err(|error| failed("keep the store in order", &error))?,
+        () = shutdown.overdue().cancelled() => {}
+    }
     drop(published);
     tracing::info!("stopped");
     stopped.map_err(|error| failed("end the local socket", &error))?;

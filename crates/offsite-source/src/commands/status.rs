@@ -2,7 +2,8 @@
 
 use offsite_proto::admin::source::ReadStatus;
 use offsite_proto::json::Json;
-use offsite_terminal::{Exit, Failure, facts};
+use offsite_terminal::{Exit, Failure, facts, size};
+use offsite_upkeep::words;
 
 use super::pair::text;
 use crate::context::Context;
@@ -23,6 +24,9 @@ pub(crate) async fn run(context: &Context) -> Result<Exit, Failure> {
             let because = job.message.clone();
             facts(&[("paused", Some(format!("agent {}", job.agent))), ("", because)])
         }));
+        let upkeep = words::state(&status.upkeep, size).into_iter();
+        let upkeep: Vec<_> = upkeep.map(|(what, how)| (what, Some(how))).collect();
+        parts.push(facts(&upkeep));
         parts.join("\n\n")
     })
 }

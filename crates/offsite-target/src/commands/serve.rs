@@ -92,6 +92,7 @@ async fn serve(data: DataDir, file: &File, world: World) -> anyhow::Result<Exit>
 
     let draining = shutdown.draining();
     let gate: Arc<dyn Classify> = Arc::new(ReplicationGate::new(Arc::clone(&target)));
+    let keeping = tokio::spawn(Arc::clone(&target).keep_store(draining.clone()));
     let housekeeping = tokio::spawn(Arc::clone(&target).run(draining.clone()));
     tokio::join!(
         replication.serve(replication_router, gate, draining.clone()),
@@ -105,6 +106,7 @@ async fn serve(data: DataDir, file: &File, world: World) -> anyhow::Result<Exit>
     if left > 0 {
         tracing::warn!(mutations = left, "changes were still under way at the end");
     }
+    keeping.await.context("keeping the store in order failed")?;
     housekeeping.await.context("the housekeeping failed")?;
     setup::record_turn(&target, process::owner(), false)?;
     tracing::info!("stopped");

@@ -2,7 +2,8 @@
 
 use offsite_proto::admin::target::{ReadFingerprint, ReadStatus, RunDoctor};
 use offsite_proto::json::Json;
-use offsite_terminal::{Exit, Failure, facts, table};
+use offsite_terminal::{Exit, Failure, facts, size, table};
+use offsite_upkeep::words;
 
 use crate::context::Context;
 
@@ -10,7 +11,8 @@ use crate::context::Context;
 pub(crate) async fn status(context: &Context) -> Result<Exit, Failure> {
     let Json(status) = context.ask::<ReadStatus>(&(), &()).await?;
     context.out.result(&status, |status| {
-        facts(&[
+        let upkeep = status.upkeep.iter().flat_map(|upkeep| words::state(upkeep, size));
+        let mut lines = vec![
             ("target", Some(format!("{} ({})", status.name, status.target_id))),
             ("state", Some(status.state.clone())),
             ("version", Some(status.version.clone())),
@@ -18,7 +20,9 @@ pub(crate) async fn status(context: &Context) -> Result<Exit, Failure> {
             ("pairing", Some(if status.pairing_open { "open" } else { "closed" }.to_owned())),
             ("requests waiting", Some(status.requests_waiting.to_string())),
             ("sources", Some(status.sources.to_string())),
-        ])
+        ];
+        lines.extend(upkeep.map(|(what, how)| (what, Some(how))));
+        facts(&lines)
     })
 }
 

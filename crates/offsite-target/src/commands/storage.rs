@@ -4,9 +4,9 @@ use offsite_proto::admin::target::{AddStorage, ListStorages, MakeStorage};
 use offsite_proto::json::Json;
 use offsite_terminal::{Exit, Failure, facts, size, table};
 
+use super::report;
 use crate::cli::Storage;
 use crate::context::Context;
-use crate::exit::not_built;
 
 /// Runs them.
 pub(crate) async fn run(context: &Context, verb: Storage) -> Result<Exit, Failure> {
@@ -29,7 +29,7 @@ pub(crate) async fn run(context: &Context, verb: Storage) -> Result<Exit, Failur
                 ])
             })
         }
-        Storage::Report { .. } => Err(not_built("storage report")),
+        Storage::Report { csv } => report::run(context, csv).await,
     }
 }
 

@@ -47,9 +47,9 @@ job_rows! {
 pub struct Job {
     /// Its id; a replication has the same at the target.
     pub id: Text<JobId>,
-    /// `protect` or `replicate`.
+    /// `protect`, `replicate`, `gc` or `scrub`.
     pub kind: String,
-    /// Name of the agent.
+    /// Name of the agent; empty for work on the whole store.
     pub agent: String,
     /// `running`, `cancelling`, `succeeded`, `failed` or `cancelled`; `paused` for a replication
     /// that is not to run until it is resumed.

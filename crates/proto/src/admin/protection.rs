@@ -45,7 +45,7 @@ protection_rows! {
     HOOKS_SET: "S-agents-hooks-set" Put "/api/v1/agents/{agent}/hooks" [], JSON_BYTES_MAX;
     POINTS_LIST: "S-points-list" Get "/api/v1/agents/{agent}/points" [], 0;
     POINTS_SHOW: "S-points-show" Get "/api/v1/points/{point}" [], 0;
-    POINTS_DELETE: "S-points-delete" Delete "/api/v1/points/{point}" [], 0;
+    POINTS_DELETE: "S-points-delete" Delete "/api/v1/points/{point}" ["sure"], 0;
     CONTENT: "S-volumes-content" Get "/api/v1/agents/{agent}/volumes/{volume}/content" ["point", "from"], 0;
     VERIFY: "S-verify" Post "/api/v1/verify" [], 0;
 }
@@ -143,6 +143,10 @@ pub struct Point {
     pub new_bytes: Big,
     /// Its volumes.
     pub volumes: Vec<PointVolume>,
+    /// Targets that are to have it and have not got it, as far as this source knows; told of one
+    /// point alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lacking: Vec<String>,
 }
 
 /// Something that is damaged.
@@ -213,6 +217,28 @@ impl Params for OfPoint {
     }
 }
 
+/// A recovery point to delete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OfDeletion {
+    /// The point.
+    pub point: PointId,
+    /// Whether it goes although a target that is to have it has not got it.
+    pub sure: bool,
+}
+
+impl Params for OfDeletion {
+    fn read(values: &Values) -> Result<Self, Refusal> {
+        Ok(Self { point: values.parse("point")?, sure: values.flag("sure", Some(false))? })
+    }
+
+    fn write(&self, values: &mut Values) {
+        values.insert("point", self.point.to_string());
+        if self.sure {
+            values.insert("sure", "true");
+        }
+    }
+}
+
 /// A volume of a recovery point, for reading.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OfContent {
@@ -262,8 +288,9 @@ endpoint! {
     ShowPoint = POINTS_SHOW, OfPoint, () => Json<Point>
 }
 endpoint! {
-    /// Marks a recovery point as deleted.
-    DeletePoint = POINTS_DELETE, OfPoint, () => Json<Point>
+    /// Marks a recovery point as deleted. `wrong_state` where a target that is to have it has not
+    /// got it, unless the caller is sure.
+    DeletePoint = POINTS_DELETE, OfDeletion, () => Json<Point>
 }
 
 #[cfg(test)]

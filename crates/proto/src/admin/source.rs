@@ -10,6 +10,7 @@ use offsite_model::{AgentId, CoreId, RequestId};
 use serde::{Deserialize, Serialize};
 
 use crate::admin::jobs::Job;
+use crate::admin::upkeep::Upkeep;
 use crate::endpoint;
 use crate::endpoint::{Access, Action, Class, Listener, Method, Params, Row, Values};
 use crate::error::Refusal;
@@ -76,6 +77,9 @@ pub struct Status {
     /// Replications that are paused.
     #[serde(default)]
     pub paused: Vec<Job>,
+    /// Space and damage.
+    #[serde(default)]
+    pub upkeep: Upkeep,
 }
 
 /// A volume of an agent, as the operator named it.

@@ -24,6 +24,7 @@ pub use sources::{
 use offsite_model::CoreId;
 use serde::{Deserialize, Serialize};
 
+use crate::admin::upkeep::Upkeep;
 use crate::endpoint;
 use crate::endpoint::{Access, Action, Class, Listener, Method, Params, Row, Values};
 use crate::error::Refusal;
@@ -188,6 +189,9 @@ pub struct Status {
     pub requests_waiting: usize,
     /// Sources, as far as the caller sees them.
     pub sources: usize,
+    /// Space and damage of the store; for who is not limited to tenants.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upkeep: Option<Upkeep>,
 }
 
 /// How a source's operator recognises this target.

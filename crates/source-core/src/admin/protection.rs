@@ -32,7 +32,7 @@ use crate::pairing::off;
 use crate::progress::Progress;
 use crate::restore::{self, Opened};
 use crate::wayback::{self, Wayback};
-use crate::{agents, hooks, points, verify};
+use crate::{agents, held, hooks, keeper, points, verify};
 
 /// The time between two lines of progress.
 const TELL_EVERY: Duration = Duration::from_millis(500);
@@ -53,17 +53,31 @@ pub(super) async fn show_point(
     call: Asked<calls::ShowPoint>,
 ) -> Answered<Point> {
     let (protection, OfPoint(point)) = (Arc::clone(&admin.protection), call.params);
-    let shown =
-        off(&admin.means, move |_| points::show(&protection.store, protection.tenant, point));
-    reply(shown.await?.view())
+    let pairings = admin.handle.pairings();
+    let shown = off(&admin.means, move |means| {
+        let kept = points::show(&protection.store, protection.tenant, point)?;
+        let of = (kept.point.agent, &*kept.note.agent);
+        let lacking = held::lacking(&means.memory, &pairings, of, point)?;
+        Ok(Point { lacking, ..kept.view() })
+    });
+    reply(shown.await?)
 }
 
 pub(super) async fn delete_point(
     admin: Arc<Admin>,
     call: Asked<calls::DeletePoint>,
 ) -> Answered<Point> {
-    let (protection, OfPoint(point)) = (Arc::clone(&admin.protection), call.params);
+    let (protection, calls::OfDeletion { point, sure }) =
+        (Arc::clone(&admin.protection), call.params);
+    let pairings = admin.handle.pairings();
     let deleted = off(&admin.means, move |means| {
+        let kept = points::show(&protection.store, protection.tenant, point)?;
+        let of = (kept.point.agent, &*kept.note.agent);
+        let lacking = held::lacking(&means.memory, &pairings, of, point)?;
+        // One that is not whole was never anybody's.
+        if !sure && kept.point.is_complete() && !lacking.is_empty() {
+            return Err(keeper::not_replicated(point, &lacking));
+        }
         points::delete(&protection.store, protection.tenant, point, means.clock.now())
     });
     let deleted = deleted.await?;

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::engine::Handle;
 use crate::jobs::Jobs;
+use crate::keeper::Keeper;
 use crate::pairing::Means;
 use crate::protect::Protection;
 use crate::replicate::Replicator;
@@ -22,6 +23,10 @@ pub struct Admin {
     pub files: Arc<dyn FileSystem>,
     /// What makes and reads recovery points.
     pub protection: Arc<Protection>,
+    /// What keeps the store in order.
+    pub keeper: Arc<Keeper>,
+    /// How long a point stays for the sake of a target that has not got it.
+    pub await_max: Span,
     /// What sends recovery points to targets.
     pub replicator: Arc<Replicator>,
     /// What runs and what ran.

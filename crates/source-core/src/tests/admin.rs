@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::scene::Scene;
 use crate::admin::{Admin, OwnerOnly, router};
+use crate::keeper::Keeper;
 use crate::replicate::Replicator;
 
 #[tokio::test]
@@ -23,10 +24,14 @@ async fn every_call_of_the_table_has_a_handler() {
         Arc::clone(&protection),
         crate::config::Settings::shipped(),
     );
+    let upkeep = offsite_upkeep::Settings::default();
+    let keeper = Keeper::new(Arc::clone(&protection), scene.means.memory.clone(), upkeep);
     let admin = Admin {
         means: Arc::clone(&scene.means),
         files: scene.disk.files(),
         protection,
+        keeper: Arc::new(keeper),
+        await_max: offsite_model::Span::from_days(30),
         replicator: Arc::new(replicator),
         jobs: crate::jobs::Jobs::default(),
         handle: scene.handle.clone(),

@@ -17,17 +17,22 @@ mod kept;
 mod login;
 mod pairing;
 mod points;
+mod report;
 mod requests;
 mod show;
 mod sources;
 mod status;
 mod storage;
+mod stream;
 mod tenants;
 mod tokens;
+mod upkeep;
 
 use std::sync::Arc;
 
+use offsite_proto::admin::report as report_calls;
 use offsite_proto::admin::target as calls;
+use offsite_proto::admin::upkeep as upkeep_calls;
 use offsite_proto::endpoint::Listener;
 use offsite_proto::{operator, rows};
 use offsite_transport::{RouteError, Router, Routes};
@@ -61,8 +66,11 @@ impl Operators {
     }
 
     fn routes(&self) -> Routes<Self, Principal> {
-        let routes = Routes::new(&[rows::ALL, calls::ROWS], Listener::Operator)
-            .mutations(self.target.mutations().clone());
+        let routes = Routes::new(
+            &[rows::ALL, calls::ROWS, upkeep_calls::TARGET_ROWS, report_calls::ROWS],
+            Listener::Operator,
+        )
+        .mutations(self.target.mutations().clone());
         Target::operator_routes(routes)
             .on::<operator::OpenLogin>(login::login)
             .on::<calls::ReadStatus>(status::status)
@@ -84,6 +92,9 @@ impl Operators {
             .on::<calls::ShowPoint>(points::show)
             .raw(calls::CONTENT.id, points::read_content)
             .raw(calls::VERIFY.id, points::run_verify)
+            .raw(report_calls::REPORT.id, report::report)
+            .raw(upkeep_calls::TARGET_GC.id, upkeep::gc)
+            .raw(upkeep_calls::TARGET_SCRUB.id, upkeep::scrub)
             .on::<calls::ListTenants>(tenants::list)
             .on::<calls::MakeTenant>(tenants::add)
             .on::<calls::SetTenant>(tenants::set)

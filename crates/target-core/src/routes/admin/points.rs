@@ -5,19 +5,15 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use http::HeaderValue;
 use offsite_content::Part;
 use offsite_model::PointId;
 use offsite_proto::admin::content as frames;
-use offsite_proto::admin::protection::{
-    CONTENT_MEDIA, EVENTS_MEDIA, Event as Line, PointVolume, Progress, Verified,
-};
+use offsite_proto::admin::protection::{CONTENT_MEDIA, PointVolume};
 use offsite_proto::admin::target::{ListPoints, OfContent, OfVerify, Point, ShowPoint};
 use offsite_proto::catalog::PointStatus;
-use offsite_proto::endpoint::{Action, Body as _, Params as _};
+use offsite_proto::endpoint::{Action, Params as _};
 use offsite_proto::error::{ErrorCode, Refusal};
 use offsite_proto::json::Json;
 use offsite_proto::text::{Big, Text, Time};
@@ -26,6 +22,7 @@ use offsite_transport::{BodySender, Call, Outgoing, RawCall, RawReply, Reply};
 use super::context::{Operators, answer};
 use super::kept::{Kept, new_bytes};
 use super::sources::{all_kept, kept};
+use super::stream::told_as_it_goes;
 use crate::audit::Event;
 use crate::content::{Named, Opened, refusal};
 use crate::failure::Failure;
@@ -33,9 +30,6 @@ use crate::principal::{Principal, TenantScope};
 use crate::replicas::{Held, PointShown, Replicas};
 use crate::target::off_runtime;
 use crate::verify::verify;
-
-/// The time between two lines of progress.
-const TELL_EVERY: Duration = Duration::from_millis(500);
 
 /// The points of an agent, oldest first.
 pub(super) async fn list(
@@ -178,7 +172,7 @@ pub(super) async fn run_verify(
     call: RawCall<Principal>,
 ) -> Result<RawReply, Refusal> {
     let OfVerify { agent } = OfVerify::read(&call.values)?;
-    let (principal, target) = (call.principal, Arc::clone(&state.target));
+    let (principal, target) = (call.principal.clone(), Arc::clone(&state.target));
     // The whole store is read, and what is counted is that of all tenants: one of them would learn
     // of the others.
     if principal.tenants() != TenantScope::All {
@@ -196,65 +190,13 @@ pub(super) async fn run_verify(
         Ok((replicas, Some(points)))
     });
     let (replicas, only) = found.await?;
-    let (sender, body) = Outgoing::stream();
-    let done = Arc::new((AtomicU64::new(0), AtomicU64::new(0)));
-    let told = Arc::clone(&done);
-    let mut work = tokio::task::spawn_blocking(move || {
-        verify(&replicas.store, only.as_ref(), &mut |read, all| {
-            told.0.store(read, Ordering::Relaxed);
-            told.1.store(all, Ordering::Relaxed);
-        })
-    });
-    drop(call.mutations.spawn(async move {
-        let began = target.world().clock.uptime();
-        let last: Line<Verified> = loop {
-            tokio::select! {
-                ended = &mut work => break match ended {
-                    Ok(Ok(verified)) => {
-                        if verified.damaged > 0 {
-                            let records = verified.damaged;
-                            tracing::error!(records, "verified: damage found");
-                        }
-                        Line::Done(verified)
-                    }
-                    Ok(Err(refusal)) => Line::Failed(refusal),
-                    Err(cause) => {
-                        tracing::error!(%cause, "verify failed");
-                        Line::Failed(Refusal::new(ErrorCode::Internal, "verify failed"))
-                    }
-                },
-                () = tokio::time::sleep(TELL_EVERY) => {
-                    let (read, all) =
-                        (done.0.load(Ordering::Relaxed), done.1.load(Ordering::Relaxed));
-                    let now = target.world().clock.uptime();
-                    let line = Line::<Verified>::Progress(progress(read, all, now, began));
-                    // Whoever hung up is not told, and the reading goes on.
-                    sender.send(written(line)).await.ok();
-                }
-            }
-        };
-        sender.send(written(last)).await.ok();
-        sender.finish().await.ok();
-    }));
-    Ok(RawReply { reply: Reply::new(body), media: Some(HeaderValue::from_static(EVENTS_MEDIA)) })
-}
-
-fn written(line: Line<Verified>) -> offsite_transport::Bytes {
-    let mut bytes = Json(line).encode();
-    bytes.push(b'\n');
-    bytes.into()
-}
-
-fn progress(read: u64, all: u64, now: offsite_model::Span, began: offsite_model::Span) -> Progress {
-    let micros = now.as_micros().saturating_sub(began.as_micros());
-    let rate = u128::from(read).saturating_mul(1_000_000).checked_div(u128::from(micros));
-    let rate = u64::try_from(rate.unwrap_or(0)).unwrap_or(u64::MAX);
-    Progress {
-        phase: "verifying".to_owned(),
-        volume: None,
-        bytes_done: Big(read),
-        bytes_total: Big(all),
-        bytes_per_second: Big(rate),
-        eta_seconds: all.saturating_sub(read).checked_div(rate),
-    }
+    Ok(told_as_it_goes(target, &call, move |shown| {
+        let verified = verify(&replicas.store, only.as_ref(), &mut |read, all| {
+            shown.show("verifying", read, all);
+        })?;
+        if verified.damaged > 0 {
+            tracing::error!(records = verified.damaged, "verified: damage found");
+        }
+        Ok(verified)
+    }))
 }

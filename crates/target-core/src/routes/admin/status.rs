@@ -40,6 +40,11 @@ pub(super) async fn status(
             pairing_open: target.register().is_open(target.now()),
             requests_waiting: target.pending_for(&call.principal)?.len(),
             sources: sources.filter(|row| sees(&call.principal, &source_object(row))).count(),
+            // What is counted is that of all tenants.
+            upkeep: match call.principal.tenants() {
+                TenantScope::All => target.upkeep().ok(),
+                _ => None,
+            },
         })
     })
     .await
@@ -72,6 +77,9 @@ pub(super) async fn doctor(
         let scope = call.principal.tenants();
         let mut checks = vec![clock(state), certificate(state), chain(state, &scope)];
         checks.extend(storages(state, &scope)?);
+        if scope.is_unbounded() {
+            checks.push(damage(state));
+        }
         let target = &state.target;
         let open = target.register().is_open(target.now());
         checks.push(Check {
@@ -123,6 +131,25 @@ fn chain(state: &Operators, scope: &TenantScope) -> Check {
         Err(cause) => (Some(cause.to_string()), String::new()),
     };
     check("audit log", wrong, well)
+}
+
+/// What the last scrub found, and what the one that goes on has found so far.
+fn damage(state: &Operators) -> Check {
+    let upkeep = match state.target.upkeep() {
+        Ok(upkeep) => upkeep,
+        Err(cause) => return check("damage", Some(cause.to_string()), ""),
+    };
+    let scrubs = [upkeep.scrubbing.as_ref(), upkeep.scrubbed.as_ref()];
+    let damaged = scrubs.into_iter().flatten().find(|scrub| scrub.damaged > 0);
+    let wrong = damaged.map(|scrub| {
+        let (n, since) = (scrub.damaged, scrub.began_at);
+        format!("{n} damaged parts since {since}: see offsite-target verify; sources heal it")
+    });
+    let well = match upkeep.scrubbed.and_then(|scrub| scrub.ended_at) {
+        Some(ended) => format!("none was found by the scrub that ended {ended}"),
+        None => "the store was not scrubbed yet".to_owned(),
+    };
+    check("damage", wrong, well)
 }
 
 fn storages(state: &Operators, scope: &TenantScope) -> Result<Vec<Check>, Refusal> {
