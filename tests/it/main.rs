@@ -24,6 +24,7 @@ mod pairing;
 mod protect;
 mod python_client;
 mod replicate;
+mod retention;
 mod sim_seeds;
 mod strangers;
 mod swap;

@@ -11,6 +11,7 @@ mod pairing;
 mod points;
 mod requests;
 mod restore;
+mod retention;
 mod serve;
 mod sources;
 mod status;
@@ -47,6 +48,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Fai
         Command::Pairing(verb) => pairing::run(context, verb).await,
         Command::Approvals(verb) => approvals::run(context, verb).await,
         Command::Points(verb) => points::run(context, verb).await,
+        Command::Retention(verb) => retention::run(context, verb).await,
         Command::Restore(asked) => restore::run(context, asked).await,
         Command::Verify(asked) => verify::run(context, asked).await,
         Command::Later(later) => Err(not_built(later.word())),

@@ -16,6 +16,7 @@ mod golden;
 mod index;
 mod layouts;
 mod lists;
+mod locks;
 mod memory;
 mod model;
 mod read_only;

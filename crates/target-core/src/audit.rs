@@ -127,6 +127,14 @@ events! {
     DeletionAsked = "deletion_asked";
     /// A deletion was taken back.
     DeletionUndone = "deletion_undone";
+    /// A deletion was made final; its time to be undone was over, or two persons agreed.
+    PointPurged = "point_purged";
+    /// What a retention policy marked as deleted in one round.
+    PolicyApplied = "policy_applied";
+    /// A retention policy or the time of soft deletion was set.
+    RetentionSet = "retention_set";
+    /// Many points were marked as deleted at once.
+    BulkDeletion = "bulk_deletion";
     /// A retention lock was set or lengthened.
     LockSet = "lock_set";
     /// Settings changed.

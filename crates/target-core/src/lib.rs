@@ -34,6 +34,7 @@ mod housekeeping;
 mod issue;
 mod outline;
 mod readback;
+mod retention;
 mod routes;
 mod submit;
 mod target;
