@@ -26,6 +26,7 @@ mod python_client;
 mod replicate;
 mod retention;
 mod sim_seeds;
+mod stand_by;
 mod strangers;
 mod swap;
 mod terminal;

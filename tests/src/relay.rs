@@ -1,6 +1,7 @@
 //! A wire between two daemons that can be laid to somebody else: what an attacker with power over a
 //! network does, and no more. It sees bytes and reads none.
 
+use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -28,7 +29,8 @@ struct State {
     /// So many connections go here, and all that come after go to the other.
     first: Option<(usize, SocketAddr)>,
     then: Option<SocketAddr>,
-    n_open: usize,
+    /// Both ends of what is carried now, by its number.
+    open: BTreeMap<usize, [TcpStream; 2]>,
     n_carried: usize,
 }
 
@@ -65,8 +67,26 @@ impl Relay {
         state.is_held = true;
         let changed = &self.plan.changed;
         let (state, _) =
-            changed.wait_timeout_while(state, DEADLINE, |state| state.n_open > 0).unwrap();
-        assert_eq!(state.n_open, 0, "connections that do not end");
+            changed.wait_timeout_while(state, DEADLINE, |state| !state.open.is_empty()).unwrap();
+        assert!(state.open.is_empty(), "connections that do not end");
+    }
+
+    /// Breaks off what is carried now.
+    pub fn cut(&self) {
+        for stream in self.state().open.values().flatten() {
+            // One that has ended meanwhile is fine.
+            stream.shutdown(Shutdown::Both).ok();
+        }
+    }
+
+    /// Waits until so many connections are open; how many were carried until then.
+    #[track_caller]
+    pub fn wait_until_open(&self, n: usize) -> usize {
+        let changed = &self.plan.changed;
+        let wait = changed.wait_timeout_while(self.state(), DEADLINE, |s| s.open.len() != n);
+        let (state, timeout) = wait.unwrap();
+        assert!(!timeout.timed_out(), "{} connections are open, not {n}", state.open.len());
+        state.n_carried
     }
 
     /// Carries so many connections to the first address, and all that come after to the second.
@@ -115,12 +135,16 @@ impl Plan {
         if state.is_cut {
             return;
         }
-        state.n_open += 1;
         state.n_carried += 1;
+        let number = state.n_carried;
+        let Some(Ok(server)) = server.map(TcpStream::connect) else { return };
+        let (Ok(near), Ok(far)) = (client.try_clone(), server.try_clone()) else { return };
+        state.open.insert(number, [near, far]);
         drop(state);
+        self.changed.notify_all();
         // An end that is broken off is an end as well.
-        let _ended = server.map(|server| both_ways(client, server, &begun));
-        self.state.lock().unwrap().n_open -= 1;
+        let _ended = both_ways(client, server, &begun);
+        self.state.lock().unwrap().open.remove(&number);
         self.changed.notify_all();
     }
 }
@@ -141,8 +165,7 @@ fn waiting_bytes(client: &mut TcpStream) -> io::Result<Option<Vec<u8>>> {
     Ok(is_there.then_some(begun))
 }
 
-fn both_ways(mut client: TcpStream, server: SocketAddr, begun: &[u8]) -> io::Result<()> {
-    let mut server = TcpStream::connect(server)?;
+fn both_ways(mut client: TcpStream, mut server: TcpStream, begun: &[u8]) -> io::Result<()> {
     server.write_all(begun)?;
     let (mut from_client, mut to_server) = (client.try_clone()?, server.try_clone()?);
     let there = thread::spawn(move || {

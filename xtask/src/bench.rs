@@ -4,9 +4,15 @@
 //! because a shared or virtual machine changes its speed from minute to minute: only ratios of
 //! neighbours mean something.
 
+mod barriers;
+mod bars;
+mod compare;
 mod contender;
+mod floor;
+mod index;
 mod options;
 mod ours;
+mod page;
 mod peers;
 mod replicate;
 mod report;
@@ -24,6 +30,10 @@ pub(crate) enum Bench {
     Store(options::Options),
     /// First replication, next version, another machine and restore, against bupstash and restic
     Replicate(options::Options),
+    /// All of that in one run against five peers and what the machine itself needs; writes the page
+    Compare(Box<compare::Compare>),
+    /// Which keys are missing, asked of a store of many millions in little memory; needs root
+    Index(index::Index),
     /// The next version over a long and bad link that is emulated here; needs root
     Wan(Box<wan::Wan>),
 }
@@ -33,6 +43,8 @@ pub(crate) fn run(bench: &Bench) -> Result<bool> {
     match bench {
         Bench::Store(options) => store::run(options),
         Bench::Replicate(options) => replicate::run(options),
+        Bench::Compare(compare) => compare::run(compare),
+        Bench::Index(index) => index::run(index),
         Bench::Wan(wan) => wan::run(wan),
     }
 }

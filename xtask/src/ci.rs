@@ -45,7 +45,7 @@ const STEPS: &[Step] = &[
     Step { name: "build", budget_secs: 300, run: |_| build() },
     Step { name: "test", budget_secs: 900, run: run_tests },
     Step { name: "demo", budget_secs: 420, run: |_| demo() },
-    Step { name: "bench", budget_secs: 60, run: |_| benches() },
+    Step { name: "bench", budget_secs: 180, run: |_| benches() },
     Step { name: "wan", budget_secs: 30, run: |_| wan() },
     Step { name: "doc", budget_secs: 120, run: |_| doc() },
     Step { name: "examples", budget_secs: 180, run: |_| examples() },
@@ -140,7 +140,7 @@ fn demo() -> Result<Outcome> {
 
 /// Every bench at its small size: that it works, not how fast.
 fn benches() -> Result<Outcome> {
-    for name in ["store", "replicate"] {
+    for name in ["compare", "index", "replicate", "store"] {
         if matches!(small_bench(name)?, Outcome::Failed) {
             return Ok(Outcome::Failed);
         }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use crate::cargo::{cargo, root};
+use crate::cargo::{cargo, target};
 use crate::machines::Machine;
 
 /// How long a daemon may take to serve, or a pair to stand.
@@ -27,9 +27,7 @@ pub(crate) fn build() -> Result<PathBuf> {
     let mut build = cargo();
     build.args(["build", "--quiet", "--release", "-p", "offsite-source", "-p", "offsite-target"]);
     ensure!(build.status()?.success(), "the programs do not build");
-    let target = std::env::var_os("CARGO_TARGET_DIR")
-        .map_or_else(|| root().join("target"), |folder| root().join(folder));
-    Ok(target.join("release"))
+    Ok(target().join("release"))
 }
 
 /// A program with its data directory. Its daemon is killed when this is dropped.

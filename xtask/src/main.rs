@@ -15,6 +15,7 @@ mod cores;
 mod demo;
 mod link;
 mod machines;
+mod memory;
 mod test;
 mod tidy;
 mod tools;

@@ -8,6 +8,9 @@ use anyhow::{Context, Result, bail};
 
 /// Program, or the name of a probe of [`is_there`], and the Debian package that holds it.
 const TOOLS: &[(&str, &str)] = &[
+    ("b3sum", "b3sum"),
+    ("borg", "borgbackup"),
+    ("casync", "casync"),
     ("curl", "curl"),
     ("debugfs", "e2fsprogs"),
     ("mkfs.ext4", "e2fsprogs"),
@@ -16,10 +19,14 @@ const TOOLS: &[(&str, &str)] = &[
     ("python3", "python3"),
     (PYTHON_H2, "python3-h2"),
     ("rclone", "rclone"),
+    ("restic", "restic"),
+    ("rsync", "rsync"),
+    ("socat", "socat"),
     ("ssh", "openssh-client"),
     ("ssh-keygen", "openssh-client"),
     ("sshd", "openssh-server"),
     ("strace", "strace"),
+    ("zstd", "zstd"),
 ];
 
 /// A module of Debian's Python.

@@ -66,8 +66,22 @@ pub(crate) struct Healer {
 }
 
 impl Healer {
-    /// Heals what can be healed of an agent. A failure of one way does not keep the other.
-    pub(crate) async fn heal(&self, agent: AgentId, images: &[Outbound]) -> Healed {
+    /// Whether the target lists damage of an agent, or could not say.
+    pub(crate) async fn is_damaged_there(&self, agent: AgentId) -> bool {
+        let page = Paged::first(OfAgent { agent });
+        let Ok(connection) = self.link.connection().await else { return true };
+        let listed = connection.call::<ListDamaged>(&page, &()).await;
+        listed.map_or(true, |listed| !listed.body.0.items.is_empty())
+    }
+
+    /// Heals what can be healed of an agent, at the target where it said that something is damaged.
+    /// A failure of one way does not keep the other.
+    pub(crate) async fn heal(
+        &self,
+        agent: AgentId,
+        images: &[Outbound],
+        is_damaged_there: bool,
+    ) -> Healed {
         let mut healed = Healed::default();
         // First here: what comes back is there for the target as well, and the reverse.
         match self.heal_here(agent, images).await {
@@ -79,7 +93,11 @@ impl Healer {
                 tracing::error!(%agent, cause = trouble.message, "damage here is not healed");
             }
         }
-        match self.heal_there(agent, images).await {
+        let there = match is_damaged_there {
+            true => self.heal_there(agent, images).await,
+            false => Ok((0, 0)),
+        };
+        match there {
             Ok((there, lost)) => {
                 healed.there = there;
                 healed.lost = healed.lost.saturating_add(lost);

@@ -10,6 +10,7 @@
 pub(crate) mod link;
 mod shared;
 mod speaker;
+mod standby;
 mod transfer;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -55,6 +56,8 @@ use crate::protect::Protection;
 const PAGES_MAX: usize = 1_000;
 /// How often the wish to stop is looked for.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// How long a command waits for the target to hear that its job has ended.
+const TOLD_WITHIN: Duration = Duration::from_millis(50);
 /// The image that was on its way when a job ended badly, by agent.
 const UNFINISHED: Table = Table::new("source_unfinished");
 
@@ -144,8 +147,18 @@ impl Replicator {
         let unfinished = unfinished.map(|row| (VolumeId::from_bytes(row.volume), row.epoch));
         let shared = Shared::new(&self.means, &self.protection, link, job, &progress);
         let shared = Arc::new(shared);
-        let (mut outcome, mut plan) =
-            self.drive(&agent, &shared, &images, unfinished, &progress).await?;
+        let healer = Healer {
+            means: Arc::clone(&self.means),
+            protection: Arc::clone(&self.protection),
+            link: Arc::clone(&shared.link),
+            job: shared.job,
+        };
+        // Asked while the job goes on, since over a long line the answer takes its time.
+        let (driven, is_damaged) = tokio::join!(
+            self.drive(&agent, &shared, &images, unfinished, &progress),
+            healer.is_damaged_there(id),
+        );
+        let (mut outcome, mut plan) = driven?;
         let stranded = stranded(&plan, &images);
         let (mut images, mut sent_points) = (images, BTreeSet::new());
         if !stranded.is_empty() && outcome == JobOutcome::Succeeded {
@@ -161,23 +174,16 @@ impl Replicator {
             images = read.await?;
             (outcome, plan) = self.drive(&agent, &shared, &images, None, &progress).await?;
         }
-        let healer = Healer {
-            means: Arc::clone(&self.means),
-            protection: Arc::clone(&self.protection),
-            link: Arc::clone(&shared.link),
-            job: shared.job,
-        };
-        let healing = async {
-            match &outcome {
-                JobOutcome::Succeeded | JobOutcome::Partly(_) => healer.heal(id, &images).await,
-                JobOutcome::NotStarted(_) | JobOutcome::Stopped(_) => Healed::default(),
+        let told = tokio::spawn(mirror_end(Arc::clone(&shared), outcome.clone()));
+        let healed = match &outcome {
+            JobOutcome::Succeeded | JobOutcome::Partly(_) => {
+                healer.heal(id, &images, is_damaged).await
             }
+            JobOutcome::NotStarted(_) | JobOutcome::Stopped(_) => Healed::default(),
         };
-        // Neither needs the other, and over a long line each takes its time.
-        let (told, healed) = tokio::join!(mirror_end(&shared, &outcome), healing);
-        if let Err(cause) = told {
-            tracing::debug!(?cause, "the mirror of a job was not told of its end");
-        }
+        // A target that is near has heard of it before the command ends; nobody waits for a far
+        // one.
+        tokio::time::timeout(TOLD_WITHIN, told).await.ok();
         let micros = self.means.clock.uptime().as_micros().saturating_sub(began.as_micros());
         if matches!(outcome, JobOutcome::Stopped(_)) && self.paused.stops(id, shared.link.target())
         {
@@ -239,12 +245,16 @@ impl Replicator {
         let found = off(&self.means, move |means| {
             Link::find(means, &settings, id, &name, target.as_deref())
         });
-        let found = found.await?;
+        Ok(self.keep(found.await?))
+    }
+
+    /// The link that is kept already, if it leads to the same target with the same keys.
+    fn keep(&self, found: Link) -> Arc<Link> {
         let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = links.get(found.target()).filter(|kept| kept.is_same(&found)).cloned();
         let link = kept.unwrap_or_else(|| Arc::new(found));
         links.insert(link.target().to_owned(), Arc::clone(&link));
-        Ok(link)
+        link
     }
 
     async fn drive(
@@ -496,7 +506,14 @@ fn summary(image: &VolumeImageSummary) -> Theirs {
 }
 
 /// Row 30, at the end.
-async fn mirror_end(shared: &Shared, outcome: &JobOutcome) -> Result<(), Failure> {
+/// Tells the target's mirror of the job that it has ended, and how.
+async fn mirror_end(shared: Arc<Shared>, outcome: JobOutcome) {
+    if let Err(cause) = tell_mirror(&shared, &outcome).await {
+        tracing::debug!(?cause, "the mirror of a job was not told of its end");
+    }
+}
+
+async fn tell_mirror(shared: &Shared, outcome: &JobOutcome) -> Result<(), Failure> {
     let state = match outcome {
         JobOutcome::Succeeded => JobState::Succeeded,
         JobOutcome::Stopped(_) => JobState::Cancelled,

@@ -25,6 +25,9 @@ use crate::store::{Core, Store, lock};
 const CURSORS_MAX: usize = 4;
 /// Trails that are read for nothing before a window is looked up by sorting.
 const WASTED_MAX: u32 = 2;
+/// Keys of a window that are looked up page by page where no trail begins at them, as in what is
+/// not committed yet, before the rest is looked up by sorting.
+const TRAILLESS_MAX: u32 = 64;
 /// Answers that make a trail worth reading.
 const WORTH: u32 = 64;
 /// Records of the trails that are kept in memory: 52 bytes each.
@@ -250,7 +253,7 @@ impl Core {
         found: &mut [Option<RecordPlace>],
     ) -> Result<usize, (u32, RunError)> {
         let mut cursors: Vec<Cursor> = Vec::with_capacity(CURSORS_MAX);
-        let mut n_wasted = 0;
+        let (mut n_wasted, mut n_trailless) = (0, 0);
         for (n, (key, found)) in keys.iter().zip(found).enumerate() {
             if found.is_some() {
                 continue;
@@ -269,7 +272,13 @@ impl Core {
                 }
                 continue;
             }
-            let Some((trail, was_read)) = self.trail(tenant, place.segment) else { continue };
+            let Some((trail, was_read)) = self.trail(tenant, place.segment) else {
+                n_trailless += 1;
+                if n_trailless > TRAILLESS_MAX {
+                    return Ok(n + 1);
+                }
+                continue;
+            };
             if cursors.len() == CURSORS_MAX {
                 // The one that has not led anywhere for longest.
                 let dropped = cursors.remove(0);

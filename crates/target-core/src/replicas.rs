@@ -17,6 +17,7 @@ mod live;
 mod orphans;
 #[cfg(test)]
 mod plant;
+mod pool;
 mod quotas;
 mod shown;
 mod streams;
@@ -49,6 +50,7 @@ use self::images::{
     IMAGES, ImageRow, Outcome, SESSIONS, SessionRow, announce, committed, is_purged,
 };
 use self::live::{commit_fault, lock};
+use self::pool::Pool;
 use self::quotas::Quotas;
 use crate::World;
 use crate::failure::Failure;
@@ -79,7 +81,7 @@ pub struct Replicas {
     /// How many threads may work at once.
     pub(crate) n_threads: usize,
     /// Threads for look-ups, decoding and appending.
-    pub(crate) pool: Arc<Semaphore>,
+    pub(crate) pool: Arc<Pool>,
     /// Bytes of groups that may be in memory.
     pub(crate) budget: Arc<Semaphore>,
     sessions: Mutex<Sessions>,
@@ -131,7 +133,7 @@ impl Replicas {
             rules,
             mutations,
             n_threads,
-            pool: Arc::new(Semaphore::new(n_threads.max(1))),
+            pool: Pool::new(n_threads),
             budget: Arc::new(Semaphore::new(BUDGET_BYTES)),
             sessions: Mutex::default(),
             opening: Mutex::new(()),
@@ -156,19 +158,6 @@ impl Replicas {
         }
         self.adopt_all();
         Ok(())
-    }
-
-    /// Runs blocking work on the bounded pool; none where it panicked.
-    pub(crate) async fn pooled<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> Option<T> {
-        let permit = Arc::clone(&self.pool).acquire_owned().await.ok()?;
-        let done = tokio::task::spawn_blocking(move || {
-            let _permit = permit;
-            work()
-        });
-        done.await.inspect_err(|cause| tracing::error!(%cause, "blocking work failed")).ok()
     }
 
     /// Row 56. Blocks.

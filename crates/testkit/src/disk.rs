@@ -55,6 +55,7 @@ impl Disk {
                 is_read_only: false,
                 has_short_reads: false,
                 n_changes: 0,
+                n_reads: 0,
                 n_opened: 0,
                 trace: None,
             })),
@@ -77,6 +78,7 @@ impl Disk {
                 is_read_only: state.is_read_only,
                 has_short_reads: state.has_short_reads,
                 n_changes: 0,
+                n_reads: 0,
                 n_opened: 0,
                 trace: None,
             })),
@@ -156,6 +158,12 @@ impl Disk {
     #[must_use]
     pub fn n_changes(&self) -> u64 {
         self.state().n_changes
+    }
+
+    /// How many reads of files there have been.
+    #[must_use]
+    pub fn n_reads(&self) -> u64 {
+        self.state().n_reads
     }
 
     /// Begins a new record of calls.

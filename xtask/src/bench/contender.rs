@@ -17,6 +17,10 @@ pub(super) trait Contender {
     fn get(&mut self, machine: &Machine, version: usize, to: &Path) -> Result<(Cost, PathBuf)>;
     /// What everything takes on the disk.
     fn repository_mib(&self) -> Result<u64>;
+    /// What the records take that the last version brought, in bytes, where the program tells.
+    fn stored_bytes(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// A program that keeps images at a second place too.

@@ -66,6 +66,14 @@ impl Common {
         self.work.clone().unwrap_or_else(|| root().join("target/bench"))
     }
 
+    /// What was asked for, as a person would ask for it again.
+    pub(super) fn shown(&self, verb: &str) -> String {
+        let names = self.images.iter().filter_map(|image| image.file_name());
+        let names: Vec<_> = names.map(|name| name.to_string_lossy()).collect();
+        let cold = if self.cold { " --cold" } else { "" };
+        format!("cargo xtask bench {verb} {} --runs {}{cold}", names.join(" "), self.runs)
+    }
+
     /// Where a contender works in a run.
     pub(super) fn place(&self, name: &str, run: u32) -> PathBuf {
         self.work().join(format!("{name}-{run}"))

@@ -1,11 +1,12 @@
 //! Our own programs as contenders: real daemons in directories of their own, called by their
 //! command lines.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
+use serde_json::Value;
 
 use super::contender::{Contender, Replicating};
 use super::report::OURS;
@@ -19,6 +20,8 @@ pub(super) struct Ours {
     source: Core,
     target: Option<Core>,
     cold: bool,
+    /// What the last protect said that it stored.
+    stored_bytes: Option<u64>,
 }
 
 impl Ours {
@@ -28,7 +31,7 @@ impl Ours {
         fs::create_dir_all(folder)?;
         let mut source = Core::source(&programs, folder, "source")?;
         source.serve()?;
-        Ok(Self { folder: folder.to_owned(), source, target: None, cold })
+        Ok(Self { folder: folder.to_owned(), source, target: None, cold, stored_bytes: None })
     }
 
     /// The same with a target, paired for these machines.
@@ -46,10 +49,22 @@ impl Ours {
     }
 
     fn measure(&self, mut command: Command) -> Result<Cost> {
-        command.arg("--json").stdout(Stdio::null()).stderr(Stdio::null());
+        command.arg("--json").stderr(Stdio::null());
+        command.stdout(File::create(self.said())?);
         let target = self.target.as_ref().and_then(Core::pid);
         let servers: Vec<u32> = self.source.pid().into_iter().chain(target).collect();
         measure(&mut command, &servers, self.cold)
+    }
+
+    /// The daemons of source and target.
+    pub(super) fn daemons(&self) -> Result<[u32; 2]> {
+        let target = self.target.as_ref().and_then(Core::pid).context("no target runs")?;
+        Ok([self.source.pid().context("no source runs")?, target])
+    }
+
+    /// What the last command said.
+    fn said(&self) -> PathBuf {
+        self.folder.join("said.json")
     }
 
     fn target(&mut self) -> Result<&mut Core> {
@@ -69,7 +84,11 @@ impl Contender for Ours {
 
     fn put(&mut self, machine: &Machine, version: usize) -> Result<Cost> {
         self.source.attach(machine, version, &self.folder)?;
-        self.measure(self.source.command(&["protect", &machine.name]))
+        let cost = self.measure(self.source.command(&["protect", &machine.name]))?;
+        let said = fs::read_to_string(self.said())?;
+        let last: Value = serde_json::from_str(said.lines().last().unwrap_or_default())?;
+        self.stored_bytes = last["stored_bytes"].as_u64();
+        Ok(cost)
     }
 
     fn get(&mut self, machine: &Machine, _: usize, to: &Path) -> Result<(Cost, PathBuf)> {
@@ -79,6 +98,10 @@ impl Contender for Ours {
 
     fn repository_mib(&self) -> Result<u64> {
         size_mib(&self.source.data().join("store"))
+    }
+
+    fn stored_bytes(&self) -> Option<u64> {
+        self.stored_bytes
     }
 }
 

@@ -34,17 +34,17 @@ struct Ratio {
 
 /// A contender's medians of a step over all runs.
 #[derive(Serialize)]
-struct Median {
-    step: String,
-    contender: &'static str,
-    durable_seconds: f64,
-    cpu_seconds: f64,
-    wire_mib: f64,
+pub(super) struct Median {
+    pub(super) step: String,
+    pub(super) contender: &'static str,
+    pub(super) durable_seconds: f64,
+    pub(super) cpu_seconds: f64,
+    pub(super) wire_mib: f64,
     /// The largest of all runs.
-    peak_mib: u64,
-    repository_mib: u64,
+    pub(super) peak_mib: u64,
+    pub(super) repository_mib: u64,
     /// Median of the ratios to ours in the same run; below 1, ours took less time.
-    ours_to_this: Option<f64>,
+    pub(super) ours_to_this: Option<f64>,
 }
 
 #[derive(Serialize)]
@@ -95,8 +95,7 @@ impl Report {
         cold: bool,
         machines: &[Machine],
     ) -> Result<()> {
-        let ratios = self.ratios();
-        let medians = self.medians(&ratios);
+        let medians = self.medians();
         show(&medians);
         let images = machines.iter().flat_map(|machine| &machine.versions);
         let name = |path: &std::path::PathBuf| {
@@ -110,7 +109,7 @@ impl Report {
             images: images.filter_map(name).collect(),
             medians: &medians,
             steps: &self.0,
-            ratios: &ratios,
+            ratios: &self.ratios(),
             facts: &self.1,
         };
         println!("{}", serde_json::to_string_pretty(&document)?);
@@ -133,7 +132,9 @@ impl Report {
         pairs.collect()
     }
 
-    fn medians(&self, ratios: &[Ratio]) -> Vec<Median> {
+    /// Medians over all runs, in the order in which the steps were first measured.
+    pub(super) fn medians(&self) -> Vec<Median> {
+        let ratios = self.ratios();
         let mut seen = BTreeSet::new();
         let firsts = self.0.iter().filter(|step| seen.insert((&step.step, step.contender)));
         let medians = firsts.map(|first| {
@@ -164,20 +165,25 @@ impl Report {
 }
 
 /// The middle one; of an even number the upper of the two in the middle.
-fn median(mut values: Vec<f64>) -> Option<f64> {
+pub(super) fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied()
 }
 
 fn show(medians: &[Median]) {
-    eprintln!(
-        "\n| step | program | s, durable | s of CPU | MiB wire | MiB peak | MiB kept | ours/this |"
+    eprintln!("\n{}", table(medians));
+}
+
+/// Medians as a table of a page.
+pub(super) fn table(medians: &[Median]) -> String {
+    let mut text = String::from(
+        "| step | program | s, durable | s of CPU | MiB wire | MiB peak | MiB kept | ours/this |\n\
+         |---|---|---|---|---|---|---|---|\n",
     );
-    eprintln!("|---|---|---|---|---|---|---|---|");
     for one in medians {
         let ratio = one.ours_to_this.map_or_else(String::new, |ratio| format!("{ratio:.2}"));
-        eprintln!(
-            "| {} | {} | {:.2} | {:.2} | {:.1} | {} | {} | {ratio} |",
+        let row = format!(
+            "| {} | {} | {:.2} | {:.2} | {:.1} | {} | {} | {ratio} |\n",
             one.step,
             one.contender,
             one.durable_seconds,
@@ -186,5 +192,7 @@ fn show(medians: &[Median]) {
             one.peak_mib,
             one.repository_mib
         );
+        text.push_str(&row);
     }
+    text
 }

@@ -52,13 +52,16 @@ pub(crate) async fn run(context: &Context) -> Result<Exit, Failure> {
     let means = means(&home);
     let (engine, handle) = Engine::load(Arc::clone(&means)).map_err(troubled)?;
     let protection = protection(&home);
-    let replicator =
-        Replicator::new(Arc::clone(&means), Arc::clone(&protection), home.file.settings());
+    let replicator = Arc::new(Replicator::new(
+        Arc::clone(&means),
+        Arc::clone(&protection),
+        home.file.settings(),
+    ));
     let admin = Arc::new(Admin {
         means,
         files: Arc::clone(&home.files),
         protection,
-        replicator: Arc::new(replicator),
+        replicator: Arc::clone(&replicator),
         jobs: Jobs::default(),
         handle,
         version: env!("CARGO_PKG_VERSION"),
@@ -74,6 +77,8 @@ pub(crate) async fn run(context: &Context) -> Result<Exit, Failure> {
     readiness::ready().map_err(|error| failed("tell the service manager", &error))?;
 
     let server = tokio::spawn(socket.serve(router, stop.clone()));
+    let standing_by = stop.clone();
+    tokio::spawn(async move { replicator.stand_by(standing_by).await });
     // The engine ends by the signal, or because the disk failed; the socket then has nothing to
     // serve.
     let worked = tokio::select! {

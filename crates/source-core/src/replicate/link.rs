@@ -118,7 +118,12 @@ impl Link {
         Self::of(means, settings, link)
     }
 
-    fn of(means: &Means, settings: &Settings, link: PinnedLink) -> Result<Self, Trouble> {
+    /// The link that a pairing settled on. Blocks.
+    pub(super) fn of(
+        means: &Means,
+        settings: &Settings,
+        link: PinnedLink,
+    ) -> Result<Self, Trouble> {
         let (key, certificate) = means.keys.identity(&link.key)?;
         let pin = spki(&link.target_key)?.thumbprint();
         let tls = tls::client(ClientIdentity::Certified(&key, &certificate), Trust::Pin(pin))
@@ -153,6 +158,14 @@ impl Link {
     /// Whether both lead to the same target with the same keys.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         self.own == other.own && self.pin == other.pin && self.name == other.name
+    }
+
+    /// Whether it is what a pairing settled on: the same target, our same key.
+    pub(super) fn is_by(&self, pinned: &PinnedLink) -> bool {
+        let pin = spki(&pinned.target_key).map(|key| key.thumbprint());
+        self.name == pinned.target
+            && self.own == pinned.key.as_der()
+            && pin.is_ok_and(|pin| pin == self.pin)
     }
 
     /// How long to wait before so many bytes of records may go over this link, whichever way
@@ -204,10 +217,7 @@ impl Link {
         if let Some(connection) = open.as_ref().filter(|connection| !connection.is_closed()) {
             return Ok(connection.clone());
         }
-        let congestion = Some(&self.congestion);
-        let dialled =
-            Connection::dial_with(&self.target, &self.tls, &self.timeouts, congestion).await;
-        let connection = dialled.map_err(|error| {
+        let connection = self.dial().await.map_err(|error| {
             tracing::info!(target = self.name, cause = %error, "the target cannot be reached");
             match error {
                 DialError::PinMismatch { .. } => Failure::Refused(Refusal::new(
@@ -219,6 +229,21 @@ impl Link {
         })?;
         *open = Some(connection.clone());
         Ok(connection)
+    }
+
+    async fn dial(&self) -> Result<Connection, DialError> {
+        let congestion = Some(&self.congestion);
+        Connection::dial_with(&self.target, &self.tls, &self.timeouts, congestion).await
+    }
+
+    /// Sees to it that the connection for calls is open.
+    pub(super) async fn stand_by(&self) -> Result<(), DialError> {
+        let Some(place) = self.open.first() else { return Ok(()) };
+        let mut open = place.lock().await;
+        if open.as_ref().is_none_or(Connection::is_closed) {
+            *open = Some(self.dial().await?);
+        }
+        Ok(())
     }
 }
 

@@ -158,8 +158,9 @@ impl Run {
 
     /// Reads the page of this index and checks it.
     fn page(&self, index: u32) -> Result<Page, RunError> {
-        let mut bytes = [0; PAGE_BYTES];
-        self.file.read_exact_at(&mut bytes, PAGE_BYTES as u64 * (1 + u64::from(index)))?;
+        // In a box, since pages are handed on.
+        let mut bytes = Box::new([0; PAGE_BYTES]);
+        self.file.read_exact_at(&mut *bytes, PAGE_BYTES as u64 * (1 + u64::from(index)))?;
         let (rows, stated) = bytes.split_at(ROWS_BYTES);
         // The index is under the checksum, so that a page of another place is noticed.
         if crc(&[rows, &index.to_le_bytes()]).to_le_bytes() != stated {
@@ -192,7 +193,7 @@ impl Run {
 
 /// A page that was read and checked.
 struct Page {
-    bytes: [u8; PAGE_BYTES],
+    bytes: Box<[u8; PAGE_BYTES]>,
     n_rows: usize,
 }
 

@@ -8,7 +8,7 @@ use offsite_testkit::disk::Disk;
 use super::scene::*;
 use crate::group::{CheckedGroup, Form};
 use crate::hash::{self, IS_STUB};
-use crate::{ListEntry, Store, StoreError};
+use crate::{ListEntry, Session, Settings, Store, StoreError};
 
 /// Records of 8 bytes, and one of a whole record so that an image can hold the segment.
 fn fill(store: &Store, number: u64, records: std::ops::Range<u64>) {
@@ -16,11 +16,7 @@ fn fill(store: &Store, number: u64, records: std::ops::Range<u64>) {
     let whole = Dice::new(number).noise(RECORD);
     let whole_key = Key::of(&whole);
     session.append(&CheckedGroup::encode(Form::Plain, &[(whole_key, &whole)], 1).unwrap()).unwrap();
-    let all: Vec<[u8; 8]> = records.map(u64::to_le_bytes).collect();
-    for group in all.chunks(256) {
-        let keyed: Vec<(Key, &[u8])> = group.iter().map(|r| (Key::of(r), &r[..])).collect();
-        session.append(&CheckedGroup::encode(Form::Plain, &keyed, 1).unwrap()).unwrap();
-    }
+    append(&mut session, records);
     let mut image = session.image(image_spec(number, 1, RECORD as u64), None, None).unwrap();
     image.push(ListEntry { offset: 0, length: RECORD as u32, key: whole_key }).unwrap();
     session.commit(point_spec(number, 1), vec![(image, None)]).unwrap();
@@ -107,6 +103,33 @@ fn d_07_the_index_is_a_cache() {
         check_answers(&open(&disk).unwrap(), N, 10_000);
     }
     check_answers(&open(&disk).unwrap(), N, 10_000);
+}
+
+/// Appends records that nobody commits, in the order of their numbers, and drops nothing.
+fn append(session: &mut Session, records: std::ops::Range<u64>) {
+    let all: Vec<[u8; 8]> = records.map(u64::to_le_bytes).collect();
+    for group in all.chunks(256) {
+        let keyed: Vec<(Key, &[u8])> = group.iter().map(|r| (Key::of(r), &r[..])).collect();
+        session.append(&CheckedGroup::encode(Form::Plain, &keyed, 1).unwrap()).unwrap();
+    }
+}
+
+#[test]
+fn what_is_not_committed_yet_is_read_once_for_a_window() {
+    const N: u64 = 20_000;
+    let disk = Disk::new(1);
+    drop(new_store(&disk));
+    let settings = Settings { recent_records_max: 1_000, segment_records: 2_000, ..SMALL };
+    let store = open_with(&disk, settings).unwrap();
+    let mut session = store.session(tenant(1)).unwrap();
+    append(&mut session, 0..N);
+    // As a commit asks for the list of its own image: no segment of it has a trail to follow.
+    let keys: Vec<Key> = (0..N).map(|record| Key::of(&record.to_le_bytes())).collect();
+    let before = disk.n_reads();
+    let found = session.find_many(Form::Plain, &keys).unwrap();
+    assert!(found.iter().all(Option::is_some));
+    let (n_reads, n_pages) = (disk.n_reads() - before, N / 92);
+    assert!(n_reads <= 2 * n_pages, "{n_reads} reads of {n_pages} pages");
 }
 
 #[test]
@@ -247,7 +270,7 @@ fn b_12_plain_and_encrypted_records_never_stand_for_each_other() {
     let disk = Disk::new(1);
     drop(new_store(&disk));
     // Every commit writes a run, so that runs are asked and merged, too.
-    let settings = crate::Settings { recent_records_max: 1, ..SMALL };
+    let settings = Settings { recent_records_max: 1, ..SMALL };
     let store = Store::open(disk.files(), std::path::Path::new(STORE), settings).unwrap();
     let record = Dice::new(4).noise(RECORD);
     let key = Key::of(&record);

@@ -242,7 +242,7 @@ impl Live {
         let mutations = replicas.mutations.clone();
         drop(mutations.spawn(async move {
             let session = Arc::clone(&live);
-            let found = replicas.pooled(move || {
+            let found = replicas.pool.run(move || {
                 let mut slot = lock(&session.draft);
                 slot.as_mut().map_or(Ok(Vec::new()), |draft| draft.find_many(Form::Plain, &keys))
             });

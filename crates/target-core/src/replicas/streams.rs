@@ -345,7 +345,7 @@ impl Stream {
             let numbers: Vec<(u64, u64)> =
                 groups.iter().map(|(number, bytes, _)| (*number, *bytes)).collect();
             let (at, session) = (Arc::clone(&replicas), Arc::clone(&live));
-            let appended = replicas.pooled(move || {
+            let appended = replicas.pool.run(move || {
                 let groups = groups.into_iter();
                 groups.map(|(.., arrived)| session.append(&at, arrived)).collect::<Vec<_>>()
             });

@@ -83,7 +83,7 @@ pub(super) async fn read_back(
 async fn send(replicas: &Arc<Replicas>, mut answer: Answer, sender: BodySender) {
     loop {
         // The thread is given back while the reader is waited for.
-        let made = replicas.pooled(move || {
+        let made = replicas.pool.run(move || {
             let piece = answer.next_piece();
             (answer, piece)
         });

@@ -1,10 +1,12 @@
 //! What sources send, over HTTP: groups that are bombs or lie, a memory that is bounded, and
 //! answers that depend on the asker's own data alone.
 
+use std::sync::{Arc, Mutex};
+
 use http::{HeaderMap, HeaderValue};
 use offsite_model::{Key, Luck as _, VolumeId};
 use offsite_proto::catalog::{CountPoints, OfAgent};
-use offsite_proto::endpoint::{Method, Segment};
+use offsite_proto::endpoint::{Method, Segment, Values};
 use offsite_proto::error::ErrorCode;
 use offsite_proto::group::Codec;
 use offsite_proto::json::Json;
@@ -52,17 +54,22 @@ async fn everything_shown(wire: &Wire, image: &Image, source: &Source, told: &mu
     let (open, luck) = (image.open(source), SeededLuck::new(3));
     let rows = replication_rows().into_iter().filter(|row| row.method == Method::Get);
     for row in rows {
-        let mut asked = values(row, &luck);
+        let mut asked = Values::new();
+        let drawn = values(row, &luck);
         for segment in row.segments() {
             let Segment::Parameter(name) = segment else { continue };
             let own = match name {
                 "agentId" => open.agent_id.to_string(),
                 "sessionId" => wire.path.session.to_string(),
+                "jobId" => open.job_id.to_string(),
                 "volumeDriverId" => open.volume_driver_id.to_string(),
                 "recoveryPointId" => open.recovery_point_id.to_string(),
-                _ => continue,
+                _ => drawn.find(name).unwrap().to_owned(),
             };
             asked.insert(name, own);
+        }
+        if let Some(commit) = drawn.find("commit") {
+            asked.insert("commit", commit);
         }
         let json = HeaderValue::from_static("application/json");
         let answer = wire.connection.stream(row, &asked, json, Outgoing::empty(), 1 << 22).await;
@@ -276,8 +283,13 @@ async fn e_07_fifty_sessions_with_full_buffers_share_one_budget() {
         sessions.push((wire, groups));
     }
     // Nobody decodes, so everything that is taken in stays in memory.
-    let n_threads = u32::try_from(target.pool.available_permits()).unwrap();
-    let nobody = target.pool.clone().acquire_many_owned(n_threads).await.unwrap();
+    let (nobody, held) = std::sync::mpsc::channel::<()>();
+    let held = Arc::new(Mutex::new(held));
+    for _ in 0..target.n_threads {
+        let (pool, held) = (Arc::clone(&target.pool), Arc::clone(&held));
+        // Until the other end is dropped.
+        tokio::spawn(async move { pool.run(move || held.lock().unwrap().recv()).await });
+    }
     let sending = sessions.into_iter().map(|(wire, groups): (Wire, Vec<Vec<u8>>)| {
         tokio::spawn(async move {
             wire.send(&groups).await.unwrap();

@@ -250,6 +250,7 @@ impl State {
 impl File for Open {
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut state = self.alive()?;
+        state.n_reads += 1;
         if let Some(error) = state.fault(Which::Reads) {
             return Err(error);
         }

@@ -47,6 +47,7 @@ pub(super) struct State {
     pub(super) is_read_only: bool,
     pub(super) has_short_reads: bool,
     pub(super) n_changes: u64,
+    pub(super) n_reads: u64,
     pub(super) n_opened: u64,
     pub(super) trace: Option<Vec<Step>>,
 }

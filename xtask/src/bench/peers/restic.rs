@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
+use super::certificates::certificates;
 use super::done;
 use crate::bench::contender::{Contender, Replicating};
 use crate::bench::step::{Cost, measure, piped, size_mib};
@@ -88,27 +89,6 @@ impl Restic {
         restore.arg("--target").arg(&folder).arg("latest");
         Ok((measure(&mut restore, &[], self.cold)?, folder.join("volume")))
     }
-}
-
-/// A certificate authority of one hour's use, a server's and a client's certificate.
-fn certificates(folder: &Path) -> Result<()> {
-    let openssl = |arguments: &str| {
-        let mut command = Command::new("openssl");
-        done(command.current_dir(folder).args(arguments.split(' ')))
-    };
-    let key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
-    openssl(&format!("req -x509 {key} -keyout ca.key -out ca.pem -subj /CN=ca -days 30"))?;
-    fs::write(folder.join("names"), "subjectAltName=IP:127.0.0.1\n")?;
-    for name in ["server", "client"] {
-        openssl(&format!("req {key} -keyout {name}.key -out {name}.csr -subj /CN={name}"))?;
-        openssl(&format!(
-            "x509 -req -in {name}.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 30 \
-             -extfile names -out {name}.pem"
-        ))?;
-    }
-    let read = |name: &str| fs::read(folder.join(name));
-    fs::write(folder.join("client.both"), [read("client.pem")?, read("client.key")?].concat())?;
-    Ok(())
 }
 
 impl Contender for Restic {

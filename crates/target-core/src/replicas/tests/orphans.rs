@@ -203,7 +203,7 @@ async fn until(bench: &Bench, is_so: impl Fn() -> bool) {
         if is_so() {
             return;
         }
-        bench.replicas.pooled(|| ()).await;
+        bench.replicas.pool.run(|| ()).await;
         tokio::task::yield_now().await;
     }
     panic!("it did not come about");
