@@ -133,6 +133,8 @@ events! {
     PolicyApplied = "policy_applied";
     /// A retention policy or the time of soft deletion was set.
     RetentionSet = "retention_set";
+    /// A source's key was used from an address that it never came from.
+    AddressFirstSeen = "address_first_seen";
     /// Many points were marked as deleted at once.
     BulkDeletion = "bulk_deletion";
     /// A retention lock was set or lengthened.

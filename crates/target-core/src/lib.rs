@@ -26,6 +26,7 @@ pub mod tenants;
 pub mod verify;
 
 mod accept;
+mod addresses;
 mod adopt;
 mod damage;
 mod door;

@@ -16,6 +16,7 @@ use offsite_store::{Lock, Store, StoreError};
 use offsite_transport::Mutations;
 use tokio::sync::{Notify, Semaphore};
 
+use crate::addresses::Addresses;
 use crate::config::Settings;
 use crate::failure::Failure;
 use crate::outline::Outlines;
@@ -69,6 +70,7 @@ pub struct Target {
     retention: OnceLock<Arc<Retention>>,
     outlines: Outlines,
     readers: Arc<Semaphore>,
+    addresses: Addresses,
 }
 
 impl Target {
@@ -112,6 +114,7 @@ impl Target {
             retention: OnceLock::new(),
             outlines: Outlines::default(),
             readers: Arc::new(Semaphore::new(N_READERS_AT_ONCE)),
+            addresses: Addresses::default(),
         }))
     }
 
@@ -235,6 +238,11 @@ impl Target {
     /// Lists that were read back lately.
     pub(crate) const fn outlines(&self) -> &Outlines {
         &self.outlines
+    }
+
+    /// From where sources called.
+    pub(crate) const fn addresses(&self) -> &Addresses {
+        &self.addresses
     }
 
     /// Bounds what is read back at once.

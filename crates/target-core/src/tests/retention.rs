@@ -17,7 +17,7 @@ use super::admin::Desk;
 use super::replicas;
 use super::scene::{Scene, Source};
 use super::wire::{Image, Wire};
-use crate::principal::{Role, TenantScope};
+use crate::principal::{PairedPeer, Role, TenantScope};
 use crate::replicas::{Owner, Replicas};
 
 const DAY: Span = Span::from_days(1);
@@ -39,6 +39,12 @@ impl Vault {
         let owner = Owner { tenant: place.tenant.0, source: place.subject.0 };
         let root = desk.account("root", Role::Administrator, &TenantScope::All);
         Self { desk, source, owner, root }
+    }
+
+    /// The source as the gate knows it.
+    fn peer(&self) -> PairedPeer {
+        let thumbprint = *self.source.key.spki().thumbprint().as_bytes();
+        PairedPeer::vouched_by_gate(self.owner.source, self.owner.tenant, thumbprint, false)
     }
 
     const fn scene(&self) -> &Scene {

@@ -1,5 +1,7 @@
 //! A source's credentials can never reduce what is held.
 
+use std::net::IpAddr;
+
 use http::HeaderValue;
 use offsite_model::{AgentId, Luck as _, Span};
 use offsite_proto::admin::target::{OfPoint, UndeletePoint};
@@ -172,6 +174,28 @@ async fn c_01_no_calls_of_a_source_reduce_or_alter_what_was_committed() {
     for point in &before {
         assert!(after.contains(point), "{point:?} is another now, or gone");
     }
+}
+
+#[tokio::test]
+async fn c_11_a_key_from_a_new_address_and_many_deletions_are_told_and_nothing_follows() {
+    let vault = Vault::open().await;
+    for image in images(12) {
+        vault.send(&image).await;
+    }
+    let before = vault.all_restored();
+    let peer = vault.peer();
+    let target = &vault.scene().target;
+    assert_eq!(vault.n_audited("address_first_seen"), 0, "the first of all is no news");
+    let calls = |address: [u8; 4]| target.note_address(&peer, IpAddr::from(address));
+    calls([127, 0, 0, 1]).await;
+    for _ in 0..3 {
+        calls([192, 0, 2, 7]).await;
+    }
+    assert_eq!(vault.n_audited("address_first_seen"), 1);
+    delete_all(&vault).await.unwrap();
+    assert_eq!(vault.n_audited("bulk_deletion"), 1);
+    vault.pass(DAY);
+    assert_eq!((vault.all_restored(), counted(&vault).await), (before, 0));
 }
 
 #[tokio::test]
