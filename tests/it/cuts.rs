@@ -21,14 +21,14 @@ fn sha256(path: &Path) -> String {
 }
 
 /// Passes bytes on to the target, and cuts after so many of them.
-struct Cutter {
-    address: String,
+pub(crate) struct Cutter {
+    pub(crate) address: String,
     left: Arc<AtomicU64>,
     n_cuts: Arc<AtomicU64>,
 }
 
 impl Cutter {
-    fn before(target: String) -> Self {
+    pub(crate) fn before(target: String) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (left, n_cuts) = (Arc::new(AtomicU64::new(u64::MAX)), Arc::new(AtomicU64::new(0)));
@@ -44,6 +44,21 @@ impl Cutter {
             }
         });
         Self { address, left, n_cuts }
+    }
+
+    /// Cuts once, after so many bytes both ways together.
+    pub(crate) fn cut_after(&self, n_bytes: u64) {
+        self.left.store(n_bytes, Ordering::SeqCst);
+    }
+
+    /// Lets everything through again; how many bytes were left to the cut that did not come.
+    pub(crate) fn mend(&self) -> Option<u64> {
+        Some(self.left.swap(u64::MAX, Ordering::SeqCst)).filter(|left| *left != u64::MAX)
+    }
+
+    /// How often it has cut.
+    pub(crate) fn n_cuts(&self) -> u64 {
+        self.n_cuts.load(Ordering::SeqCst)
     }
 }
 
@@ -93,18 +108,18 @@ fn rounds(luck: &SeededLuck) -> u64 {
         let made = source.json(&["protect", "web"]);
         versions.push((made["point"].as_str().unwrap().to_owned(), sha256(&volume)));
         // Every eighth is let through, and tells how many bytes there are to cut at.
-        let at = if round % 8 == 0 { u64::MAX - 1 } else { luck.below(usual) };
-        cutter.left.store(at, Ordering::SeqCst);
+        let is_whole = round % 8 == 0;
+        cutter.cut_after(if is_whole { u64::MAX - 1 } else { luck.below(usual) });
         let ran = source.run(&["replicate", "web", "--wait", "--json"]);
-        let left = cutter.left.swap(u64::MAX, Ordering::SeqCst);
-        if round % 8 == 0 {
+        let left = cutter.mend();
+        if is_whole && let Some(left) = left {
             usual = u64::MAX - 1 - left;
         }
         if ran.code != 0 {
             source.json(&["replicate", "web", "--wait"]);
         }
     }
-    let n_cuts = cutter.n_cuts.load(Ordering::SeqCst);
+    let n_cuts = cutter.n_cuts();
     let again = source.json(&["replicate", "web", "--wait"]);
     assert_eq!((&again["points"], &again["records_sent"]), (&0.into(), &0.into()), "{again}");
     source_daemon.stop();

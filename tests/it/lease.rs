@@ -3,9 +3,11 @@
 
 use std::process::Command;
 
-use offsite_tests::{Program, Scene, eventually};
+use offsite_testkit::SeededLuck;
+use offsite_tests::{Daemon, Program, Scene, eventually};
 use rustix::process::Signal;
 
+use crate::commit_again::{Image, Life};
 use crate::crossing::Crossing;
 
 /// Another target that has been set up and has taken the store of the first for its own.
@@ -15,6 +17,13 @@ fn second_over_the_store_of(scene: &Scene, first: &Program) -> Program {
     std::fs::remove_dir_all(&store).unwrap();
     std::os::unix::fs::symlink(first.data().join("store"), store).unwrap();
     second
+}
+
+/// On a disk whose locks hold nobody, such as one that two machines reach over a network.
+#[track_caller]
+fn serve_without_locks(program: &Program) -> Daemon {
+    let strace = ["-f", "-qqq", "-o", "/dev/null", "-e", "trace=flock", "-e"];
+    program.serve_by("strace", &[&strace[..], &["inject=flock:retval=0"]].concat()).unwrap()
 }
 
 #[test]
@@ -61,10 +70,7 @@ fn d_12_an_old_writer_that_goes_on_after_a_takeover_is_shut_out() {
     crossing.pair.target_daemon.signal(Signal::STOP);
     let target = &crossing.pair.target;
     let second = second_over_the_store_of(&crossing.scene, target);
-    // A disk whose locks hold nobody, such as one that two machines reach over a network.
-    let strace = ["-f", "-qqq", "-o", "/dev/null", "-e", "trace=flock", "-e"];
-    let taken_over =
-        second.serve_by("strace", &[&strace[..], &["inject=flock:retval=0"]].concat()).unwrap();
+    let taken_over = serve_without_locks(&second);
     crossing.pair.target_daemon.signal(Signal::CONT);
     let daemon = &crossing.pair.target_daemon;
     eventually("the old writer is shut out", || {
@@ -79,11 +85,41 @@ fn d_12_an_old_writer_that_goes_on_after_a_takeover_is_shut_out() {
 }
 
 #[test]
+fn d_12_a_commit_behind_a_takeover_is_answered_lease_lost_and_goes_on_afterwards() {
+    for round in 0..5 {
+        let mut life = Life::begin(SeededLuck::from_env_or(40 + round));
+        let image = Image::new(&life.scene, &life.source, 1);
+        let (session, _) = life.open(&image);
+        life.offer(&image, &session);
+        let stopped = life.daemon.take().unwrap();
+        stopped.signal(Signal::STOP);
+        let taken_over = serve_without_locks(&second_over_the_store_of(&life.scene, &life.target));
+        stopped.signal(Signal::CONT);
+        let (status, said) = life.ask(&image, &session);
+        let error = &said["error"];
+        assert_eq!((status, &error["code"]), (409, &"lease_lost".into()), "{said}");
+        assert_eq!(error["retryable"], true, "{said}");
+        assert!(taken_over.stop().success());
+        // Started again it is the newest writer, and the image is gone on with.
+        life.daemon = Some(stopped);
+        life.restart();
+        let (session, state) = life.open(&image);
+        assert_ne!(state, "Committed", "an old writer has committed");
+        life.offer(&image, &session);
+        assert_eq!(life.ask_session(&image, &session), Some(true));
+        let points = life.target.json(&["points", "list", "files"]);
+        assert_eq!(points.as_array().unwrap().len(), 1, "{points}");
+    }
+}
+
+#[test]
 fn d_12_a_source_that_is_held_up_loses_its_lease_and_not_what_it_sent() {
     let crossing = Crossing::under_way(9, &["lease = \"2s\""]);
     let (source, target) = (&crossing.pair.source_daemon, &crossing.pair.target_daemon);
     source.signal(Signal::STOP);
     eventually("the lease is over", || target.log().contains("its lease is").then_some(()));
     source.signal(Signal::CONT);
+    // What expires is the session; its promises wait for whoever opens the image again.
+    eventually("the source hears of it", || source.log().contains("session_expired").then_some(()));
     crossing.ends_within_the_bound();
 }

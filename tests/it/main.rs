@@ -11,7 +11,9 @@
 mod approvals;
 mod barriers;
 mod chains;
+mod commit_again;
 mod crossing;
+mod cut_calls;
 mod cuts;
 mod foreign_client;
 mod hostile;

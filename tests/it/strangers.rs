@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 pub(crate) struct Stranger {
     pub(crate) key: String,
     pub(crate) certificate: String,
-    request: String,
+    pub(crate) request: String,
     /// The core and the one agent that its request names.
     pub(crate) core: String,
     pub(crate) agent: String,
@@ -113,7 +113,18 @@ impl Stranger {
         path: &str,
         body: Option<&str>,
     ) -> (u16, String) {
-        let url = format!("https://{}/replicationcomms/{path}", target.address("replication"));
+        self.call_at(&target.address("replication"), method, path, body)
+    }
+
+    /// The same where the target is reached at another address than it listens at.
+    pub(crate) fn call_at(
+        &self,
+        address: &str,
+        method: &str,
+        path: &str,
+        body: Option<&str>,
+    ) -> (u16, String) {
+        let url = format!("https://{address}/replicationcomms/{path}");
         let mut arguments =
             vec!["--insecure", "--cert", &self.certificate, "--key", &self.key, "-X", method];
         let at_body = body.map(|body| format!("@{body}"));
@@ -131,7 +142,18 @@ pub(crate) fn operator(
     path: &str,
     body: Option<&Value>,
 ) -> (u16, Value) {
-    let url = format!("https://{}{path}", target.address("operator"));
+    operator_at(&target.address("operator"), target, method, path, body)
+}
+
+/// The same where the target is reached at another address than it listens at.
+pub(crate) fn operator_at(
+    address: &str,
+    target: &Program,
+    method: &str,
+    path: &str,
+    body: Option<&Value>,
+) -> (u16, Value) {
+    let url = format!("https://{address}{path}");
     let token = format!("AuthToken: {}", target.init["token"].as_str().unwrap());
     let body = body.map(Value::to_string).unwrap_or_default();
     let mut arguments = vec!["--insecure", "-X", method, "-H", &token];

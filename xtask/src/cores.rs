@@ -24,10 +24,19 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Builds both programs as they are released; the folder they lie in.
 pub(crate) fn build() -> Result<PathBuf> {
+    build_as(&["--release"], "release")
+}
+
+/// Builds both as tests start them: the same promises, and slower.
+pub(crate) fn build_for_tests() -> Result<PathBuf> {
+    build_as(&[], "debug")
+}
+
+fn build_as(profile: &[&str], folder: &str) -> Result<PathBuf> {
     let mut build = cargo();
-    build.args(["build", "--quiet", "--release", "-p", "offsite-source", "-p", "offsite-target"]);
+    build.args(["build", "--quiet", "-p", "offsite-source", "-p", "offsite-target"]).args(profile);
     ensure!(build.status()?.success(), "the programs do not build");
-    Ok(target().join("release"))
+    Ok(target().join(folder))
 }
 
 /// A program with its data directory. Its daemon is killed when this is dropped.
@@ -188,6 +197,14 @@ impl Core {
         let told = Command::new("kill").arg(daemon.id().to_string()).status()?;
         ensure!(told.success(), "the daemon cannot be told to end");
         ensure!(daemon.wait()?.success(), "the daemon did not end well");
+        Ok(())
+    }
+
+    /// Kills the daemon.
+    pub(crate) fn kill(&mut self) -> Result<()> {
+        let Some(mut daemon) = self.daemon.take() else { return Ok(()) };
+        daemon.kill()?;
+        daemon.wait()?;
         Ok(())
     }
 

@@ -63,7 +63,8 @@ fn fill(file: &File, seed: u64) -> Result<()> {
     Ok(())
 }
 
-fn noise(seed: u64, n: usize) -> Vec<u8> {
+/// Bytes that do not compress, the same for a seed.
+pub(crate) fn noise(seed: u64, n: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let words = std::iter::repeat_with(|| {
         state ^= state << 13;

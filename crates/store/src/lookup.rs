@@ -5,9 +5,14 @@
 //! were stored, so one page of a run leads to thousands of further answers without another. Where
 //! that is not so, the rest of the window is sorted and goes through the runs page by page.
 //!
+//! Where trails do not lead, all filters are asked for many keys at once, a run at a time: most
+//! keys of a new volume are done then, and the rest know which runs may have them. Pages of large
+//! runs are asked for a while before they are read, so that a disk works on several at once.
+//!
 //! A filter says *missing* and nothing else; every *have* is an entry of memory, of a run's page or
 //! of a footer, each under its checksum (B-14).
 
+use std::ops::Range;
 use std::sync::{Arc, PoisonError};
 
 use offsite_model::{Key, TenantId};
@@ -28,6 +33,10 @@ const WASTED_MAX: u32 = 2;
 /// Keys of a window that are looked up page by page where no trail begins at them, as in what is
 /// not committed yet, before the rest is looked up by sorting.
 const TRAILLESS_MAX: u32 = 64;
+/// Keys for which filters are asked at once.
+const KEYS_AHEAD_MAX: usize = 1024;
+/// Pages that are asked for before they are read.
+const PAGES_AHEAD: usize = 64;
 /// Answers that make a trail worth reading.
 const WORTH: u32 = 64;
 /// Records of the trails that are kept in memory: 52 bytes each.
@@ -186,9 +195,10 @@ impl Core {
         let mut found = vec![None; keys.len()];
         loop {
             let runs = self.find_in_memory(tenant, form, keys, aside, &mut found);
+            let mut places = Places::of(&runs, aside, keys);
             let probed = self
-                .follow_trails(tenant, form, keys, &runs, aside, &mut found)
-                .and_then(|first| find_sorted(&runs, form, keys, first, aside, &mut found));
+                .follow_trails(tenant, form, keys, &mut places, &mut found)
+                .and_then(|first| find_sorted(&mut places, form, keys, first, &mut found));
             match probed {
                 Ok(()) => return Ok(found),
                 // A dropped run leaves one fewer, so this ends.
@@ -248,12 +258,11 @@ impl Core {
         tenant: TenantId,
         form: Form,
         keys: &[Key],
-        runs: &[Arc<Run>],
-        aside: &Aside,
+        places: &mut Places<'_>,
         found: &mut [Option<RecordPlace>],
     ) -> Result<usize, (u32, RunError)> {
         let mut cursors: Vec<Cursor> = Vec::with_capacity(CURSORS_MAX);
-        let (mut n_wasted, mut n_trailless) = (0, 0);
+        let (mut n_wasted, mut n_trailless, mut n_ahead) = (0, 0, 1);
         for (n, (key, found)) in keys.iter().zip(found).enumerate() {
             if found.is_some() {
                 continue;
@@ -261,10 +270,26 @@ impl Core {
             let key = (*key, form);
             *found = cursors.iter_mut().find_map(|cursor| cursor.step(&key));
             if found.is_some() {
+                n_ahead = 1;
                 continue;
             }
-            *found = find_in_runs(runs, &key, aside)?;
-            let Some(place) = *found else { continue };
+            // Few are asked for while trails may go on, and more and more where there is none.
+            if !places.is_asked_for(n) {
+                places.ask_for(n..n.saturating_add(n_ahead));
+                n_ahead = (n_ahead * 4).min(KEYS_AHEAD_MAX);
+            }
+            if places.is_nowhere(n) {
+                continue;
+            }
+            *found = places.find(n, &key)?;
+            let Some(place) = *found else {
+                // A filter was wrong, and a page was read for it.
+                n_trailless += 1;
+                if n_trailless > TRAILLESS_MAX {
+                    return Ok(n + 1);
+                }
+                continue;
+            };
             if let Some(at) = cursors.iter().position(|c| c.trail.segment == place.segment) {
                 // The volume goes on elsewhere in the same segment.
                 if let Some(cursor) = cursors.get_mut(at) {
@@ -340,31 +365,109 @@ fn find_in_runs(
     Ok(None)
 }
 
+/// The runs of a tenant, and which of them may have which key of a window.
+struct Places<'a> {
+    runs: &'a [Arc<Run>],
+    aside: &'a Aside,
+    keys: &'a [Key],
+    /// By key, as far as filters were asked: a bit for each run from the newest on; runs beyond the
+    /// bits may have any.
+    may_have: Vec<u32>,
+}
+
+impl<'a> Places<'a> {
+    const fn of(runs: &'a [Arc<Run>], aside: &'a Aside, keys: &'a [Key]) -> Self {
+        Self { runs, aside, keys, may_have: Vec::new() }
+    }
+
+    const fn is_asked_for(&self, n: usize) -> bool {
+        n < self.may_have.len()
+    }
+
+    /// Asks the filters for these keys of the window that were not asked for. Those before them
+    /// were found without it.
+    fn ask_for(&mut self, keys: Range<usize>) {
+        let begin = keys.start.max(self.may_have.len()).min(self.keys.len());
+        self.may_have.resize(begin, u32::MAX);
+        self.may_have.resize(keys.end.min(self.keys.len()).max(begin), 0);
+        let keys = self.keys.get(begin..).unwrap_or_default();
+        let may_have = self.may_have.get_mut(begin..).unwrap_or_default();
+        // A run at a time, so that the processor waits for several lines of its filter at once.
+        for (run, bit) in self.runs.iter().rev().zip((0..u32::BITS).map(|n| 1 << n)) {
+            for (key, may_have) in keys.iter().zip(&mut *may_have) {
+                if run.may_have(key) {
+                    *may_have |= bit;
+                }
+            }
+        }
+    }
+
+    /// Whether no run has the key at this place of the window.
+    fn is_nowhere(&self, n: usize) -> bool {
+        self.runs.len() <= u32::BITS as usize && self.may_have.get(n) == Some(&0)
+    }
+
+    /// Whether the run, counted from the newest on, may have the key at this place of the window.
+    fn may_be_in(&self, run: usize, n: usize) -> bool {
+        let bit = u32::try_from(run).ok().and_then(|run| 1_u32.checked_shl(run));
+        bit.is_none_or(|bit| self.may_have.get(n).is_none_or(|may_have| may_have & bit != 0))
+    }
+
+    /// Looks a key up in the runs that may have it, newest first.
+    ///
+    /// # Errors
+    /// The number of the run that cannot be believed.
+    fn find(&self, n: usize, key: &IndexKey) -> Result<Option<RecordPlace>, (u32, RunError)> {
+        for (at, run) in self.runs.iter().rev().enumerate() {
+            if !self.may_be_in(at, n) {
+                continue;
+            }
+            match run.find(key).map(|found| found.filter(|place| self.aside.allows(place))) {
+                Ok(None) => {}
+                Ok(found) => return Ok(found),
+                Err(error) => return Err((run.number, error)),
+            }
+        }
+        Ok(None)
+    }
+}
+
 /// Looks the keys from `first` on up in the order of the runs, so that a page is read once.
 ///
 /// # Errors
 /// The number of the run that cannot be believed.
 fn find_sorted(
-    runs: &[Arc<Run>],
+    places: &mut Places<'_>,
     form: Form,
     keys: &[Key],
     first: usize,
-    aside: &Aside,
     found: &mut [Option<RecordPlace>],
 ) -> Result<(), (u32, RunError)> {
+    if first < keys.len() {
+        places.ask_for(first..keys.len());
+    }
+    let places = &*places;
     let rest = keys.iter().enumerate().skip(first);
     let rest = rest.filter(|(n, _)| found.get(*n).is_some_and(Option::is_none));
+    let rest = rest.filter(|(n, _)| !places.is_nowhere(*n));
     let mut rest: Vec<(IndexKey, usize)> = rest.map(|(n, key)| ((*key, form), n)).collect();
-    if rest.is_empty() {
-        return Ok(());
-    }
     rest.sort_unstable();
-    for run in runs.iter().rev() {
+    for (at, run) in places.runs.iter().rev().enumerate() {
+        let is_left = |(_, n): &&(IndexKey, usize)| {
+            found.get(*n).is_some_and(Option::is_none) && places.may_be_in(at, *n)
+        };
+        let here: Vec<(IndexKey, usize)> = rest.iter().filter(is_left).copied().collect();
         let mut probe = run.probe();
-        for (key, n) in &rest {
-            let Some(found) = found.get_mut(*n).filter(|found| found.is_none()) else { continue };
+        let mut ahead = here.iter();
+        ahead.by_ref().take(PAGES_AHEAD).for_each(|(key, _)| run.will_need(key));
+        for (key, n) in &here {
+            if let Some((key, _)) = ahead.next() {
+                run.will_need(key);
+            }
             let place = probe.find(key).map_err(|error| (run.number, error))?;
-            *found = place.filter(|place| aside.allows(place));
+            if let Some(found) = found.get_mut(*n) {
+                *found = place.filter(|place| places.aside.allows(place));
+            }
         }
     }
     Ok(())

@@ -19,5 +19,6 @@ mod lists;
 mod locks;
 mod memory;
 mod model;
+mod neutral;
 mod read_only;
 mod scene;

@@ -146,19 +146,23 @@ impl Core {
         Ok(())
     }
 
-    /// Merges the two newest runs of an owner while the newer is at least half as large as the
-    /// older.
+    /// Merges neighbours among the runs of an owner while a newer one is at least half as large as
+    /// the older: so their number grows with the logarithm of the keys, also where a session that
+    /// is committed brings several.
     fn merge_runs(&self, tenant: TenantId, owner: u64) -> Result<(), StoreError> {
         loop {
             let runs = self.runs(tenant);
             let is_whole = |run: &&Arc<Run>| !run.is_doubtful.load(Ordering::Acquire);
             let runs = runs.iter().filter(|run| run.owner() == owner).filter(is_whole);
             let runs: Vec<_> = runs.collect();
-            let [.., older, newer] = &runs[..] else { return Ok(()) };
-            let is_alike = newer.n_entries * 2 >= older.n_entries;
-            if !is_alike || older.n_entries + newer.n_entries > RUN_ENTRIES_MAX {
+            let is_alike = |older: &Run, newer: &Run| {
+                newer.n_entries * 2 >= older.n_entries
+                    && older.n_entries + newer.n_entries <= RUN_ENTRIES_MAX
+            };
+            let mut pairs = runs.array_windows().rev();
+            let Some([older, newer]) = pairs.find(|[older, newer]| is_alike(older, newer)) else {
                 return Ok(());
-            }
+            };
             self.merge_pair(tenant, owner, older, newer)?;
         }
     }
@@ -187,8 +191,13 @@ impl Core {
             let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
             let index = index.entry(tenant).or_default();
             index.remove_run(older.number);
-            index.remove_run(newer.number);
-            Arc::make_mut(&mut index.runs).push(Arc::new(merged));
+            let runs = Arc::make_mut(&mut index.runs);
+            // In the newer one's place, since runs are in the order of their age; that may have
+            // been dropped meanwhile as damaged.
+            match runs.iter_mut().find(|run| run.number == newer.number) {
+                Some(run) => *run = Arc::new(merged),
+                None => runs.push(Arc::new(merged)),
+            }
         }
         for run in pair {
             self.place.remove(&run.path(&self.place))?;

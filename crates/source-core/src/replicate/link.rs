@@ -250,7 +250,10 @@ impl Link {
 /// A call that failed, in the machine's words.
 pub(crate) fn failure(error: CallError) -> Failure {
     match error {
-        CallError::Refused(refusal, _) => Failure::Refused(refusal),
+        CallError::Refused(refusal, _) => {
+            tracing::debug!(code = %refusal.code, cause = %refusal.message, "a call was refused");
+            Failure::Refused(refusal)
+        }
         CallError::Transport { sentence, .. } => {
             tracing::debug!(cause = sentence, "a call failed");
             Failure::Cut

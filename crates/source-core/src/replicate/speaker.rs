@@ -286,8 +286,11 @@ impl Speaker {
                         self.tell(Input::Flushed { opening, flushed });
                     }
                     Opcode::Fail => {
-                        let error = from_slice::<ErrorBody>(payload).map_err(|e| broken(&e))?;
-                        return Err(Failure::Refused(error.error));
+                        let ErrorBody { error: refusal } =
+                            from_slice(payload).map_err(|e| broken(&e))?;
+                        let (code, cause) = (refusal.code, &refusal.message);
+                        tracing::debug!(%code, %cause, "the target ended a stream");
+                        return Err(Failure::Refused(refusal));
                     }
                     Opcode::End => return Ok(()),
                     Opcode::Ping | Opcode::Other(_) => {}

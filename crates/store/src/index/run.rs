@@ -21,6 +21,8 @@ const PAGE_BYTES: usize = 4096;
 const ROW_BYTES: usize = size_of::<RunRow>();
 pub(crate) const PAGE_ROWS: usize = (PAGE_BYTES - 4) / ROW_BYTES;
 const ROWS_BYTES: usize = PAGE_ROWS * ROW_BYTES;
+/// Pages of a run from which on they are asked for before they are read: 32 MiB.
+const PAGES_ASKED_FOR_MIN: u32 = 1 << 13;
 const FORM_BIT: u32 = 1 << 20;
 /// Most bytes of fences, filter and covered segments that are believed at all.
 const TABLES_BYTES_MAX: u64 = 1 << 30;
@@ -151,6 +153,28 @@ impl Run {
         self.probe().find(key)
     }
 
+    /// False only when the key is not here.
+    pub(crate) fn may_have(&self, key: &Key) -> bool {
+        self.filter.may_have(key)
+    }
+
+    /// Asks the disk for the page of a key that is looked up soon, where pages are too many to be
+    /// in memory anyway.
+    pub(crate) fn will_need(&self, key: &IndexKey) {
+        if self.n_pages < PAGES_ASKED_FOR_MIN {
+            return;
+        }
+        let index = self.first_page(&key.0) as u64;
+        self.file.advise(PAGE_BYTES as u64 * (1 + index), PAGE_BYTES as u64, true);
+    }
+
+    /// The first page on which a key may stand: entries that share eight bytes with it may begin on
+    /// the page before the first equal fence.
+    fn first_page(&self, key: &Key) -> usize {
+        let fence = fence_of(key);
+        self.fences.partition_point(|other| *other < fence).saturating_sub(1)
+    }
+
     /// For looking several keys up, ascending: a page they share is read once.
     pub(crate) const fn probe(&self) -> Probe<'_> {
         Probe { run: self, page: None }
@@ -218,9 +242,7 @@ impl Probe<'_> {
             return Ok(None);
         }
         let fence = fence_of(&key.0);
-        // Entries that share eight bytes may begin on the page before the first equal fence.
-        let first = run.fences.partition_point(|other| *other < fence).saturating_sub(1);
-        let candidates = run.fences.iter().enumerate().skip(first);
+        let candidates = run.fences.iter().enumerate().skip(run.first_page(&key.0));
         for (index, _) in candidates.take_while(|(_, other)| **other <= fence) {
             let index = index as u32;
             let page = match &mut self.page {

@@ -133,6 +133,26 @@ fn what_is_not_committed_yet_is_read_once_for_a_window() {
 }
 
 #[test]
+fn runs_are_few_however_many_sessions_brought_theirs() {
+    const SESSIONS: u64 = 12;
+    const RECORDS: u64 = 2_600;
+    let disk = Disk::new(1);
+    drop(new_store(&disk));
+    let settings = Settings { recent_records_max: 100, segment_records: 200, ..SMALL };
+    let store = open_with(&disk, settings).unwrap();
+    for number in 0..SESSIONS {
+        let mut session = store.session(tenant(1)).unwrap();
+        append(&mut session, number * RECORDS..(number + 1) * RECORDS);
+        session.keep().unwrap();
+    }
+    // Each is less than half of the one before it.
+    let n_max = (SESSIONS * RECORDS / 100).ilog2() as usize + 1;
+    let n_runs = runs(&disk).len();
+    assert!(n_runs <= n_max, "{n_runs} runs, {n_max} are enough");
+    check_answers(&store, SESSIONS * RECORDS, 1_000);
+}
+
+#[test]
 fn d_07_a_run_that_names_a_segment_that_is_gone_is_not_believed() {
     let disk = Disk::new(1);
     let store = new_store(&disk);

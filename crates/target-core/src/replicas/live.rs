@@ -439,7 +439,11 @@ impl Desk<'_> {
     fn failed(&mut self, error: &StoreError) -> Vec<Input> {
         self.tickets.clear();
         tracing::error!(session = %self.live.id, cause = %error, "cannot keep what was sent");
-        vec![Input::NotKept(commit_fault(error))]
+        vec![Input::NotKept(match error {
+            // While data flows there is no commit that could be refused: we are not who keeps it.
+            StoreError::Fenced => CommitFault::Unavailable,
+            error => commit_fault(error),
+        })]
     }
 }
 
@@ -447,13 +451,16 @@ impl Desk<'_> {
 pub(super) fn commit_fault(error: &StoreError) -> CommitFault {
     use StoreError as E;
     match error {
-        E::UnknownRecord { .. } | E::LeaseLost | E::DraftUnknown(_) => CommitFault::LeaseLost,
+        // Whoever shut us out has the promises now; opened there, the image is gone on with.
+        E::UnknownRecord { .. } | E::LeaseLost | E::DraftUnknown(_) | E::Fenced => {
+            CommitFault::LeaseLost
+        }
         E::ListMismatch => CommitFault::HashMismatch,
         E::AlreadyExists(_) => CommitFault::AlreadyExists,
         E::BadList(_) => CommitFault::BadList,
         E::BaseMissing => CommitFault::BaseMissing,
         E::NoSpace => CommitFault::NoSpace,
-        E::Poisoned | E::Fenced => CommitFault::Unavailable,
+        E::Poisoned => CommitFault::Unavailable,
         _ => CommitFault::Broken,
     }
 }

@@ -17,7 +17,7 @@ use offsite_proto::text::{Big, Text, Time};
 use offsite_proto::window::ListEntry;
 use offsite_store::catalog::{Catalog, MemoryCatalog, RedbCatalog};
 use offsite_store::group::{Codec, Form};
-use offsite_store::{ImageSpec, PointSpec, Store, StoreError};
+use offsite_store::{ImageSpec, PointSpec, Settings, Store, StoreError};
 use offsite_testkit::disk::{Disk, Fault, Which};
 use offsite_testkit::{SeededLuck, SimClock};
 use offsite_transport::Mutations;
@@ -27,8 +27,11 @@ use super::live::{Arrived, Out, lock, table_rows};
 use super::{Caller, Live, Owner, Replicas};
 use crate::World;
 
+mod exactly_once;
+mod holds;
 mod leases;
 mod orphans;
+mod refused_groups;
 
 const RECORD: u32 = 4096;
 
@@ -56,6 +59,10 @@ fn bytes_of(content: u64) -> Vec<u8> {
 }
 
 impl Image<'_> {
+    fn bytes(&self) -> Vec<u8> {
+        self.contents.iter().flat_map(|content| bytes_of(*content)).collect()
+    }
+
     fn list(&self) -> Vec<ListEntry> {
         let offsets = (0..).map(|at| at * u64::from(RECORD));
         let entry = |(offset, content): (u64, &u64)| {
@@ -116,19 +123,35 @@ impl Bench {
 
     /// The same on a disk that may fail.
     fn try_started(disk: &Disk) -> Result<Self, String> {
+        Self::try_started_with(disk, SeededLuck::from_env_or(1))
+    }
+
+    /// The same, drawing other ids than another life of the target has drawn.
+    fn try_started_with(disk: &Disk, luck: SeededLuck) -> Result<Self, String> {
         let catalog = RedbCatalog::open(&*disk.files(), Path::new("/catalog"));
-        let catalog = catalog.map_err(|error| error.to_string())?;
-        let bench = Self::over(disk, Arc::new(catalog)).map_err(|error| error.to_string())?;
+        let catalog = Arc::new(catalog.map_err(|error| error.to_string())?);
+        let (place, settings) = (Path::new("/store"), Settings::default());
+        let bench = Self::on(disk.files(), place, catalog, settings, luck);
+        let bench = bench.map_err(|error| error.to_string())?;
         bench.replicas.tidy_up().map_err(|error| error.to_string())?;
         Ok(bench)
     }
 
     fn over(disk: &Disk, catalog: Arc<dyn Catalog>) -> Result<Self, StoreError> {
-        let (files, luck): (Arc<dyn FileSystem>, _) = (disk.files(), SeededLuck::from_env_or(1));
-        let place = Path::new("/store");
-        let store = match Store::open(Arc::clone(&files), place, Default::default()) {
+        let (place, luck) = (Path::new("/store"), SeededLuck::from_env_or(1));
+        Self::on(disk.files(), place, catalog, Settings::default(), luck)
+    }
+
+    fn on(
+        files: Arc<dyn FileSystem>,
+        place: &Path,
+        catalog: Arc<dyn Catalog>,
+        settings: Settings,
+        luck: SeededLuck,
+    ) -> Result<Self, StoreError> {
+        let store = match Store::open(Arc::clone(&files), place, settings) {
             Ok(store) => store,
-            Err(_) => Store::create(Arc::clone(&files), place, &luck, Default::default())?,
+            Err(_) => Store::create(Arc::clone(&files), place, &luck, settings)?,
         };
         let clock = SimClock::starting_at(Timestamp::from_secs(1_800_000_000));
         let world = World { clock: Arc::new(clock.clone()), luck: Arc::new(luck), files };
@@ -178,6 +201,15 @@ impl Bench {
             Ending::Done => Ok(()),
             Ending::Running => filling.live.outcome(None).await.map(|_| ()),
         }
+    }
+
+    /// What the store gives back of an image's point, whole.
+    fn bytes_of(&self, image: &Image<'_>) -> Vec<u8> {
+        let (store, open, tenant) = (&self.replicas.store, image.open(), image.owner.tenant);
+        let at = (open.recovery_point_id.0, open.volume_driver_id.0);
+        let stored = store.image(tenant, at.0, at.1).unwrap();
+        let list = stored.list(0).map(Result::unwrap);
+        list.flat_map(|entry| store.record(tenant, Form::Plain, &entry.key).unwrap()).collect()
     }
 
     /// A whole transfer; per record whether it was wanted.

@@ -101,3 +101,27 @@ async fn a_session_that_expired_can_be_gone_on_with_for_another_lease_and_no_lon
     assert_eq!(refused.code, ErrorCode::ImageUnknown);
     assert!(!bench.open(&IMAGE).unwrap().is_resumed);
 }
+
+#[tokio::test]
+async fn d_12_a_target_that_was_stopped_and_replaced_answers_lease_lost_and_nothing_is_lost() {
+    for round in 0..5 {
+        let (disk, catalog) = (Disk::new(round), Arc::new(MemoryCatalog::new()));
+        let stopped = Bench::over(&disk, Arc::clone(&catalog) as Arc<dyn Catalog>).unwrap();
+        let filling = half(&stopped).await;
+        (2..4).for_each(|ordinal| stopped.send(&filling, &IMAGE, ordinal));
+        // As on another machine, which does not see the lock.
+        disk.files().remove(Path::new("/store/lock")).unwrap();
+        let next = Bench::over(&disk, catalog).unwrap();
+        let lost = stopped.commit(&filling).await.unwrap_err();
+        assert_eq!((lost.code, lost.retryable), (ErrorCode::LeaseLost, true), "{lost}");
+        assert!(next.replicas.points(&IMAGE.owner, None).unwrap().is_empty());
+        // What a barrier kept is gone on from.
+        let mut filling = next.open(&IMAGE).unwrap();
+        assert!(filling.is_resumed);
+        assert_eq!(next.offer(&mut filling, &IMAGE).await, [false, false, true, true]);
+        (2..4).for_each(|ordinal| next.send(&filling, &IMAGE, ordinal));
+        next.commit(&filling).await.unwrap();
+        assert_eq!(next.replicas.points(&IMAGE.owner, None).unwrap().len(), 1);
+        assert!(next.bytes_of(&IMAGE) == IMAGE.bytes());
+    }
+}
