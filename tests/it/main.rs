@@ -26,6 +26,7 @@ mod pairing;
 mod protect;
 mod python_client;
 mod replicate;
+mod retention;
 mod sim_seeds;
 mod space;
 mod stand_by;

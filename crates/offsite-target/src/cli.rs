@@ -3,6 +3,8 @@
 //! **Absent:** what the words do (`commands`). Words of work that is not built are known and
 //! refused by name.
 
+pub(crate) mod retention;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -98,9 +100,12 @@ pub(crate) enum Command {
     /// Agree to what another person began
     #[command(subcommand)]
     Approvals(Approvals),
-    /// See recovery points
+    /// See recovery points, delete them, and take that back
     #[command(subcommand)]
     Points(Points),
+    /// Say how long recovery points are kept
+    #[command(subcommand)]
+    Retention(retention::Retention),
     /// Write a volume of a recovery point to a file
     Restore(Restore),
     /// Read everything that is stored and name what is damaged
@@ -262,16 +267,27 @@ pub(crate) enum Tenants {
         /// Its name
         name: String,
     },
-    /// Set quota and lock
+    /// Set quota and locks
     Set {
         /// The tenant: its name or its id
         name: String,
         /// The most it may store, such as "500 GB"; 0 = no quota
         #[arg(long, value_name = "SIZE")]
         quota: Option<Size>,
-        /// Days for which a recovery point cannot be deleted; can only grow
+        /// Days for which a recovery point cannot be deleted by anybody; can only grow
         #[arg(long, value_name = "DAYS")]
         lock: Option<u32>,
+        /// The same, as two persons may shorten it
+        #[arg(long, value_name = "DAYS")]
+        governance: Option<u32>,
+    },
+    /// Shorten a governance lock; a second person must agree
+    ShortenLock {
+        /// The tenant: its name or its id
+        name: String,
+        /// Days for which a recovery point cannot be deleted from then on
+        #[arg(long, value_name = "DAYS")]
+        governance: u32,
     },
     /// Delete a tenant that has nothing left; a second person must agree
     Delete {
@@ -290,9 +306,9 @@ pub(crate) enum Agents {
         /// The agent: its id, SOURCE/NAME, or its name where only one has it
         agent: String,
     },
-    /// Delete an agent's recovery points (not built yet)
+    /// Delete an agent's recovery points; that can be taken back for a while
     Delete {
-        /// The agent
+        /// The agent: its id, SOURCE/NAME, or its name where only one has it
         agent: String,
     },
 }
@@ -310,13 +326,18 @@ pub(crate) enum Points {
         /// Its id
         point: String,
     },
-    /// Delete a recovery point (not built yet)
+    /// Delete a recovery point; that can be taken back for a while
     Delete {
         /// Its id
         point: String,
     },
-    /// Take a deletion back (not built yet)
+    /// Take a deletion back
     Undelete {
+        /// Its id
+        point: String,
+    },
+    /// Remove a deleted recovery point before its time; a second person must agree
+    Purge {
         /// Its id
         point: String,
     },
@@ -496,9 +517,6 @@ pub(crate) enum Approvals {
 pub(crate) enum Later {
     /// Not built yet
     #[command(hide = true)]
-    Retention(Rest),
-    /// Not built yet
-    #[command(hide = true)]
     Nbd(Rest),
     /// Not built yet
     #[command(hide = true)]
@@ -512,7 +530,6 @@ impl Later {
     /// The word.
     pub(crate) const fn word(&self) -> &'static str {
         match self {
-            Self::Retention(_) => "retention",
             Self::Nbd(_) => "nbd",
             Self::Rebuild(_) => "rebuild",
             Self::Seed(_) => "seed",

@@ -12,6 +12,7 @@ mod points;
 mod report;
 mod requests;
 mod restore;
+mod retention;
 mod serve;
 mod sources;
 mod status;
@@ -49,6 +50,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Fai
         Command::Pairing(verb) => pairing::run(context, verb).await,
         Command::Approvals(verb) => approvals::run(context, verb).await,
         Command::Points(verb) => points::run(context, verb).await,
+        Command::Retention(verb) => retention::run(context, verb).await,
         Command::Restore(asked) => restore::run(context, asked).await,
         Command::Verify(asked) => verify::run(context, asked).await,
         Command::Gc { all } => upkeep::gc(context, all).await,

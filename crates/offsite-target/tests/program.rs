@@ -305,7 +305,7 @@ fn the_daemon_is_alone_and_commands_say_when_it_is_not_there() {
         (&["users", "add", "x", "--role", "viewer", "--ntlm"], 1, "not_implemented"),
         (&["points", "list", "x"], 4, "agent_unknown"),
         (&["verify", "x"], 4, "agent_unknown"),
-        (&["retention", "show"], 1, "not_implemented"),
+        (&["retention", "show", "x"], 4, "agent_unknown"),
         (&["verify", "--offline"], 1, "data_directory"),
         (&["rebuild"], 1, "not_implemented"),
         (&["restore", "a", "b", "--to", "c"], 4, "agent_unknown"),

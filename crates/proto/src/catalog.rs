@@ -247,6 +247,10 @@ pub struct VolumeImageSummary {
     /// Whether its base or a predecessor is absent here.
     #[serde(default)]
     pub is_orphaned: bool,
+    /// Whether it was here once and the target's retention has removed it for good. It need not be
+    /// sent again, and nothing can refer to it: it is told as orphaned, too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_purged: bool,
     /// Carried for the source.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub header_hash: Option<String>,
@@ -411,6 +415,10 @@ endpoint! {
 endpoint! {
     /// V2: row 11 under its other name.
     ListVisibleAgentsToo = rows::V2, (), () => Json<Vec<VisibleAgent>>
+}
+endpoint! {
+    /// Row 12: deletes the agent's points; how long they are kept back is the target's policy.
+    DeleteAgent = rows::R12, OfAgent, () => ()
 }
 endpoint! {
     /// Row 13: room for the agent.

@@ -11,11 +11,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::sync::{Condvar, Mutex, PoisonError};
 
-use offsite_model::{Digest, PointId, TenantId, Timestamp};
+use offsite_model::{AgentId, Digest, PointId, TenantId, Timestamp};
 
 use crate::catalog::{RowsMut, Transactions, TypedRows, TypedRowsMut};
 use crate::error::StoreError;
-use crate::layout::{Folder, NEEDS_COLLECTION, Root};
+use crate::layout::{Folder, NEEDS_COLLECTION, NEEDS_LOCKS, Root};
+use crate::locks::{self, Lock};
 use crate::manifest::Prepared;
 use crate::rows::{
     self, COLLECT, CollectRow, CommitEntry, ENTRIES, ENTRY_SEGMENTS_MAX, Entry, Happening, POINTS,
@@ -69,6 +70,12 @@ pub(crate) enum Work {
         at: Timestamp,
     },
     Collect(Vec<Garbage>),
+    Lock {
+        tenant: TenantId,
+        agent: Option<AgentId>,
+        lock: Lock,
+        at: Timestamp,
+    },
 }
 
 /// What a collection takes from one tenant: numbers, ascending.
@@ -266,21 +273,29 @@ impl Core {
     /// Shuts out programs that do not know what the journal is about to say.
     fn need(&self, works: &[Work]) -> Result<(), StoreError> {
         let root = self.own_root()?;
-        let is_later =
-            works.iter().any(|work| matches!(work, Work::Purge { .. } | Work::Collect(_)));
-        if !is_later || root.needs & NEEDS_COLLECTION != 0 {
+        let needs = works.iter().fold(root.needs, |needs, work| needs | work.needs());
+        if needs == root.needs {
             return Ok(());
         }
-        self.place.write_root(Root { needs: root.needs | NEEDS_COLLECTION, ..root })
+        self.place.write_root(Root { needs, ..root })
     }
 }
 
 impl Work {
+    /// What a program must know to read the entry that this becomes.
+    const fn needs(&self) -> u32 {
+        match self {
+            Self::Purge { .. } | Self::Collect(_) => NEEDS_COLLECTION,
+            Self::Lock { .. } => NEEDS_LOCKS,
+            Self::Commit(_) | Self::Mark { .. } | Self::Keep { .. } => 0,
+        }
+    }
+
     fn segments(&self) -> &[u32] {
         match self {
             Self::Commit(request) => &request.segments,
             Self::Keep { segments, .. } => segments,
-            Self::Mark { .. } | Self::Purge { .. } | Self::Collect(_) => &[],
+            Self::Mark { .. } | Self::Purge { .. } | Self::Collect(_) | Self::Lock { .. } => &[],
         }
     }
 
@@ -324,15 +339,25 @@ fn enter(
                 Some(row) if row.deleted_at.is_none() => {
                     return Ok(Err(StoreError::NotDeleted(*point)));
                 }
-                Some(_) => {}
+                Some(row) => {
+                    if let Err(locked) = locks::check(rows, *tenant, *point, row.counts_from(), *at)
+                    {
+                        return Ok(Err(locked));
+                    }
+                }
             }
             let (tenant, id) = (tenant.to_bytes(), point.to_bytes());
             (Happening::Purge { tenant, point: id, at: at.as_micros() }, *point, *at)
         }
         Work::Mark { tenant, point, at, is_deleted } => {
             // It may have been purged since it was asked for.
-            if rows.value::<PointRow>(POINTS, &point_key(*tenant, *point))?.is_none() {
+            let Some(row) = rows.value::<PointRow>(POINTS, &point_key(*tenant, *point))? else {
                 return Ok(Err(StoreError::PointUnknown(*point)));
+            };
+            if *is_deleted
+                && let Err(locked) = locks::check(rows, *tenant, *point, row.counts_from(), *at)
+            {
+                return Ok(Err(locked));
             }
             let (tenant, id) = (tenant.to_bytes(), point.to_bytes());
             let at_micros = at.as_micros();
@@ -341,6 +366,16 @@ fn enter(
                 false => Happening::Undelete { tenant, point: id, at: at_micros },
             };
             (happening, *point, *at)
+        }
+        Work::Lock { tenant, agent, lock, at } => {
+            let days = locks::set(rows, *tenant, *agent)?.compliance_days;
+            if lock.compliance_days < days {
+                return Ok(Err(StoreError::LockKept { days }));
+            }
+            let (tenant, agent) = (tenant.to_bytes(), locks::agent_bytes(*agent));
+            let at_micros = at.as_micros();
+            let happening = Happening::Lock { tenant, agent, lock: *lock, at: at_micros };
+            (happening, PointId::from_bytes([0; 16]), *at)
         }
         Work::Commit(request) => {
             if let Some(answer) = earlier_answer(rows, request)? {

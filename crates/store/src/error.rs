@@ -2,7 +2,7 @@
 
 use std::io;
 
-use offsite_model::{Key, PointId};
+use offsite_model::{Key, PointId, Timestamp};
 
 use crate::catalog::CatalogError;
 use crate::format::OtherVersion;
@@ -129,6 +129,20 @@ pub enum StoreError {
     /// Only what is marked as deleted can be purged.
     #[error("recovery point {0} is not marked as deleted; delete it first")]
     NotDeleted(PointId),
+    /// A lock keeps the point from deletion and purge.
+    #[error("recovery point {point} is locked")]
+    Locked {
+        /// The point.
+        point: PointId,
+        /// The first moment at which it may go.
+        until: Timestamp,
+    },
+    /// A compliance lock never gets shorter.
+    #[error("the lock is {days} days and cannot be shortened")]
+    LockKept {
+        /// What it is, in days.
+        days: u32,
+    },
     /// One collection at a time.
     #[error("space is being collected already")]
     CollectionRuns,

@@ -29,7 +29,9 @@ const ROOT_BYTES: usize = size_of::<StoreRoot>();
 
 /// The journal has entries of version 2: points were purged, or space was collected.
 pub(crate) const NEEDS_COLLECTION: u32 = 1;
-const NEEDS_KNOWN: u32 = NEEDS_COLLECTION;
+/// The journal has entries of version 3: locks were set.
+pub(crate) const NEEDS_LOCKS: u32 = 2;
+const NEEDS_KNOWN: u32 = NEEDS_COLLECTION | NEEDS_LOCKS;
 
 /// What the root file says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

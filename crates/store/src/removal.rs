@@ -1,14 +1,14 @@
 //! How a point goes: marked, which is taken back at will; then purged, which is not; then its space
 //! is collected. Each step is one work of `commit`.
 //!
-//! **Absent:** who may ask, locks, and when a mark is old enough: that is policy, and not the
-//! store's.
+//! **Absent:** who may ask, and when a mark is old enough: that is policy, and not the store's.
 
-use offsite_model::{PointId, TenantId, Timestamp};
+use offsite_model::{AgentId, PointId, TenantId, Timestamp};
 
 use crate::catalog::{Order, Transactions, TypedRows};
 use crate::commit::Work;
 use crate::error::StoreError;
+use crate::locks::{self, Lock};
 use crate::rows::{PURGED, PurgedRow, STATE, STATE_KEY, StateRow, TOKENS, TokenRow, point_key};
 use crate::store::{Core, SCAN_ROWS, Store};
 
@@ -17,7 +17,8 @@ impl Store {
     /// [`Store::undelete_point`] takes the mark back.
     ///
     /// # Errors
-    /// [`StoreError::PointUnknown`], or the disk's, which poison the store.
+    /// [`StoreError::PointUnknown`]; [`StoreError::Locked`] before the end of its lock; the disk's,
+    /// which poison the store.
     pub fn delete_point(
         &self,
         tenant: TenantId,
@@ -35,8 +36,8 @@ impl Store {
     /// another, so an error leaves those before it purged.
     ///
     /// # Errors
-    /// [`StoreError::PointUnknown`]; [`StoreError::NotDeleted`] for one without the mark; the
-    /// disk's, which poison the store.
+    /// [`StoreError::PointUnknown`]; [`StoreError::NotDeleted`] for one without the mark;
+    /// [`StoreError::Locked`] before the end of its lock; the disk's, which poison the store.
     pub fn purge(
         &self,
         tenant: TenantId,
@@ -77,6 +78,37 @@ impl Store {
         self.core.point_row(tenant, point)?;
         let work = Work::Mark { tenant, point, at, is_deleted: false };
         self.core.run(work).map(|_| ())
+    }
+
+    /// Sets the lock of a tenant, or of one agent of it. Blocks.
+    ///
+    /// # Errors
+    /// [`StoreError::LockKept`] where its compliance part would get shorter; the disk's, which
+    /// poison the store.
+    pub fn set_lock(
+        &self,
+        tenant: TenantId,
+        agent: Option<AgentId>,
+        lock: Lock,
+        at: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.core.run(Work::Lock { tenant, agent, lock, at }).map(drop)
+    }
+
+    /// The lock that was set for a tenant, or for one agent of it. Blocks.
+    ///
+    /// # Errors
+    /// The catalog's.
+    pub fn lock(&self, tenant: TenantId, agent: Option<AgentId>) -> Result<Lock, StoreError> {
+        self.core.catalog.read(|rows| Ok(locks::set(rows, tenant, agent)?))
+    }
+
+    /// The lock that holds for the points of an agent. Blocks.
+    ///
+    /// # Errors
+    /// The catalog's.
+    pub fn lock_of(&self, tenant: TenantId, agent: AgentId) -> Result<Lock, StoreError> {
+        self.core.catalog.read(|rows| Ok(locks::holding(rows, tenant, agent)?))
     }
 }
 

@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::catalog::{
     CatalogError, RowsMut, Table, TypedRows, TypedRowsMut, VALUE_BYTES_MAX, Value, decode_value,
+    encode_value,
 };
+use crate::locks::{self, Lock};
 
 pub(crate) const STATE: Table = Table::new("store.state");
 pub(crate) const POINTS: Table = Table::new("store.points");
@@ -84,6 +86,11 @@ pub(crate) struct PointRow {
 impl PointRow {
     pub(crate) const fn agent(&self) -> AgentId {
         AgentId::from_bytes(self.agent)
+    }
+
+    /// Whose it is, and the moment from which its lock counts.
+    pub(crate) const fn counts_from(&self) -> (AgentId, Timestamp) {
+        (self.agent(), Timestamp::from_micros(self.committed_at))
     }
 
     pub(crate) const fn taken_at(&self) -> Timestamp {
@@ -178,12 +185,20 @@ pub(crate) enum Happening {
     Purge { tenant: [u8; 16], point: [u8; 16], at: i64 },
     /// Segments and manifests that nothing refers to have no rows any more.
     Collect { tenant: [u8; 16], segments: Vec<u32>, manifests: Vec<u32> },
+    /// The lock of a tenant (agent 0) or of one agent was set. Of version 3.
+    Lock { tenant: [u8; 16], agent: [u8; 16], lock: Lock, at: i64 },
 }
 
 impl Happening {
-    /// Whether programs that know version 1 alone must not see it.
-    const fn is_later(&self) -> bool {
-        matches!(self, Self::Purge { .. } | Self::Collect { .. })
+    /// The version of an entry that says this: programs that know only earlier ones must not pass
+    /// it over.
+    const fn version(&self) -> u8 {
+        match self {
+            Self::Commit(_) | Self::Delete { .. } | Self::Undelete { .. } => Entry::VERSION,
+            Self::Segments { .. } => Entry::VERSION,
+            Self::Purge { .. } | Self::Collect { .. } => LaterEntry::VERSION,
+            Self::Lock { .. } => LockEntry::VERSION,
+        }
     }
 }
 
@@ -207,6 +222,16 @@ pub(crate) struct LaterEntry(pub(crate) Entry);
 
 impl Value for LaterEntry {
     const VERSION: u8 = 2;
+    const BYTES_MAX: usize = VALUE_BYTES_MAX;
+}
+
+/// An entry of version 3: the same layout again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct LockEntry(pub(crate) Entry);
+
+impl Value for LockEntry {
+    const VERSION: u8 = 3;
     const BYTES_MAX: usize = VALUE_BYTES_MAX;
 }
 
@@ -250,9 +275,10 @@ pub(crate) const fn number_key(number: u32) -> [u8; 4] {
 
 /// The entry's bytes as they stand in the journal and in [`ENTRIES`], and their digest.
 pub(crate) fn encode_entry(entry: &Entry) -> Result<(Vec<u8>, Digest), CatalogError> {
-    let bytes = match entry.happening.is_later() {
-        true => crate::catalog::encode_value(ENTRIES, &LaterEntry(entry.clone()))?,
-        false => crate::catalog::encode_value(ENTRIES, entry)?,
+    let bytes = match entry.happening.version() {
+        Entry::VERSION => encode_value(ENTRIES, entry)?,
+        LaterEntry::VERSION => encode_value(ENTRIES, &LaterEntry(entry.clone()))?,
+        _ => encode_value(ENTRIES, &LockEntry(entry.clone()))?,
     };
     let digest = Digest::of(&bytes);
     Ok((bytes, digest))
@@ -260,12 +286,12 @@ pub(crate) fn encode_entry(entry: &Entry) -> Result<(Vec<u8>, Digest), CatalogEr
 
 /// The entry with these bytes. Each kind is read under its own version alone.
 pub(crate) fn decode_entry(bytes: &[u8]) -> Result<Entry, CatalogError> {
-    let is_later = bytes.first() != Some(&Entry::VERSION);
-    let entry = match is_later {
-        true => decode_value::<LaterEntry>(ENTRIES, bytes)?.0,
-        false => decode_value::<Entry>(ENTRIES, bytes)?,
+    let entry = match bytes.first() {
+        Some(&Entry::VERSION) => decode_value::<Entry>(ENTRIES, bytes)?,
+        Some(&LaterEntry::VERSION) => decode_value::<LaterEntry>(ENTRIES, bytes)?.0,
+        _ => decode_value::<LockEntry>(ENTRIES, bytes)?.0,
     };
-    match entry.happening.is_later() == is_later {
+    match bytes.first() == Some(&entry.happening.version()) {
         true => Ok(entry),
         false => Err(CatalogError::Damaged("a journal entry under another version".to_owned())),
     }
@@ -293,6 +319,7 @@ pub(crate) fn apply(rows: &mut dyn RowsMut, entry: &Entry) -> Result<(), Catalog
             }
             Ok(())
         }
+        Happening::Lock { tenant, agent, lock, .. } => locks::apply(rows, *tenant, *agent, *lock),
     }
 }
 

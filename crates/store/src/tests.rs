@@ -17,6 +17,7 @@ mod golden;
 mod index;
 mod layouts;
 mod lists;
+mod locks;
 mod memory;
 mod model;
 mod neutral;

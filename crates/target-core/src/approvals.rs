@@ -14,7 +14,7 @@
 //!
 //! **Absent:** what compliance locks forbid; no number of persons agrees that away (C-03).
 
-use offsite_model::{CoreId, Digest, RequestId, Span, TenantId, Timestamp, UserId};
+use offsite_model::{CoreId, Digest, PointId, RequestId, Span, TenantId, Timestamp, UserId};
 use offsite_proto::endpoint::Action;
 use offsite_proto::error::ErrorCode;
 use offsite_store::catalog::{
@@ -28,6 +28,7 @@ use crate::authority::{Object, permits};
 use crate::deed::Deed;
 use crate::failure::Failure;
 use crate::principal::{Person, Principal, Role};
+use crate::retention::{rules, time};
 use crate::tenants;
 
 /// Pending and ended approvals, by id.
@@ -69,6 +70,35 @@ pub enum Act {
         #[serde(with = "crate::rows::id")]
         tenant: TenantId,
     },
+    /// A point that is marked as deleted is removed before its time.
+    Purge {
+        /// Its tenant.
+        #[serde(with = "crate::rows::id")]
+        tenant: TenantId,
+        /// The point.
+        point: [u8; 16],
+    },
+    /// What is deleted can be undeleted for a shorter time, from then on and for what is deleted
+    /// already.
+    ShortenSoftDelete {
+        /// Its days.
+        days: u32,
+    },
+    /// A tenant's governance lock gets shorter.
+    ShortenLock {
+        /// The tenant.
+        #[serde(with = "crate::rows::id")]
+        tenant: TenantId,
+        /// Its days, as they were when this was asked for.
+        before: u32,
+        /// Its days from then on.
+        governance_days: u32,
+    },
+    /// The retention clock gets time that it is owed.
+    CreditClock {
+        /// How much, in microseconds.
+        micros: u64,
+    },
 }
 
 impl Act {
@@ -79,13 +109,16 @@ impl Act {
             Self::AdoptIdentity { .. } => "adopt_identity",
             Self::WidenRole { .. } => "widen_role",
             Self::DeleteTenant { .. } => "delete_tenant",
+            Self::Purge { .. } => "purge",
+            Self::ShortenSoftDelete { .. } => "shorten_soft_delete",
+            Self::ShortenLock { .. } => "shorten_lock",
+            Self::CreditClock { .. } => "credit_clock",
         }
     }
 }
 
 /// Words of actions that need two persons and that this build does not carry out.
-pub const NOT_BUILT: &[&str] =
-    &["purge", "shorten_lock", "shorten_soft_delete", "export_keys", "credit_clock"];
+pub const NOT_BUILT: &[&str] = &["export_keys"];
 
 /// Facts that an action will meet, as the second person sees them.
 pub type Seen = Vec<(String, String)>;
@@ -232,8 +265,7 @@ fn describe(rows: &dyn RowsMut, register: &dyn Register, act: &Act) -> Result<Se
             ])
         }
         Act::DeleteTenant { tenant } => {
-            let found = tenants::by_id(rows, *tenant)?.filter(tenants::TenantRow::is_active);
-            let found = found.ok_or_else(|| tenants::unknown(tenant))?;
+            let found = active_tenant(rows, *tenant)?;
             let sources = register.sources_of(rows, *tenant)?;
             if !sources.is_empty() {
                 return Err(Failure::refused(
@@ -247,7 +279,41 @@ fn describe(rows: &dyn RowsMut, register: &dyn Register, act: &Act) -> Result<Se
                 fact("lock_days", found.lock_days.to_string()),
             ])
         }
+        Act::Purge { tenant, point } => {
+            let found = tenants::by_id(rows, *tenant)?.ok_or_else(|| tenants::unknown(tenant))?;
+            let point = PointId::from_bytes(*point);
+            Ok(vec![fact("tenant", found.name), fact("point", point.to_string())])
+        }
+        Act::ShortenSoftDelete { days } => {
+            rules::check_soft_delete(*days)?;
+            let now = rules::soft_delete_days(rows)?;
+            if *days >= now {
+                let sentence = format!("soft deletion lasts {now} days; that is no shorter");
+                return Err(Failure::refused(ErrorCode::BadRequest, sentence));
+            }
+            Ok(vec![fact("soft_delete_days", format!("{now} → {days}"))])
+        }
+        Act::ShortenLock { tenant, before, governance_days } => {
+            let found = active_tenant(rows, *tenant)?;
+            Ok(vec![
+                fact("tenant", found.name),
+                fact("governance_days", format!("{before} → {governance_days}")),
+            ])
+        }
+        Act::CreditClock { micros } => {
+            let (span, owed) = (Span::from_micros(*micros), time::owed(rows)?);
+            if span == Span::ZERO || span > owed {
+                let sentence = format!("the clock is owed {} seconds", owed.as_secs());
+                return Err(Failure::refused(ErrorCode::BadRequest, sentence));
+            }
+            Ok(vec![fact("seconds", span.as_secs().to_string())])
+        }
     }
+}
+
+fn active_tenant(rows: &dyn RowsMut, tenant: TenantId) -> Result<tenants::TenantRow, Failure> {
+    let found = tenants::by_id(rows, tenant)?.filter(tenants::TenantRow::is_active);
+    found.ok_or_else(|| tenants::unknown(&tenant))
 }
 
 fn active(rows: &dyn RowsMut, user: UserId) -> Result<UserRow, Failure> {
@@ -299,7 +365,8 @@ pub enum Answer {
 }
 
 /// A second person's answer; agreement does the act in this transaction. An adoption is done by the
-/// caller, in the same transaction, since it moves machines of the register.
+/// caller, in the same transaction, since it moves machines of the register; what is the store's or
+/// the clock's is done by the caller after it, and where a crash comes between, is asked for again.
 ///
 /// # Errors
 /// `request_unknown` for no such approval, `forbidden` for the same person, `request_expired` after
@@ -371,7 +438,11 @@ fn check_second_person(
 
 fn perform(rows: &mut dyn RowsMut, deed: &Deed<'_>, act: &Act) -> Result<(), Failure> {
     match act {
-        Act::AdoptIdentity { .. } => Ok(()),
+        Act::AdoptIdentity { .. }
+        | Act::Purge { .. }
+        | Act::ShortenLock { .. }
+        | Act::CreditClock { .. } => Ok(()),
+        Act::ShortenSoftDelete { days } => rules::put_soft_delete(rows, deed, *days),
         Act::WidenRole { user, role, tenants, restore_grant } => {
             let tenants = users::scope(tenants.as_deref());
             let rights = Rights { role: *role, tenants, restore_grant: *restore_grant };

@@ -127,6 +127,16 @@ events! {
     DeletionAsked = "deletion_asked";
     /// A deletion was taken back.
     DeletionUndone = "deletion_undone";
+    /// A deletion was made final; its time to be undone was over, or two persons agreed.
+    PointPurged = "point_purged";
+    /// What a retention policy marked as deleted in one round.
+    PolicyApplied = "policy_applied";
+    /// A retention policy or the time of soft deletion was set.
+    RetentionSet = "retention_set";
+    /// A source's key was used from an address that it never came from.
+    AddressFirstSeen = "address_first_seen";
+    /// Many points were marked as deleted at once.
+    BulkDeletion = "bulk_deletion";
     /// A retention lock was set or lengthened.
     LockSet = "lock_set";
     /// Settings changed.

@@ -68,13 +68,16 @@ fn find_volume(
 ) -> Result<(PointId, VolumeId), Refusal> {
     let points = replicas.points_with_orphans(owner, Some(agent))?;
     let is_latest = named.point == "latest";
+    let is_newest =
+        |point: &PointShown| point.status == PointStatus::Ok && point.deleted_at.is_none();
     let is_meant = |point: &&PointShown| match is_latest {
         // Volumes come and go: the newest that has the one that is asked for.
-        true => point.status == PointStatus::Ok && point.volume(named.volume).is_some(),
+        true => is_newest(point) && point.volume(named.volume).is_some(),
+        // A deleted one, too, while it can be undeleted.
         false => point.id.to_string() == named.point.to_lowercase(),
     };
     // Where none has it, the newest of all says what there is.
-    let newest = || points.iter().find(|point| is_latest && point.status == PointStatus::Ok);
+    let newest = || points.iter().find(|point| is_latest && is_newest(point));
     let point = points.iter().find(is_meant).or_else(newest).ok_or_else(|| {
         Refusal::new(
             ErrorCode::PointUnknown,

@@ -14,6 +14,7 @@
 //! **Absent:** operators and their tokens; what may be done to one object (`authority`, asked again
 //! by the handler).
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::HeaderMap;
@@ -23,9 +24,11 @@ use offsite_model::{CoreId, RequestId, Timestamp};
 use offsite_pki::{Pinned, Serial, Spki, Standing as Judgement, Thumbprint};
 use offsite_proto::endpoint::{Access, Action, Class, Row, Values};
 use offsite_proto::error::{ErrorCode, Refusal};
-use offsite_transport::{Classify, ConnectionClass, Gate, Origin, PeerKey, route_unknown};
+use offsite_store::catalog::Transactions as _;
+use offsite_transport::{Classify, ConnectionClass, Gate, Origin, PeerKey, Place, route_unknown};
 
 use crate::Target;
+use crate::addresses;
 use crate::authority::{Object, permits};
 use crate::peers::{Enrolment, KeyThumbprint, Pairing, Standing};
 use crate::principal::{PairedPeer, Principal};
@@ -184,6 +187,9 @@ impl Gate<Principal> for ReplicationGate {
     ) -> Result<Principal, Refusal> {
         let known = self.0.recognise(origin.peer.as_ref());
         let principal = self.decide(&known, row, values, origin)?;
+        if let (Principal::Source(peer), Place::Network(address)) = (&principal, origin.address) {
+            self.0.note_address(peer, address).await;
+        }
         if let (Principal::Source(_), Known::Source { is_used: false, .. }, Some(peer)) =
             (&principal, &known, &origin.peer)
         {
@@ -249,6 +255,23 @@ impl Target {
                 is_rejected: false,
                 is_active: pairing.is_active,
             },
+        }
+    }
+
+    /// Notes from where a source calls. What goes wrong here is logged and keeps nobody out.
+    pub(crate) async fn note_address(self: &Arc<Self>, peer: &PairedPeer, address: IpAddr) {
+        if !self.addresses().is_unknown(peer.source(), address) {
+            return;
+        }
+        let (target, peer) = (Arc::clone(self), peer.clone());
+        let noted = off_runtime(move || {
+            let principal = Principal::Source(peer.clone());
+            let deed = target.deed(&principal);
+            let kept = target.catalog().write(|rows| addresses::keep(rows, &deed, &peer, address));
+            kept.map_err(Into::into)
+        });
+        if let Err(cause) = noted.await {
+            tracing::error!(%cause, "the address of a source was not noted");
         }
     }
 

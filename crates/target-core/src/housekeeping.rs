@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Target;
 use crate::failure::Failure;
-use crate::principal::Principal;
+use crate::principal::ITSELF;
 use crate::target::off_runtime;
 
 /// How often the housekeeping looks by itself.
@@ -19,9 +19,6 @@ const ROUND: Span = Span::from_secs(15);
 const TICK: Span = Span::from_secs(1);
 /// Rounds between two writings of when sources were last heard of.
 const ROUNDS_PER_WRITING: u32 = 20;
-
-/// Who acts when nobody does.
-const ITSELF: Principal = Principal::LocalRoot { uid: 0 };
 
 impl Target {
     /// Keeps house until `shutdown`: signs what is ordered as soon as it is, and looks for what
@@ -34,7 +31,8 @@ impl Target {
         }
         // Sessions have barriers of seconds; certificates and requests have days.
         let ticking = self.tick_sessions();
-        tokio::pin!(ticking);
+        let retaining = self.retain();
+        tokio::pin!(ticking, retaining);
         let mut round: u32 = 0;
         loop {
             let target = Arc::clone(&self);
@@ -45,11 +43,28 @@ impl Target {
                 tracing::error!(%cause, "housekeeping failed");
             }
             tokio::select! {
-                () = shutdown.cancelled() => return,
+                () = shutdown.cancelled() => break,
                 () = self.wake().notified() => {}
                 () = &mut ticking => {}
+                () = &mut retaining => {}
                 () = tokio::time::sleep(ROUND.to_std()) => {}
             }
+        }
+        let target = Arc::clone(&self);
+        if let Err(cause) = off_runtime(move || target.keep_clock().map_err(Into::into)).await {
+            tracing::error!(%cause, "the retention clock was not kept");
+        }
+    }
+
+    /// Retention beside the rest: a round may take its time.
+    async fn retain(self: &Arc<Self>) {
+        loop {
+            let target = Arc::clone(self);
+            let kept = off_runtime(move || target.keep_retention().map_err(Into::into)).await;
+            if let Err(cause) = kept {
+                tracing::error!(%cause, "a round of retention failed");
+            }
+            tokio::time::sleep(ROUND.to_std()).await;
         }
     }
 

@@ -26,6 +26,7 @@ pub mod tenants;
 pub mod verify;
 
 mod accept;
+mod addresses;
 mod adopt;
 mod damage;
 mod door;
@@ -35,6 +36,7 @@ mod issue;
 mod keeper;
 mod outline;
 mod readback;
+mod retention;
 mod routes;
 mod submit;
 mod target;

@@ -162,6 +162,9 @@ impl TenantScope {
     }
 }
 
+/// Who acts when nobody does.
+pub(crate) const ITSELF: Principal = Principal::LocalRoot { uid: 0 };
+
 impl Principal {
     /// The tenants this caller's questions are about: the predicate of every query (G-11).
     #[must_use]

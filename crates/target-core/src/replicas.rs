@@ -15,6 +15,8 @@ mod images;
 mod leases;
 mod live;
 mod orphans;
+#[cfg(test)]
+mod plant;
 mod pool;
 mod quotas;
 mod shown;
@@ -27,7 +29,7 @@ use offsite_exchange::replication::target::{
     CommitFault, Input, Known, Opening, ParentStanding, Rules, Session, Spec, StageFault, Standing,
     decide,
 };
-use offsite_model::{Digest, JobId, Key, SessionId, Span};
+use offsite_model::{AgentId, Digest, JobId, Key, SessionId, Span};
 use offsite_proto::error::{ErrorCode, Refusal};
 use offsite_proto::limits::FRAME_BYTES_MAX;
 use offsite_proto::session::{HASH_ALGORITHM, InSession, OpenSession, SessionOpened};
@@ -38,13 +40,14 @@ use offsite_store::{Draft, Store, StoreError};
 use offsite_transport::Mutations;
 use tokio::sync::Semaphore;
 
+pub(crate) use images::unreadable;
 pub use images::{Held, ImageName, Owner};
 pub use live::Live;
 pub use shown::{Mirrors, PointShown};
 pub(crate) use streams::Stream;
 
 use self::images::{
-    IMAGES, ImageRow, Outcome, SESSIONS, SessionRow, announce, committed, unreadable,
+    IMAGES, ImageRow, Outcome, SESSIONS, SessionRow, announce, committed, is_purged,
 };
 use self::live::{commit_fault, lock};
 use self::pool::Pool;
@@ -187,6 +190,18 @@ impl Replicas {
         };
         let have = match &row {
             Some(row) if have.is_none() && !wish.is_heal() => self.waiting(&name, row, &wish)?,
+            _ => have,
+        };
+        // What was committed once and then purged by retention: a repeat gets the first answer.
+        let have = match &row {
+            Some(row)
+                if have.is_none()
+                    && !wish.is_heal()
+                    && is_purged(&self.store, name.owner.tenant, row)? =>
+            {
+                let is_it = Spec::check(row.clone()).is_ok_and(|spec| spec.is_same_image(&wish));
+                is_it.then(|| wish.digest())
+            }
             _ => have,
         };
         // Each healing offers what is damaged then: an older one that was left open is no obstacle.
@@ -360,6 +375,14 @@ impl Replicas {
                 sessions.by_image.remove(&ended.name);
             }
         }
+    }
+
+    /// Whether a session of this agent takes records now.
+    pub(crate) fn is_agent_at_work(&self, owner: &Owner, agent: AgentId) -> bool {
+        let sessions = lock(&self.sessions);
+        let of_agent = |live: &&Arc<Live>| live.name.owner == *owner && live.name.agent == agent;
+        let is_live = |live: &Arc<Live>| live.look(|machine| machine.stage().is_live());
+        sessions.by_id.values().filter(of_agent).any(is_live)
     }
 
     fn session_of(&self, name: &ImageName) -> Option<Arc<Live>> {

@@ -10,6 +10,7 @@ mod jobs;
 mod list_a;
 mod pairing;
 mod preflight;
+mod removal;
 mod replication;
 mod session;
 
@@ -52,6 +53,7 @@ impl Target {
             .on::<catalog_calls::ListAgents>(catalog::agents)
             .on::<catalog_calls::ListAgentStorageToo>(catalog::storage_too)
             .on::<catalog_calls::ListVisibleAgentsToo>(catalog::visible_too)
+            .on::<catalog_calls::DeleteAgent>(removal::delete_agent)
             .on::<catalog_calls::AskFreeSpace>(catalog::free_space)
             .on::<catalog_calls::AskFreeSpaceToo>(catalog::free_space_too)
             .on::<catalog_calls::ListOrphans>(catalog::orphans)

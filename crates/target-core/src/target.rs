@@ -12,15 +12,19 @@ use offsite_proto::error::{ErrorCode, Refusal};
 use offsite_proto::pairing::TargetSummary;
 use offsite_proto::version::ProtocolVersion;
 use offsite_store::catalog::{Catalog, CatalogError, RedbCatalog, Rows, Transactions};
-use offsite_store::{Store, StoreError};
+use offsite_store::{Lock, Store, StoreError};
 use offsite_transport::Mutations;
 use tokio::sync::{Notify, Semaphore};
 
+use crate::addresses::Addresses;
 use crate::config::Settings;
 use crate::failure::Failure;
 use crate::outline::Outlines;
 use crate::peers::Register;
 use crate::replicas::Replicas;
+use crate::retention::state::Retention;
+use crate::retention::time::{Remembered, RetentionTime};
+use crate::tenants;
 use crate::turns::Turns;
 
 /// The catalog's file name inside the data directory.
@@ -64,9 +68,11 @@ pub struct Target {
     wake: Notify,
     mutations: Mutations,
     replicas: OnceLock<Arc<Replicas>>,
+    retention: OnceLock<Arc<Retention>>,
     outlines: Outlines,
     readers: Arc<Semaphore>,
     turns: Turns,
+    addresses: Addresses,
 }
 
 impl Target {
@@ -107,9 +113,11 @@ impl Target {
             wake: Notify::new(),
             mutations: Mutations::new(),
             replicas: OnceLock::new(),
+            retention: OnceLock::new(),
             outlines: Outlines::default(),
             readers: Arc::new(Semaphore::new(N_READERS_AT_ONCE)),
             turns: Turns::default(),
+            addresses: Addresses::default(),
         }))
     }
 
@@ -123,15 +131,38 @@ impl Target {
         files: Arc<dyn FileSystem>,
         n_threads: usize,
     ) -> Result<(), StoreError> {
-        let (world, catalog) = (World { files, ..self.world.clone() }, Arc::clone(&self.catalog));
+        let catalog = Arc::clone(&self.catalog);
+        let remembered = remembered(&store, &*catalog)?;
+        let clock = Arc::clone(&self.world.clock);
+        let (time, jump) = RetentionTime::open(clock, Arc::clone(&catalog), remembered)?;
+        // What the store is told of points are moments of the retention clock.
+        let clock = Arc::clone(&time) as Arc<dyn Clock>;
+        let world = World { files, clock, luck: Arc::clone(&self.world.luck) };
         let mutations = self.mutations.clone();
         let rules = self.settings.session_rules();
         let replicas = Replicas::over(store, world, catalog, rules, mutations, n_threads);
         replicas.tidy_up()?;
-        if self.replicas.set(replicas).is_err() {
+        let is_first = self.retention.set(Arc::new(Retention::new(time))).is_ok();
+        if !is_first || self.replicas.set(replicas).is_err() {
             tracing::warn!("the target keeps its replicas in a store already");
+            return Ok(());
+        }
+        if let Some(jump) = jump
+            && let Err(cause) = self.tell_jump(jump)
+        {
+            tracing::error!(%cause, "a jump of the system's clock is not in the audit log");
         }
         Ok(())
+    }
+
+    /// What decides when points go.
+    ///
+    /// # Errors
+    /// `repository_unavailable` while there is no store.
+    pub(crate) fn retention(&self) -> Result<Arc<Retention>, Refusal> {
+        self.retention.get().cloned().ok_or_else(|| {
+            Refusal::new(ErrorCode::RepositoryUnavailable, "the target has no repository").after(30)
+        })
     }
 
     /// What sources replicate.
@@ -212,6 +243,11 @@ impl Target {
         &self.outlines
     }
 
+    /// From where sources called.
+    pub(crate) const fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
     /// Bounds what is read back at once.
     pub(crate) const fn readers(&self) -> &Arc<Semaphore> {
         &self.readers
@@ -237,6 +273,21 @@ impl Target {
             protocol_max: ProtocolVersion::NEWEST.number(),
         }
     }
+}
+
+/// What a store says about the time.
+fn remembered(store: &Store, catalog: &dyn Catalog) -> Result<Remembered, StoreError> {
+    let mut remembered = Remembered::default();
+    for tenant in catalog.read(|rows| tenants::ids(rows))? {
+        let is_locked = store.lock(tenant, None)? != Lock::default();
+        remembered.is_waiting |= is_locked;
+        for point in store.points(tenant)? {
+            remembered.is_waiting |= point.deleted_at.is_some();
+            let newest = point.deleted_at.max(Some(point.committed_at));
+            remembered.newest = remembered.newest.max(newest);
+        }
+    }
+    Ok(remembered)
 }
 
 /// Runs work that blocks (signatures, transactions) off the runtime's threads.

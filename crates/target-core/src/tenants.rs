@@ -5,7 +5,9 @@
 
 use offsite_model::{TenantId, Timestamp};
 use offsite_proto::error::ErrorCode;
-use offsite_store::catalog::{Order, Rows, RowsMut, Table, TypedRows, TypedRowsMut, Value};
+use offsite_store::catalog::{
+    CatalogError, Order, Rows, RowsMut, Table, TypedRows, TypedRowsMut, Value,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::accounts::{check_label, tamed_label};
@@ -221,6 +223,24 @@ pub fn find<R: Rows + ?Sized>(rows: &R, name: &str) -> Result<TenantRow, Failure
         Err(_) => find_named(rows, name)?,
     };
     found.ok_or_else(|| unknown(&name))
+}
+
+/// The ids of all tenants, deleted ones included.
+///
+/// # Errors
+/// What the catalog says.
+pub(crate) fn ids<R: Rows + ?Sized>(rows: &R) -> Result<Vec<TenantId>, CatalogError> {
+    let mut ids = Vec::new();
+    let mut after: Option<Vec<u8>> = None;
+    loop {
+        let page =
+            rows.scan_prefix(TENANTS, b"", after.as_deref(), Order::Ascending, TENANTS_MAX)?;
+        let Some((last, _)) = page.last() else { return Ok(ids) };
+        after = Some(last.clone());
+        ids.extend(page.iter().filter_map(|(key, _)| {
+            <[u8; 16]>::try_from(key.as_slice()).ok().map(TenantId::from_bytes)
+        }));
+    }
 }
 
 /// Every active tenant, by name.

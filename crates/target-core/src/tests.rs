@@ -9,6 +9,7 @@ mod flow;
 mod matrix;
 mod replicas;
 mod requests;
+mod retention;
 mod scene;
 mod tenants;
 mod wire;

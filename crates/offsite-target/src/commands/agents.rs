@@ -1,12 +1,13 @@
 //! Verbs about agents.
 
-use offsite_proto::admin::target::{Agent, ListAgents, OfAgent, ShowAgent};
+use offsite_proto::admin::target::{
+    Agent, AgentDeleted, DeleteAgent, ListAgents, OfAgent, ShowAgent,
+};
 use offsite_proto::json::Json;
 use offsite_terminal::{Exit, Failure, facts, or_dash, size, table};
 
 use crate::cli::Agents;
 use crate::context::Context;
-use crate::exit::not_built;
 
 /// Runs them.
 pub(crate) async fn run(context: &Context, verb: Agents) -> Result<Exit, Failure> {
@@ -16,7 +17,16 @@ pub(crate) async fn run(context: &Context, verb: Agents) -> Result<Exit, Failure
             let Json(agent) = context.ask::<ShowAgent>(&OfAgent(agent), &()).await?;
             context.out.result(&agent, text)
         }
-        Agents::Delete { .. } => Err(not_built("agents delete")),
+        Agents::Delete { agent } => {
+            let Json(deleted) = context.ask::<DeleteAgent>(&OfAgent(agent), &()).await?;
+            context.out.result(&deleted, |deleted| {
+                let AgentDeleted { points, soft_delete_days, .. } = deleted;
+                format!(
+                    "{points} recovery points deleted; each can be undeleted for \
+                     {soft_delete_days} days"
+                )
+            })
+        }
     }
 }
 

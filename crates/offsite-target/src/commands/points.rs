@@ -1,13 +1,15 @@
 //! Verbs about recovery points.
 
 use offsite_model::PointId;
-use offsite_proto::admin::target::{ListPoints, OfAgent, OfPoint, Point, ShowPoint};
+use offsite_proto::admin::target::{
+    DeletePoint, ListPoints, OfAgent, OfPoint, Point, PurgePoint, ShowPoint, UndeletePoint,
+};
 use offsite_proto::json::Json;
 use offsite_terminal::{Exit, Failure, facts, size, table};
 
+use super::approvals;
 use crate::cli::Points;
 use crate::context::Context;
-use crate::exit::not_built;
 
 /// Runs them.
 pub(crate) async fn run(context: &Context, verb: Points) -> Result<Exit, Failure> {
@@ -17,8 +19,18 @@ pub(crate) async fn run(context: &Context, verb: Points) -> Result<Exit, Failure
             let Json(point) = context.ask::<ShowPoint>(&OfPoint(id(&point)?), &()).await?;
             context.out.result(&point, text)
         }
-        Points::Delete { .. } => Err(not_built("points delete")),
-        Points::Undelete { .. } => Err(not_built("points undelete")),
+        Points::Delete { point } => {
+            let Json(point) = context.ask::<DeletePoint>(&OfPoint(id(&point)?), &()).await?;
+            context.out.result(&point, text)
+        }
+        Points::Undelete { point } => {
+            let Json(point) = context.ask::<UndeletePoint>(&OfPoint(id(&point)?), &()).await?;
+            context.out.result(&point, text)
+        }
+        Points::Purge { point } => {
+            let Json(approval) = context.ask::<PurgePoint>(&OfPoint(id(&point)?), &()).await?;
+            context.out.result(&approval, approvals::waiting)
+        }
     }
 }
 
@@ -60,6 +72,10 @@ fn text(point: &Point) -> String {
         ("made", Some(point.created_at.to_string())),
         ("received", Some(point.received_at.to_string())),
         ("state", Some(point.state.clone())),
+        ("deleted", point.deleted_at.map(|at| at.to_string())),
+        ("removed for good", point.purge_at.map(|at| at.to_string())),
+        ("locked until", point.locked_until.map(|at| at.to_string())),
+        ("times", point.time_odd.then(|| "made and received more than a day apart".to_owned())),
         ("waits for", (!point.waits_for.is_empty()).then(|| point.waits_for.join("; "))),
         ("size", Some(size(point.logical_bytes.0))),
         ("new", Some(size(point.new_bytes.0))),

@@ -1,7 +1,8 @@
 //! Verbs about tenants.
 
 use offsite_proto::admin::target::{
-    AddTenant, ChangeTenant, DeleteTenant, ListTenants, MakeTenant, OfTenant, SetTenant, Tenant,
+    AddTenant, ChangeTenant, DeleteTenant, ListTenants, MakeTenant, OfTenant, SetTenant,
+    ShortenLock, ShortenTenantLock, Tenant,
 };
 use offsite_proto::json::Json;
 use offsite_proto::text::Big;
@@ -19,14 +20,21 @@ pub(crate) async fn run(context: &Context, verb: Tenants) -> Result<Exit, Failur
             let Json(tenant) = context.ask::<MakeTenant>(&(), &Json(AddTenant { name })).await?;
             context.out.result(&tenant, text)
         }
-        Tenants::Set { name, quota, lock } => {
-            if quota.is_none() && lock.is_none() {
-                return Err(Failure::usage("say what to set: --quota or --lock", ""));
+        Tenants::Set { name, quota, lock, governance } => {
+            if quota.is_none() && lock.is_none() && governance.is_none() {
+                let sentence = "say what to set: --quota, --lock or --governance";
+                return Err(Failure::usage(sentence, ""));
             }
             let quota_bytes = quota.map(|quota| Big(quota.bytes()));
-            let body = Json(ChangeTenant { quota_bytes, lock_days: lock });
+            let body =
+                Json(ChangeTenant { quota_bytes, lock_days: lock, governance_days: governance });
             let Json(tenant) = context.ask::<SetTenant>(&OfTenant(name), &body).await?;
             context.out.result(&tenant, text)
+        }
+        Tenants::ShortenLock { name, governance } => {
+            let body = Json(ShortenLock { governance_days: governance });
+            let Json(approval) = context.ask::<ShortenTenantLock>(&OfTenant(name), &body).await?;
+            context.out.result(&approval, approvals::waiting)
         }
         Tenants::Delete { name } => {
             let Json(approval) = context.ask::<DeleteTenant>(&OfTenant(name), &()).await?;
@@ -63,6 +71,7 @@ fn text(tenant: &Tenant) -> String {
         ("id", Some(tenant.tenant_id.to_string())),
         ("quota", Some(quota(tenant))),
         ("lock", Some(format!("{} days", tenant.lock_days))),
+        ("governance lock", Some(format!("{} days", tenant.governance_days))),
         ("sources", Some(tenant.sources.to_string())),
     ])
 }

@@ -7,6 +7,7 @@
 
 mod accounts;
 mod points;
+mod retention;
 mod role;
 mod sources;
 
@@ -15,6 +16,10 @@ pub use accounts::{
     Changed, Enrolment, EnrolmentAdded, Fact, Token, TokenAdded, User,
 };
 pub use points::{OfContent, OfPoint, OfVerify, Point};
+pub use retention::{
+    AgentDeleted, CreditClock, OfPreview, OfRetention, PolicyShown, Previewed, PreviewedPoint,
+    Retention, SetRetention, ShortenLock, ShortenSoftDelete,
+};
 pub use role::{Role, RoleError};
 pub use sources::{
     Accept, AddStorage, AddTenant, Adopt, Agent, ChangeTenant, Decided, OpenPairing, Pairing,
@@ -70,11 +75,21 @@ target_rows! {
     TENANTS_LIST: "T-tenants-list" Get "/api/v1/tenants" [] ReadStatus, 0;
     TENANTS_ADD: "T-tenants-add" Post "/api/v1/tenants" [] Administer, JSON_BYTES_MAX;
     TENANTS_SET: "T-tenants-set" Put "/api/v1/tenants/{tenant}" [] SetPolicy, JSON_BYTES_MAX;
+    TENANTS_SHORTEN: "T-tenants-shorten" Post "/api/v1/tenants/{tenant}/shorten-lock" [] FourEyes, JSON_BYTES_MAX;
     TENANTS_DELETE: "T-tenants-delete" Delete "/api/v1/tenants/{tenant}" [] FourEyes, 0;
     AGENTS_LIST: "T-agents-list" Get "/api/v1/agents" [] ListPoints, 0;
     AGENTS_SHOW: "T-agents-show" Get "/api/v1/agents/{agent}" [] ListPoints, 0;
+    AGENTS_DELETE: "T-agents-delete" Delete "/api/v1/agents/{agent}" [] RequestDelete, 0;
     POINTS_LIST: "T-points-list" Get "/api/v1/agents/{agent}/points" [] ListPoints, 0;
     POINTS_SHOW: "T-points-show" Get "/api/v1/points/{point}" [] ListPoints, 0;
+    POINTS_DELETE: "T-points-delete" Delete "/api/v1/points/{point}" [] RequestDelete, 0;
+    POINTS_UNDELETE: "T-points-undelete" Post "/api/v1/points/{point}/undelete" [] Undelete, 0;
+    POINTS_PURGE: "T-points-purge" Post "/api/v1/points/{point}/purge" [] FourEyes, 0;
+    RETENTION_SHOW: "T-retention-show" Get "/api/v1/retention" ["agent"] ListPoints, 0;
+    RETENTION_SET: "T-retention-set" Put "/api/v1/retention" ["agent"] SetPolicy, JSON_BYTES_MAX;
+    RETENTION_PREVIEW: "T-retention-preview" Get "/api/v1/retention/preview" ["agent", "policy"] ListPoints, 0;
+    RETENTION_SHORTEN: "T-retention-shorten" Post "/api/v1/retention/shorten" [] FourEyes, JSON_BYTES_MAX;
+    RETENTION_CREDIT: "T-retention-credit" Post "/api/v1/retention/credit" [] FourEyes, JSON_BYTES_MAX;
     CONTENT: "T-volumes-content" Get "/api/v1/agents/{agent}/volumes/{volume}/content" ["point"] ReadBack, 0;
     VERIFY: "T-verify" Post "/api/v1/verify" ["agent"] Upkeep, 0;
     STORAGE_LIST: "T-storage-list" Get "/api/v1/storage" [] ReadStatus, 0;
@@ -277,7 +292,7 @@ endpoint! {
     MakeTenant = TENANTS_ADD, (), Json<AddTenant> => Json<Tenant>
 }
 endpoint! {
-    /// Sets quota and lock of a tenant.
+    /// Sets quota and locks of a tenant.
     SetTenant = TENANTS_SET, OfTenant, Json<ChangeTenant> => Json<Tenant>
 }
 endpoint! {
@@ -299,6 +314,46 @@ endpoint! {
 endpoint! {
     /// One recovery point.
     ShowPoint = POINTS_SHOW, OfPoint, () => Json<Point>
+}
+endpoint! {
+    /// Marks a point as deleted; it can be undeleted for a while.
+    DeletePoint = POINTS_DELETE, OfPoint, () => Json<Point>
+}
+endpoint! {
+    /// Takes that back.
+    UndeletePoint = POINTS_UNDELETE, OfPoint, () => Json<Point>
+}
+endpoint! {
+    /// Begins the removal of a deleted point before its time; a second person must agree.
+    PurgePoint = POINTS_PURGE, OfPoint, () => Json<Approval>
+}
+endpoint! {
+    /// Marks all points of an agent as deleted.
+    DeleteAgent = AGENTS_DELETE, OfAgent, () => Json<AgentDeleted>
+}
+endpoint! {
+    /// Policies, soft deletion, and the retention clock.
+    ShowRetention = RETENTION_SHOW, OfRetention, () => Json<Retention>
+}
+endpoint! {
+    /// Sets a policy, or lengthens soft deletion.
+    ChangeRetention = RETENTION_SET, OfRetention, Json<SetRetention> => Json<Retention>
+}
+endpoint! {
+    /// What a policy would keep now, and why.
+    PreviewRetention = RETENTION_PREVIEW, OfPreview, () => Json<Vec<Previewed>>
+}
+endpoint! {
+    /// Begins the shortening of soft deletion; a second person must agree.
+    ShortenRetention = RETENTION_SHORTEN, (), Json<ShortenSoftDelete> => Json<Approval>
+}
+endpoint! {
+    /// Begins crediting time to the retention clock that it is owed; a second person must agree.
+    CreditRetention = RETENTION_CREDIT, (), Json<CreditClock> => Json<Approval>
+}
+endpoint! {
+    /// Begins the shortening of a governance lock; a second person must agree.
+    ShortenTenantLock = TENANTS_SHORTEN, OfTenant, Json<ShortenLock> => Json<Approval>
 }
 endpoint! {
     /// Storages.

@@ -26,6 +26,7 @@ fn image(point: u8, volume: u8, label: &str, previous: Option<u32>) -> VolumeIma
         recovery_point_id: Text(PointId::from_bytes([point; 16])),
         image_digest: Text(Digest::of(b"list")),
         is_orphaned: previous.is_some(),
+        is_purged: false,
         header_hash: None,
         rollup_granularity_cell: Default::default(),
         utc_created_timestamp: Time(Timestamp::from_secs(i64::from(point))),

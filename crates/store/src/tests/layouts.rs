@@ -373,7 +373,15 @@ pub(super) fn all() -> Vec<Layout> {
     let purge = later(rows::Happening::Purge { tenant, point: [9; 16], at: 10 });
     let (gone, unused) = (vec![11, 12], vec![13]);
     let collect = later(rows::Happening::Collect { tenant, segments: gone, manifests: unused });
+    let lock = crate::Lock { compliance_days: 15, governance_days: 16 };
+    let set = rows::LockEntry(Entry {
+        number: 8,
+        previous: [9; 32],
+        happening: rows::Happening::Lock { tenant, agent: [10; 16], lock, at: 11 },
+    });
     layouts.extend([
+        value_layout("later_lock", rows::ENTRIES, &set),
+        value_layout("lock", crate::locks::LOCKS, &lock),
         value_layout("later_purge", rows::ENTRIES, &purge),
         value_layout("later_collect", rows::ENTRIES, &collect),
         value_layout("collect", rows::COLLECT, &rows::CollectRow { epoch: 14 }),

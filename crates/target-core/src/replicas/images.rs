@@ -50,7 +50,7 @@ impl Owner {
         [self.tenant.to_bytes(), self.source.to_bytes()].concat()
     }
 
-    pub(super) fn of_agent(&self, agent: AgentId) -> Vec<u8> {
+    pub(crate) fn of_agent(&self, agent: AgentId) -> Vec<u8> {
         [self.prefix().as_slice(), &agent.to_bytes()].concat()
     }
 }
@@ -206,30 +206,62 @@ pub(super) fn held(
     owner: &Owner,
     agent: Option<AgentId>,
 ) -> Result<Vec<Held>, Refusal> {
-    let prefix = agent.map_or_else(|| owner.prefix(), |agent| owner.of_agent(agent));
     let points = store.points(owner.tenant).map_err(|error| unreadable(&error))?;
-    let mut held = Vec::new();
+    let mut held = announced(rows, owner, agent)?;
+    held.retain(|image| {
+        let at = points.binary_search_by_key(&image.point(), |point| point.point);
+        let point = at.ok().and_then(|at| points.get(at));
+        point.is_some_and(|point| digest_in(point, &image.open).is_some())
+    });
+    Ok(held)
+}
+
+/// What an owner announced, of one agent or of all, by name, whether it is here or not.
+pub(super) fn announced(
+    rows: &dyn Rows,
+    owner: &Owner,
+    agent: Option<AgentId>,
+) -> Result<Vec<Held>, Failure> {
+    let prefix = agent.map_or_else(|| owner.prefix(), |agent| owner.of_agent(agent));
+    let mut announced = Vec::new();
     let mut after: Option<Vec<u8>> = None;
     loop {
-        let page = rows
-            .scan_values::<ImageRow>(IMAGES, &prefix, after.as_deref(), Order::Ascending, PAGE)
-            .map_err(Failure::from)?;
-        let Some((last, _)) = page.last() else { return Ok(held) };
+        let page = rows.scan_values::<ImageRow>(
+            IMAGES,
+            &prefix,
+            after.as_deref(),
+            Order::Ascending,
+            PAGE,
+        )?;
+        let Some((last, _)) = page.last() else { return Ok(announced) };
         after = Some(last.clone());
         for (key, row) in page {
             let Some(name) = ImageName::from_key(&key) else { continue };
-            let open = row.open()?;
-            let at = points.binary_search_by_key(&open.recovery_point_id.0, |point| point.point);
-            let point = at.ok().and_then(|at| points.get(at));
-            if point.is_some_and(|point| digest_in(point, &open).is_some()) {
-                held.push(Held { name, open });
-            }
+            announced.push(Held { name, open: row.open()? });
         }
     }
 }
 
+/// Whether an image was committed here under its token, and its point was purged since.
+pub(super) fn is_purged(
+    store: &Store,
+    tenant: TenantId,
+    open: &OpenSession,
+) -> Result<bool, Refusal> {
+    let token = open.commit_token.0.to_bytes();
+    let outcome = store.outcome(tenant, token).map_err(|error| unreadable(&error))?;
+    if outcome.is_none_or(|committed| committed.point != open.recovery_point_id.0) {
+        return Ok(false);
+    }
+    match store.point(tenant, open.recovery_point_id.0) {
+        Ok(_) => Ok(false),
+        Err(StoreError::PointUnknown(_)) => Ok(true),
+        Err(error) => Err(unreadable(&error)),
+    }
+}
+
 /// The store cannot be read: the caller learns no more than that.
-pub(super) fn unreadable(cause: &StoreError) -> Refusal {
+pub(crate) fn unreadable(cause: &StoreError) -> Refusal {
     tracing::error!(%cause, "the store cannot be used");
     Refusal::new(ErrorCode::RepositoryUnavailable, "the target cannot use its repository now")
         .after(30)

@@ -1,18 +1,17 @@
 //! What is here, as the caller may see it: images, points, usage, mirrors of jobs.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
 use offsite_model::{AgentId, CoreId, ImageId, JobId, PointId, Timestamp, VolumeId};
 use offsite_proto::catalog::PointStatus;
 use offsite_proto::error::{ErrorCode, Refusal};
 use offsite_proto::jobs::{JobState, StartMirror, SyncMirror};
-use offsite_store::Point;
 use offsite_store::catalog::Transactions;
 
 use super::Replicas;
-use super::images::{Held, Owner, held, unreadable};
+use super::images::{Held, Owner, announced, held, is_purged, unreadable};
 use super::live::lock;
 use super::orphans::Orphan;
 
@@ -36,6 +35,8 @@ pub struct PointShown {
     pub status: PointStatus,
     /// What an orphaned point waits for, in words.
     pub waits_for: Vec<String>,
+    /// When it was marked as deleted.
+    pub deleted_at: Option<Timestamp>,
 }
 
 impl PointShown {
@@ -90,6 +91,40 @@ impl Replicas {
             .map_err(Refusal::from)?
     }
 
+    /// The committed images of an agent, and those that were here until their points were purged.
+    /// Blocks.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub(crate) fn held_and_purged(
+        &self,
+        owner: &Owner,
+        agent: AgentId,
+    ) -> Result<(Vec<Held>, Vec<Held>), Refusal> {
+        let announced = self.catalog.read(|rows| announced(rows, owner, Some(agent)))?;
+        let held = self.held(owner, Some(agent))?;
+        let mut purged = Vec::new();
+        for image in announced {
+            let is_held = held.binary_search_by_key(&image.name, |held| held.name).is_ok();
+            if !is_held && is_purged(&self.store, owner.tenant, &image.open)? {
+                purged.push(image);
+            }
+        }
+        Ok((held, purged))
+    }
+
+    /// The points that an owner's committed images belong to. Blocks.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub(crate) fn point_ids(
+        &self,
+        owner: &Owner,
+        agent: Option<AgentId>,
+    ) -> Result<BTreeSet<PointId>, Refusal> {
+        Ok(self.held(owner, agent)?.iter().map(Held::point).collect())
+    }
+
     /// Images of an owner that wait here for their parents. Blocks.
     ///
     /// # Errors
@@ -111,7 +146,7 @@ impl Replicas {
     ) -> Result<Vec<PointShown>, Refusal> {
         // Orphans first: one that is committed meanwhile is then seen twice and not never.
         let waiting = self.orphans(owner, agent)?;
-        let mut shown = self.points(owner, agent)?;
+        let mut shown = self.all_points(owner, agent)?;
         let mut of_point: BTreeMap<PointId, Vec<&Orphan>> = BTreeMap::new();
         for orphan in &waiting {
             of_point.entry(orphan.held.point()).or_default().push(orphan);
@@ -139,6 +174,7 @@ impl Replicas {
                 images,
                 status: PointStatus::Orphaned,
                 waits_for: orphans.iter().map(|orphan| orphan.waits_for(&waiting)).collect(),
+                deleted_at: None,
             });
         }
         sort(&mut shown);
@@ -154,6 +190,20 @@ impl Replicas {
         owner: &Owner,
         agent: Option<AgentId>,
     ) -> Result<Vec<PointShown>, Refusal> {
+        let mut points = self.all_points(owner, agent)?;
+        points.retain(|point| point.deleted_at.is_none());
+        Ok(points)
+    }
+
+    /// As [`Replicas::points`], with those that are marked as deleted. Blocks.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn all_points(
+        &self,
+        owner: &Owner,
+        agent: Option<AgentId>,
+    ) -> Result<Vec<PointShown>, Refusal> {
         let mut of_point: BTreeMap<PointId, Vec<Held>> = BTreeMap::new();
         for image in self.held(owner, agent)? {
             of_point.entry(image.point()).or_default().push(image);
@@ -161,7 +211,7 @@ impl Replicas {
         let mut shown = Vec::new();
         for point in self.store.points(owner.tenant).map_err(|error| unreadable(&error))? {
             let Some(images) = of_point.remove(&point.point) else { continue };
-            if is_visible(&point) && images.len() == point.images.len() {
+            if point.is_complete() && images.len() == point.images.len() {
                 shown.push(PointShown {
                     id: point.point,
                     agent: point.agent,
@@ -170,6 +220,7 @@ impl Replicas {
                     images,
                     status: PointStatus::Ok,
                     waits_for: Vec::new(),
+                    deleted_at: point.deleted_at,
                 });
             }
         }
@@ -183,10 +234,6 @@ fn sort(points: &mut [PointShown]) {
     // A source whose clock counts in seconds may take several in one: the chain says which is the
     // later.
     points.sort_by_key(|point| (Reverse(point.taken_at), Reverse(point.epoch()), point.id));
-}
-
-fn is_visible(point: &Point) -> bool {
-    point.is_complete() && point.deleted_at.is_none()
 }
 
 /// A mirror of a source's job.

@@ -17,8 +17,10 @@ mod kept;
 mod login;
 mod pairing;
 mod points;
+mod removal;
 mod report;
 mod requests;
+mod retention;
 mod show;
 mod sources;
 mod status;
@@ -90,6 +92,15 @@ impl Operators {
             .on::<calls::ShowAgent>(sources::agent)
             .on::<calls::ListPoints>(points::list)
             .on::<calls::ShowPoint>(points::show)
+            .on::<calls::DeletePoint>(removal::delete)
+            .on::<calls::UndeletePoint>(removal::undelete)
+            .on::<calls::PurgePoint>(removal::purge)
+            .on::<calls::DeleteAgent>(removal::delete_agent)
+            .on::<calls::ShowRetention>(retention::show)
+            .on::<calls::ChangeRetention>(retention::set)
+            .on::<calls::PreviewRetention>(retention::preview)
+            .on::<calls::ShortenRetention>(retention::shorten)
+            .on::<calls::CreditRetention>(retention::credit)
             .raw(calls::CONTENT.id, points::read_content)
             .raw(calls::VERIFY.id, points::run_verify)
             .raw(report_calls::REPORT.id, report::report)
@@ -99,6 +110,7 @@ impl Operators {
             .on::<calls::MakeTenant>(tenants::add)
             .on::<calls::SetTenant>(tenants::set)
             .on::<calls::DeleteTenant>(tenants::delete)
+            .on::<calls::ShortenTenantLock>(retention::shorten_lock)
             .on::<calls::ListStorages>(storage::list)
             .on::<calls::MakeStorage>(storage::add)
             .on::<calls::ListUsers>(accounts::list)

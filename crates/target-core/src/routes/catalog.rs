@@ -184,11 +184,18 @@ pub(super) async fn images(
         let (owner, agent) = (&known.owner, of.of.agent);
         // Those that wait first: one that finds its parent meanwhile is told twice and not never.
         let waiting = known.replicas.waiting_images(owner, agent)?;
-        let held = known.replicas.held(owner, Some(agent))?;
+        let (held, purged) = known.replicas.held_and_purged(owner, agent)?;
         let is_held = |of: &Held| held.iter().any(|image| image.name == of.name);
         let waiting: Vec<_> = waiting.into_iter().filter(|image| !is_held(image)).collect();
         let mut images: Vec<_> = held.iter().map(|held| image(held, false)).collect();
         images.extend(waiting.iter().map(|waiting| image(waiting, true)));
+        // Nothing can refer to these any more, as to one that waits for its parent.
+        let purged = purged.iter().map(|gone| image(gone, true));
+        images.extend(purged.map(|summary| VolumeImageSummary {
+            previous_epoch_number: None,
+            is_purged: true,
+            ..summary
+        }));
         page(images, &of)
     })
     .await
@@ -216,6 +223,7 @@ fn image(held: &Held, is_orphaned: bool) -> VolumeImageSummary {
         recovery_point_id: open.recovery_point_id,
         image_digest: open.image_digest,
         is_orphaned,
+        is_purged: false,
         header_hash: open.header_hash.clone(),
         rollup_granularity_cell: open.rollup_granularity_cell,
         utc_created_timestamp: open.utc_created_timestamp,
@@ -292,7 +300,8 @@ pub(super) async fn points_page(
 fn of_agent(known: &Known, agent: AgentId) -> Result<Vec<RecoveryPointSummary>, Refusal> {
     known.agent(agent)?;
     let points = known.replicas.points_with_orphans(&known.owner, Some(agent))?;
-    let shown = points.iter().map(|point| RecoveryPointSummary {
+    let points = points.iter().filter(|point| point.deleted_at.is_none());
+    let shown = points.map(|point| RecoveryPointSummary {
         id: Text(point.id),
         agent_id: Text(point.agent),
         timestamp: Time(point.taken_at),

@@ -26,7 +26,7 @@ use crate::failure::Failure;
 use crate::outline::ListName;
 use crate::principal::Principal;
 use crate::readback::{Answer, Reading, check_ranges, unreadable};
-use crate::replicas::Replicas;
+use crate::replicas::{PointShown, Replicas};
 use crate::target::off_runtime;
 
 const NO_POINT: &str = "there is no such recovery point, or it has no such volume";
@@ -118,7 +118,8 @@ fn open(
     known.agent(of.agent)?;
     let unknown = || Refusal::new(ErrorCode::PointUnknown, NO_POINT);
     let points = known.replicas.points_with_orphans(&owner, Some(of.agent))?;
-    let point = points.iter().find(|point| point.id == of.point).ok_or_else(unknown)?;
+    let is_it = |point: &&PointShown| point.id == of.point && point.deleted_at.is_none();
+    let point = points.iter().find(is_it).ok_or_else(unknown)?;
     point.check_whole()?;
     let volume = asked.driver_volume_id.0;
     let image = point.images.iter().find(|image| image.name.volume == volume);

@@ -17,10 +17,12 @@ use offsite_proto::pairing::{
 };
 use offsite_transport::{Call, Origin, PeerKey, Reply};
 
+use super::removal::delete_all;
 use crate::Target;
 use crate::names::check_name;
 use crate::peers::tables::{PeerRow, Placement, thumbprint_of};
 use crate::principal::Principal;
+use crate::replicas::Owner;
 use crate::submit::{Submission, busy, network_of_origin, not_paired};
 use crate::target::off_runtime;
 
@@ -118,6 +120,13 @@ pub(super) async fn unpair(
     }
     let worker = Arc::clone(&target);
     let closes = off_runtime(move || {
+        if params.0
+            && let Principal::Source(peer) = &principal
+        {
+            // First: what a lock forbids is refused while there is a pairing to say it to.
+            let owner = Owner { tenant: peer.tenant(), source: peer.source() };
+            delete_all(&worker, &principal, &owner)?;
+        }
         let mut outcome = worker.turn(&principal, |step| {
             let row = step.peer_of_key(peer.thumbprint.as_bytes())?.ok_or_else(not_paired)?;
             let key = PublicKey::from_der(peer.spki.as_der());

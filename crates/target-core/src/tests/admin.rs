@@ -52,7 +52,11 @@ impl Classify for Everybody {
 
 impl Desk {
     pub(super) async fn open() -> Self {
-        let scene = Scene::open().await;
+        Self::of(Scene::open().await).await
+    }
+
+    /// The operator listener of this scene.
+    pub(super) async fn of(scene: Scene) -> Self {
         let identity = scene.target.identity();
         let key = PrivateKey::generate().unwrap();
         let validity = Validity::days(scene.now(), 30).unwrap();
@@ -158,7 +162,7 @@ async fn g_11_another_tenants_things_are_not_there() {
     let agent = foreign.agents[0].id.to_string();
     let reject = || Json(Reject { message: "no".into() });
     let accept = || Json(Accept { without_code: true, ..Accept::default() });
-    let lock = || Json(ChangeTenant { quota_bytes: None, lock_days: Some(1) });
+    let lock = || Json(ChangeTenant { lock_days: Some(1), ..ChangeTenant::default() });
     for role in [Role::Viewer, Role::Operator] {
         let token = &desk.account(role.as_str(), role, &scope);
         macro_rules! same {
@@ -220,7 +224,7 @@ async fn c_03_no_role_shortens_a_lock() {
     let desk = Desk::open().await;
     let tenant = desk.tenant("held");
     let scope = TenantScope::only(vec![tenant.id]);
-    let change = |days| Json(ChangeTenant { quota_bytes: None, lock_days: Some(days) });
+    let change = |days| Json(ChangeTenant { lock_days: Some(days), ..ChangeTenant::default() });
     let of = || OfTenant("held".to_owned());
     let root = desk.account("root", Role::Administrator, &TenantScope::All);
     desk.ask::<calls::SetTenant>(&root, of(), change(30)).await.unwrap();

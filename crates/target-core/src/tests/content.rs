@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use http::{HeaderMap, HeaderValue};
 use offsite_model::{Key, Luck as _, VolumeId};
 use offsite_proto::catalog::{CountPoints, OfAgent};
-use offsite_proto::endpoint::{Method, Segment};
+use offsite_proto::endpoint::{Method, Segment, Values};
 use offsite_proto::error::ErrorCode;
 use offsite_proto::group::Codec;
 use offsite_proto::json::Json;
@@ -54,17 +54,22 @@ async fn everything_shown(wire: &Wire, image: &Image, source: &Source, told: &mu
     let (open, luck) = (image.open(source), SeededLuck::new(3));
     let rows = replication_rows().into_iter().filter(|row| row.method == Method::Get);
     for row in rows {
-        let mut asked = values(row, &luck);
+        let mut asked = Values::new();
+        let drawn = values(row, &luck);
         for segment in row.segments() {
             let Segment::Parameter(name) = segment else { continue };
             let own = match name {
                 "agentId" => open.agent_id.to_string(),
                 "sessionId" => wire.path.session.to_string(),
+                "jobId" => open.job_id.to_string(),
                 "volumeDriverId" => open.volume_driver_id.to_string(),
                 "recoveryPointId" => open.recovery_point_id.to_string(),
-                _ => continue,
+                _ => drawn.find(name).unwrap().to_owned(),
             };
             asked.insert(name, own);
+        }
+        if let Some(commit) = drawn.find("commit") {
+            asked.insert("commit", commit);
         }
         let json = HeaderValue::from_static("application/json");
         let answer = wire.connection.stream(row, &asked, json, Outgoing::empty(), 1 << 22).await;

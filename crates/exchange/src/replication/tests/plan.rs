@@ -107,6 +107,34 @@ fn what_a_parent_waits_for_is_planned_before_its_child_whatever_the_clocks_say()
     assert_eq!((alone.work, alone.left_out), (vec![], vec![(0, Obstacle::NoParent)]));
 }
 
+/// What a target's retention has removed is told as an orphan without a predecessor.
+#[test]
+fn what_the_target_purged_is_not_sent_again_and_nothing_refers_to_it() {
+    let volume = VolumeId::from_bytes([1; 16]);
+    let digest = |epoch: u32| Digest::of(&epoch.to_le_bytes());
+    let ours = |epoch: u32, has_parent: bool| Ours {
+        name: (volume, epoch),
+        digest: digest(epoch),
+        parent: has_parent.then(|| (epoch - 1, digest(epoch - 1))),
+        taken_at: Timestamp::from_secs(epoch.into()),
+        is_seeded: false,
+    };
+    let purged = |epoch: u32| Theirs {
+        name: (volume, epoch),
+        digest: digest(epoch),
+        previous: None,
+        is_orphaned: true,
+    };
+    let there = [purged(1), purged(2)];
+    let plan = |ours: &[Ours]| plan(ours, &there);
+    assert_eq!(plan(&[ours(1, false), ours(2, true)]), Plan::default());
+    // A difference to one of them waits until it is announced as a base image.
+    let three = plan(&[ours(1, false), ours(2, true), ours(3, true)]);
+    assert_eq!((three.work, three.left_out), (vec![], vec![(2, Obstacle::NoParent)]));
+    let anew = plan(&[ours(1, false), ours(2, true), ours(3, false)]);
+    assert_eq!(anew.work, [Work { image: 2, after: None, allow_orphan: false }]);
+}
+
 #[test]
 fn the_plan_sends_what_a_naive_one_sends_and_parents_first() {
     let luck = SeededLuck::from_env_or(1);

@@ -24,8 +24,21 @@ pub struct Point {
     pub created_at: Time,
     /// When its last image was committed here.
     pub received_at: Time,
-    /// `ok`, or `orphaned` while what it builds on is missing.
+    /// `ok`, `orphaned` while what it builds on is missing, or `deleted` while it can be undeleted.
     pub state: String,
+    /// When it was marked as deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deleted_at: Option<Time>,
+    /// When it will be removed for good, where it is deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub purge_at: Option<Time>,
+    /// When its lock ends, where it is locked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub locked_until: Option<Time>,
+    /// Whether `created_at` is more than a day from `received_at`: a source whose clock is wrong,
+    /// that lies, or that was away.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub time_odd: bool,
     /// What an orphaned point waits for, by volume, in words.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waits_for: Vec<String>,

@@ -188,8 +188,11 @@ pub struct Tenant {
     pub name: String,
     /// The most it may store, in bytes.
     pub quota_bytes: Option<Big>,
-    /// The least time a point is kept from deletion.
+    /// The least time a point is kept from deletion, by anybody.
     pub lock_days: u32,
+    /// The same, as two persons may shorten it.
+    #[serde(default)]
+    pub governance_days: u32,
     /// Its sources.
     pub sources: usize,
     /// When it was made.
@@ -214,6 +217,9 @@ pub struct ChangeTenant {
     /// The least time a point is kept from deletion; it can only grow.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lock_days: Option<u32>,
+    /// The same, as two persons may shorten it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub governance_days: Option<u32>,
 }
 
 /// An agent at this target.

@@ -42,7 +42,24 @@ fn commands() -> Vec<Command> {
         command("reject", &Reject { message: "no".into() }),
         command("adopt", &Adopt { request: "1".into() }),
         command("add tenant", &AddTenant { name: "a".into() }),
-        command("set tenant", &ChangeTenant { quota_bytes: Some(Big(7)), lock_days: Some(1) }),
+        command(
+            "set tenant",
+            &ChangeTenant {
+                quota_bytes: Some(Big(7)),
+                lock_days: Some(1),
+                governance_days: Some(1),
+            },
+        ),
+        command(
+            "set retention",
+            &SetRetention {
+                policy: Some(Text("last=1".parse().unwrap())),
+                soft_delete_days: Some(7),
+            },
+        ),
+        command("shorten soft deletion", &ShortenSoftDelete { soft_delete_days: 7 }),
+        command("shorten lock", &ShortenLock { governance_days: 7 }),
+        command("credit clock", &CreditClock { seconds: 7 }),
         command("add storage", &AddStorage { name: "a".into(), path: "/a".into() }),
         command(
             "add user",

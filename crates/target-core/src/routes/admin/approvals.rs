@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use offsite_model::{CoreId, Digest, JobId, RequestId, TenantId};
+use offsite_model::{CoreId, Digest, JobId, PointId, RequestId, Span, TenantId};
 use offsite_proto::admin::target::{Approval, ApproveApproval, ListApprovals, RejectApproval};
 use offsite_proto::endpoint::Action;
 use offsite_proto::error::{ErrorCode, Refusal};
@@ -12,6 +12,7 @@ use offsite_transport::{Call, Reply};
 
 use super::context::{Operators, answer as answer_with, require};
 use super::show;
+use crate::Target;
 use crate::adopt;
 use crate::approvals::{self, Act, Answer, ApprovalRow, Register, Seen};
 use crate::authority::{Object, sees};
@@ -36,8 +37,13 @@ pub(super) async fn list(
 /// What is about one tenant is not shown to those who are bound to others.
 fn may_see(by: &Principal, row: &ApprovalRow) -> bool {
     match row.act {
-        Act::DeleteTenant { tenant } => sees(by, &Object::Tenant(tenant)),
-        Act::AdoptIdentity { .. } | Act::WidenRole { .. } => {
+        Act::DeleteTenant { tenant }
+        | Act::Purge { tenant, .. }
+        | Act::ShortenLock { tenant, .. } => sees(by, &Object::Tenant(tenant)),
+        Act::AdoptIdentity { .. }
+        | Act::WidenRole { .. }
+        | Act::ShortenSoftDelete { .. }
+        | Act::CreditClock { .. } => {
             by.tenants().is_unbounded() || by.person() == Some(row.initiator)
         }
     }
@@ -94,7 +100,28 @@ fn answer(
     for outcome in outcomes {
         target.carry_out(outcome)?;
     }
+    if said == Answer::Agree {
+        carry_out(target, by, &row.act)?;
+    }
     Ok(show::approval(&row, state.target.now()))
+}
+
+/// Does what of an act is the store's or the clock's.
+fn carry_out(target: &Target, by: &Principal, act: &Act) -> Result<(), Refusal> {
+    match *act {
+        Act::Purge { tenant, point } => target.purge_early(by, tenant, PointId::from_bytes(point)),
+        Act::ShortenLock { tenant, before, governance_days } => {
+            target.shorten_governance(by, tenant, before, governance_days)
+        }
+        Act::CreditClock { micros } => {
+            let time = &target.retention()?.time;
+            time.credited(Span::from_micros(micros)).map_err(|cause| Failure::from(cause).into())
+        }
+        Act::AdoptIdentity { .. }
+        | Act::WidenRole { .. }
+        | Act::DeleteTenant { .. }
+        | Act::ShortenSoftDelete { .. } => Ok(()),
+    }
 }
 
 /// Begins an act. That the caller may, about this object, was asked before.

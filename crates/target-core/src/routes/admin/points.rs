@@ -9,6 +9,7 @@ use std::sync::Arc;
 use http::HeaderValue;
 use offsite_content::Part;
 use offsite_model::PointId;
+use offsite_model::retention::is_time_odd;
 use offsite_proto::admin::content as frames;
 use offsite_proto::admin::protection::{CONTENT_MEDIA, PointVolume};
 use offsite_proto::admin::target::{ListPoints, OfContent, OfVerify, Point, ShowPoint};
@@ -54,17 +55,28 @@ pub(super) async fn show(
 ) -> Result<Reply<Json<Point>>, Refusal> {
     answer(state, move |state| {
         let id = call.params.0;
-        let replicas = state.target.replicas()?;
         for kept in all_kept(state, &call.principal, Action::ListPoints)? {
-            let points = replicas.points_with_orphans(&kept.owner, Some(kept.agent))?;
-            if let Some(point) = points.iter().find(|point| point.id == id) {
-                let held = replicas.held(&kept.owner, Some(kept.agent))?;
-                return shown(state, &replicas, &kept, &held, point);
+            match show_point(state, &kept, id) {
+                Err(refusal) if refusal.code == ErrorCode::PointUnknown => {}
+                shown => return shown,
             }
         }
-        Err(Refusal::new(ErrorCode::PointUnknown, format!("there is no recovery point {id}")))
+        Err(point_unknown(id))
     })
     .await
+}
+
+/// A point of an agent.
+pub(super) fn show_point(state: &Operators, kept: &Kept, id: PointId) -> Result<Point, Refusal> {
+    let replicas = state.target.replicas()?;
+    let points = replicas.points_with_orphans(&kept.owner, Some(kept.agent))?;
+    let point = points.iter().find(|point| point.id == id).ok_or_else(|| point_unknown(id))?;
+    let held = replicas.held(&kept.owner, Some(kept.agent))?;
+    shown(state, &replicas, kept, &held, point)
+}
+
+fn point_unknown(id: PointId) -> Refusal {
+    Refusal::new(ErrorCode::PointUnknown, format!("there is no recovery point {id}"))
 }
 
 fn shown(
@@ -82,7 +94,11 @@ fn shown(
         digest: image.open.image_digest,
         blake3: None,
     });
+    let target = &state.target;
+    let lock = target.lock_of(kept.owner.tenant, kept.agent)?;
+    let standing = target.standing(point.received_at, point.deleted_at, lock)?;
     let state_word = match point.status {
+        _ if point.deleted_at.is_some() => "deleted",
         PointStatus::Ok => "ok",
         PointStatus::Orphaned => "orphaned",
         _ => "incomplete",
@@ -94,6 +110,10 @@ fn shown(
         created_at: Time(point.taken_at),
         received_at: Time(point.received_at),
         state: state_word.to_owned(),
+        deleted_at: point.deleted_at.map(Time),
+        purge_at: standing.purge_at.map(Time),
+        locked_until: standing.locked_until.map(Time),
+        time_odd: is_time_odd(point.taken_at, point.received_at),
         waits_for: point.waits_for.clone(),
         logical_bytes: Big(point.bytes()),
         new_bytes: Big(new_bytes(state, replicas, kept, held, &point.images)),

@@ -78,12 +78,13 @@ pub(super) fn token<R: Rows + ?Sized>(
 }
 
 /// A tenant.
-pub(super) fn tenant(tenant: &TenantRow, n_sources: usize) -> calls::Tenant {
+pub(super) fn tenant(tenant: &TenantRow, governance_days: u32, n_sources: usize) -> calls::Tenant {
     calls::Tenant {
         tenant_id: Text(tenant.id),
         name: tenant.name.clone(),
         quota_bytes: tenant.quota_bytes.map(Big),
         lock_days: tenant.lock_days,
+        governance_days,
         sources: n_sources,
         created_at: Time(tenant.created_at()),
     }

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use offsite_model::Clock as _;
 use offsite_proto::admin::target::{
     Check, Fingerprint, ReadFingerprint, ReadStatus, RunDoctor, Status,
 };
@@ -76,6 +77,7 @@ pub(super) async fn doctor(
     answer(state, move |state| {
         let scope = call.principal.tenants();
         let mut checks = vec![clock(state), certificate(state), chain(state, &scope)];
+        checks.extend(retention_clock(state));
         checks.extend(storages(state, &scope)?);
         if scope.is_unbounded() {
             checks.push(damage(state));
@@ -105,6 +107,26 @@ fn clock(state: &Operators) -> Check {
         format!("the clock says {}, before this target was made: set the clock", Time(now))
     });
     check("clock", wrong, Time(now).to_string())
+}
+
+/// The clock that locks go by; none while there is no store.
+fn retention_clock(state: &Operators) -> Option<Check> {
+    let retention = state.target.retention().ok()?;
+    let (paused_until, owed) = retention
+        .time
+        .look(|clock| (clock.is_paused().then(|| clock.paused_until()), clock.owed()));
+    let days_owed = owed.as_secs() / 86_400;
+    let wrong = match paused_until {
+        Some(until) => Some(format!(
+            "the system's clock was set back: nothing is removed before {} of this clock",
+            Time(until)
+        )),
+        None if days_owed > 0 => Some(format!(
+            "it is {days_owed} days late, so locks end late: see offsite-target retention show"
+        )),
+        None => None,
+    };
+    Some(check("retention clock", wrong, Time(retention.time.now()).to_string()))
 }
 
 fn certificate(state: &Operators) -> Check {

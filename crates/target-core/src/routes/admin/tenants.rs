@@ -16,6 +16,7 @@ use offsite_transport::{Call, Reply};
 use super::context::{Operators, answer, require};
 use super::{approvals, show};
 use crate::approvals::Act;
+use crate::audit::Event;
 use crate::authority::{Object, sees};
 use crate::failure::Failure;
 use crate::principal::Principal;
@@ -29,10 +30,8 @@ pub(super) async fn list(
     answer(state, move |state| {
         let counts = n_sources(state)?;
         let tenants = state.read(|rows| tenants::list(rows))?;
-        let shown = tenants.iter().filter(|row| sees(&call.principal, &Object::Tenant(row.id)));
-        Ok(shown
-            .map(|row| show::tenant(row, counts.get(&row.id).copied().unwrap_or_default()))
-            .collect())
+        let visible = tenants.iter().filter(|row| sees(&call.principal, &Object::Tenant(row.id)));
+        visible.map(|row| shown(state, row, &counts)).collect()
     })
     .await
 }
@@ -45,13 +44,13 @@ pub(super) async fn add(
     let reply = answer(state, move |state| {
         let name = call.body.0.name;
         let row = state.write(&call.principal, |rows, deed| tenants::add(rows, deed, &name))?;
-        Ok(show::tenant(&row, 0))
+        shown(state, &row, &HashMap::new())
     })
     .await?;
     Ok(reply.status(201))
 }
 
-/// Sets quota and lock.
+/// Sets quota and locks.
 pub(super) async fn set(
     state: Arc<Operators>,
     call: Call<SetTenant, Principal>,
@@ -59,11 +58,23 @@ pub(super) async fn set(
     answer(state, move |state| {
         let Json(change) = call.body;
         let quota = change.quota_bytes.map(|bytes| bytes.0);
-        let row = state.write(&call.principal, |rows, deed| {
-            let found = named(rows, &call.principal, Action::SetPolicy, &call.params.0)?;
+        let found =
+            state.read(|rows| named(rows, &call.principal, Action::SetPolicy, &call.params.0))?;
+        let set = state.write(&call.principal, |rows, deed| {
             tenants::set(rows, deed, found.id, quota, change.lock_days)
-        })?;
-        Ok(show::tenant(&row, n_sources(state)?.get(&row.id).copied().unwrap_or_default()))
+        });
+        if let Err(refusal) = &set
+            && refusal.code == ErrorCode::RetentionLocked
+        {
+            let facts = [("shorten", "lock".to_owned()), ("name", found.name)];
+            state.target.write_audit(&call.principal, found.id, Event::Refused, &facts)?;
+        }
+        let row = set?;
+        state.target.raise_lock(row.id, None, row.lock_days)?;
+        if let Some(days) = change.governance_days {
+            state.target.lengthen_governance(&call.principal, &row, days)?;
+        }
+        shown(state, &row, &n_sources(state)?)
     })
     .await
 }
@@ -94,6 +105,17 @@ pub(super) fn named<R: Rows + ?Sized>(
     let sentence = format!("there is no tenant {name}");
     require(by, action, &Object::Tenant(row.id), ErrorCode::TenantUnknown, &sentence)?;
     Ok(row)
+}
+
+fn shown(
+    state: &Operators,
+    row: &TenantRow,
+    counts: &HashMap<TenantId, usize>,
+) -> Result<Tenant, Refusal> {
+    // A target without a store has no governance locks.
+    let lock = state.target.tenant_lock(row.id).unwrap_or_default();
+    let n_sources = counts.get(&row.id).copied().unwrap_or_default();
+    Ok(show::tenant(row, lock.governance_days, n_sources))
 }
 
 fn n_sources(state: &Operators) -> Result<HashMap<TenantId, usize>, Refusal> {

@@ -1,0 +1,3 @@
+//! The retention clock against histories of the system's clock.
+
+mod clock;
