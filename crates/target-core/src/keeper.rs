@@ -63,8 +63,9 @@ impl Target {
         }
         let tenants = replicas.store.tenants().map_err(|error| failed(&error))?;
         let around = Around { target: self, show };
-        let done =
-            offsite_upkeep::collect(&replicas.store, &tenants, &settings, self.now(), &around);
+        // What lies in quarantine goes by the clock that nobody sets.
+        let kept_now = self.retention_now();
+        let done = offsite_upkeep::collect(&replicas.store, &tenants, &settings, kept_now, &around);
         let done = done.map_err(|error| failed(&error))?;
         for doubt in &done.doubts {
             tracing::error!(cause = doubt, "nothing was collected");
