@@ -59,16 +59,21 @@ fn between(page: &str, name: &str, text: &str) -> Result<String> {
     Ok(format!("{head}{begin}{text}{end}{tail}"))
 }
 
-fn calls() -> String {
-    let mut text = String::new();
-    for (title, rows) in [
+/// The calls of each listener, under the title of their table.
+fn tables() -> [(&'static str, Vec<Row>); 3] {
+    [
         ("The published operations and their additions", rows::ALL.to_vec()),
         (
             "The target's admin API",
             [admin::target::ROWS, admin::upkeep::TARGET_ROWS, admin::report::ROWS].concat(),
         ),
         ("The source's local socket", [admin::source::ROWS, admin::upkeep::SOURCE_ROWS].concat()),
-    ] {
+    ]
+}
+
+fn calls() -> String {
+    let mut text = String::new();
+    for (title, rows) in tables() {
         let _infallible = write!(
             text,
             "\n### {title}\n\n| row | method | path | access | action | listener | request bytes \
@@ -139,7 +144,7 @@ mod tests {
         assert!(page.contains(row), "{page}");
         let error = "| `busy` | 503 | yes | Concurrency limit or maintenance. |";
         assert!(page.contains(error), "{page}");
-        let n_rows = rows::ALL.len() + admin::target::ROWS.len() + admin::source::ROWS.len();
+        let n_rows: usize = tables().iter().map(|(_, rows)| rows.len()).sum();
         let n_lines = page.lines().filter(|line| line.starts_with("| ")).count();
         // Four heads of tables come on top.
         assert_eq!(n_lines, n_rows + ErrorCode::ALL.len() + 4);
