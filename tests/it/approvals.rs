@@ -110,7 +110,28 @@ fn g_11_an_account_of_one_tenant_cannot_count_the_whole_store() {
     target.json(&["users", "add", "eve", "--role", "operator", "--tenant", "acme"]);
     let made = target.json(&["tokens", "add", "--user", "eve"]);
     let eve = scene.file("eve.token", made["token"].as_str().unwrap().as_bytes());
-    let (code, message) = target.refused(&["verify", "--token-file", &eve], 3);
-    assert!(code == "forbidden" && message.contains("limited to tenants"), "{message}");
+    for about_all in [
+        &["verify"][..],
+        &["gc"],
+        &["scrub"],
+        &["retention", "set", "last=1"],
+        &["retention", "shorten", "--soft-delete", "7"],
+        &["retention", "credit-clock", "--seconds", "60"],
+    ] {
+        let asked = [about_all, &["--token-file", &eve]].concat();
+        let (code, message) = target.refused(&asked, 3);
+        assert!(code == "forbidden" && message.contains("limited to tenants"), "{message}");
+    }
     assert_eq!(target.json(&["verify"])["damaged"], 0);
+    // Where there is something for her, it is that of her tenant.
+    target.json(&["tenants", "add", "others"]);
+    let report = |asked: &[&str]| target.json(&[&["storage", "report"], asked].concat());
+    let (hers, all) = (report(&["--token-file", &eve]), report(&[]));
+    let tenants = |report: &Value| report["tenants"].as_array().unwrap().len();
+    assert_eq!((tenants(&hers), tenants(&all)), (1, 2), "{hers}");
+    assert_eq!(hers["tenants"][0]["tenant"], "acme");
+    assert!(hers["store"].is_null() && all["store"].is_object(), "{hers}");
+    let status = target.json(&["status", "--token-file", &eve]);
+    assert!(status["upkeep"].is_null(), "{status}");
+    assert!(target.json(&["status"])["upkeep"].is_object());
 }

@@ -35,6 +35,21 @@ impl AsRef<Arc<Target>> for Operators {
     }
 }
 
+/// Refuses what is about all tenants to an account that is limited to some: it would learn of the
+/// others, or decide about them.
+///
+/// # Errors
+/// `forbidden`; `what` is the sentence's beginning.
+pub(super) fn check_unbounded(by: &Principal, what: &str) -> Result<(), Refusal> {
+    match by.tenants().is_unbounded() {
+        true => Ok(()),
+        false => Err(Refusal::new(
+            ErrorCode::Forbidden,
+            format!("{what}; it takes an account that is not limited to tenants"),
+        )),
+    }
+}
+
 impl Operators {
     /// The operators of this target; from now on it counts as started.
     #[must_use]

@@ -20,14 +20,14 @@ use offsite_proto::json::Json;
 use offsite_proto::text::{Big, Text, Time};
 use offsite_transport::{BodySender, Call, Outgoing, RawCall, RawReply, Reply};
 
-use super::context::{Operators, answer};
+use super::context::{Operators, answer, check_unbounded};
 use super::kept::{Kept, new_bytes};
 use super::sources::{all_kept, kept};
 use super::stream::told_as_it_goes;
 use crate::audit::Event;
 use crate::content::{Named, Opened, refusal};
 use crate::failure::Failure;
-use crate::principal::{Principal, TenantScope};
+use crate::principal::Principal;
 use crate::replicas::{Held, PointShown, Replicas};
 use crate::target::off_runtime;
 use crate::verify::verify;
@@ -193,14 +193,7 @@ pub(super) async fn run_verify(
 ) -> Result<RawReply, Refusal> {
     let OfVerify { agent } = OfVerify::read(&call.values)?;
     let (principal, target) = (call.principal.clone(), Arc::clone(&state.target));
-    // The whole store is read, and what is counted is that of all tenants: one of them would learn
-    // of the others.
-    if principal.tenants() != TenantScope::All {
-        return Err(Refusal::new(
-            ErrorCode::Forbidden,
-            "verify reads the whole store; it takes an account that is not limited to tenants",
-        ));
-    }
+    check_unbounded(&principal, "verify reads the whole store")?;
     let found = off_runtime(move || {
         let replicas = state.target.replicas()?;
         let Some(name) = agent else { return Ok((replicas, None)) };

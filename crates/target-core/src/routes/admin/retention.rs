@@ -15,7 +15,7 @@ use offsite_proto::json::Json;
 use offsite_proto::text::{Text, Time};
 use offsite_transport::{Call, Reply};
 
-use super::context::{Operators, answer};
+use super::context::{Operators, answer, check_unbounded};
 use super::kept::Kept;
 use super::sources::{all_kept, kept};
 use super::{approvals, tenants};
@@ -35,17 +35,6 @@ fn named(
     match name {
         Some(name) => Ok(vec![kept(state, by, action, name)?]),
         None => all_kept(state, by, action),
-    }
-}
-
-/// Who is bound to tenants does not decide about the others.
-fn check_unbounded(by: &Principal, what: &str) -> Result<(), Refusal> {
-    match by.tenants().is_unbounded() {
-        true => Ok(()),
-        false => Err(Refusal::new(
-            ErrorCode::Forbidden,
-            format!("{what} holds for all tenants; name an agent"),
-        )),
     }
 }
 
@@ -99,14 +88,14 @@ pub(super) async fn set(
                 let sentence = "soft deletion holds for the whole target; name no agent";
                 return Err(Refusal::new(ErrorCode::BadRequest, sentence));
             }
-            check_unbounded(by, "soft deletion")?;
+            check_unbounded(by, "soft deletion holds for all tenants")?;
             state.write(by, |rows, deed| rules::lengthen_soft_delete(rows, deed, days))?;
         }
         if let Some(Text(policy)) = wish.policy {
             let kept = agent.map(|name| kept(state, by, Action::SetPolicy, name)).transpose()?;
             match &kept {
                 None => {
-                    check_unbounded(by, "the default policy")?;
+                    check_unbounded(by, "the default policy holds for all tenants")?;
                     state.write(by, |rows, deed| rules::set_policy(rows, deed, None, policy))?;
                 }
                 Some(kept) => state.write(by, |rows, deed| {
@@ -167,7 +156,7 @@ pub(super) async fn shorten(
     let reply = answer(state, move |state| {
         let by = &call.principal;
         may_begin(by)?;
-        check_unbounded(by, "soft deletion")?;
+        check_unbounded(by, "soft deletion holds for all tenants")?;
         let act = Act::ShortenSoftDelete { days: call.body.0.soft_delete_days };
         approvals::ask(state, by, act)
     })
@@ -183,7 +172,7 @@ pub(super) async fn credit(
     let reply = answer(state, move |state| {
         let by = &call.principal;
         may_begin(by)?;
-        check_unbounded(by, "the retention clock")?;
+        check_unbounded(by, "the retention clock holds for all tenants")?;
         let micros = Span::from_secs(call.body.0.seconds).as_micros();
         approvals::ask(state, by, Act::CreditClock { micros })
     })
