@@ -502,7 +502,12 @@ fn one_storm(seed: u64) -> u64 {
 fn d_09_threads_that_ingest_beside_endless_collection_lose_nothing() {
     let first = from_env("OFFSITE_SEED").unwrap_or(0);
     let mut n_collected = 0;
-    for seed in first..first + from_env("OFFSITE_SEEDS").unwrap_or(40) {
+    let n_storms = from_env("OFFSITE_SEEDS").unwrap_or(40);
+    // Where other work keeps the machine busy a storm collects less, and there are more of them.
+    for seed in first..first + 4 * n_storms {
+        if seed >= first + n_storms && n_collected > 100 {
+            break;
+        }
         let storm = std::panic::AssertUnwindSafe(|| one_storm(seed));
         match std::panic::catch_unwind(storm) {
             Ok(n) => n_collected += n,
@@ -512,5 +517,5 @@ fn d_09_threads_that_ingest_beside_endless_collection_lose_nothing() {
             }
         }
     }
-    assert!(n_collected > 20, "{n_collected} segments");
+    assert!(n_collected > 100, "{n_collected} segments");
 }
