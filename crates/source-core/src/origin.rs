@@ -498,12 +498,19 @@ pub(crate) fn write_group(
 ) -> Result<(), Trouble> {
     match parcel {
         Parcel::Whole { group, ordinals, .. } => {
-            let stored = store.group_as_stored(tenant, place_of(*group))?;
-            let keys = stored.table.iter().map(|row| row.key);
-            if !keys.eq(entries.iter().map(ListEntry::key)) || entries.len() != ordinals.len() {
+            let is_it =
+                store.with_group_as_stored(tenant, place_of(*group), |codec, table, it| {
+                    let keys = table.iter().map(|row| row.key);
+                    let is_it = entries.len() == ordinals.len()
+                        && keys.eq(entries.iter().map(ListEntry::key));
+                    if is_it {
+                        write(codec, table, it, ordinals, out);
+                    }
+                    is_it
+                })?;
+            if !is_it {
                 return Err(Trouble::us("a stored group changed while it was sent"));
             }
-            write(stored.codec, &stored.table, &stored.payload, ordinals, out);
         }
         Parcel::Part { ordinals, is_raw, .. } => {
             let records = records(store, tenant, entries)?;

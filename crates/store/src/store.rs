@@ -18,7 +18,7 @@ use crate::catalog::{
 use crate::commit::Queue;
 use crate::draft::Kept;
 use crate::error::StoreError;
-use crate::group::{self, DecodedGroup, Form, GroupError, StoredGroup};
+use crate::group::{self, Codec, DecodedGroup, Form, GroupError, StoredGroup, TableRow};
 use crate::holds::Holds;
 use crate::index::TenantIndex;
 use crate::journal::{Journal, START};
@@ -343,6 +343,21 @@ impl Store {
     ) -> Result<StoredGroup, StoreError> {
         let read = self.read_as_stored(tenant, place);
         self.doubted(tenant, place, read)
+    }
+
+    /// As [`Store::group_as_stored`], without a copy: `take` has it as long as it runs.
+    ///
+    /// # Errors
+    /// As [`Store::group_as_stored`].
+    pub fn with_group_as_stored<T>(
+        &self,
+        tenant: TenantId,
+        place: RecordPlace,
+        take: impl FnOnce(Codec, &[TableRow], &[u8]) -> T,
+    ) -> Result<T, StoreError> {
+        self.with_group(tenant, place, |group, payload| {
+            Ok(take(group.codec, &group.table, payload))
+        })
     }
 
     /// What was read at a place; where it is damaged, the group is put aside.

@@ -1,6 +1,8 @@
 //! `cargo xtask bench compare`: everything a machine's image goes through, ours against all peers
 //! and against the floors, and what comes of it as a table and a plot on the page of benchmarks.
 
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -10,7 +12,7 @@ use super::barriers;
 use super::bars::{Wires, judge};
 use super::contender::Replicating;
 use super::floor::{FLOOR, Floor, PROGRAMS};
-use super::options::{Options, Size};
+use super::options::{Common, Options, Size};
 use super::ours::Ours;
 use super::page;
 use super::peers::{Borg, Bupstash, Casync, Restic, Rustic};
@@ -46,6 +48,7 @@ pub(super) fn run(compare: &Compare) -> Result<bool> {
         return Ok(false);
     }
     let machines = common.machines()?;
+    check_room(common, &machines, peers.len() + 1)?;
     let (mut report, mut wires) = (Report::default(), Wires::default());
     for run in 1..=common.runs {
         let mut round = Round::start(options, &peers, &machines, run)?;
@@ -70,6 +73,30 @@ pub(super) fn run(compare: &Compare) -> Result<bool> {
         page::write(compare.page.as_deref().unwrap_or(&default), &medians, &bars, common)?;
     }
     Ok(true)
+}
+
+/// Refuses a disk that would be full before the end: each contender keeps what was protected and
+/// its replica, together about as many bytes as the first versions have, and one image is restored.
+fn check_room(common: &Common, machines: &[Machine], n_contenders: usize) -> Result<()> {
+    let bytes_of = |image: &PathBuf| -> Result<u64> {
+        Ok(fs::metadata(image).with_context(|| image.display().to_string())?.blocks() * 512)
+    };
+    let firsts = machines.iter().filter_map(|machine| machine.versions.first());
+    let firsts = firsts.map(bytes_of).collect::<Result<Vec<u64>>>()?;
+    let largest = firsts.iter().copied().max().unwrap_or_default();
+    let needed = firsts.iter().sum::<u64>() * n_contenders as u64 + largest;
+    fs::create_dir_all(common.work())?;
+    let disk = rustix::fs::statvfs(common.work())?;
+    let free = disk.f_bavail * disk.f_frsize;
+    ensure!(
+        free >= needed,
+        "{} has {} MiB free, and the repositories of {n_contenders} programs take about {} MiB; \
+         free some, name another disk with --work, or fewer peers with --against",
+        common.work().display(),
+        free >> 20,
+        needed >> 20,
+    );
+    Ok(())
 }
 
 /// One run: all contenders with nothing in them, and the floors.

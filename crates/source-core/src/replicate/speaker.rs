@@ -228,7 +228,10 @@ impl Speaker {
         let made = tokio::task::spawn_blocking(move || {
             let mut groups = Vec::with_capacity(parcels.len());
             let n_records = parcels.iter().map(|(parcel, _)| parcel.ordinals().len() as u64).sum();
+            let n_bytes = parcels.iter().map(|(parcel, _)| parcel.bytes()).sum::<u64>();
             let bytes = frame_of(0, Opcode::Records, |out| {
+                // With the checksum behind it: a frame that grows is copied each time.
+                out.reserve(usize::try_from(n_bytes).unwrap_or(0).saturating_add(4));
                 for (parcel, entries) in &parcels {
                     let before = out.len();
                     write_group(&protection.store, protection.tenant, parcel, entries, out)?;
