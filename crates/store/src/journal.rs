@@ -126,6 +126,11 @@ impl Journal {
         Ok(Some((entry, next)))
     }
 
+    /// Makes durable what was read and may not be.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        self.file.sync()
+    }
+
     /// Cuts what stands behind the last good entry.
     pub(crate) fn cut_tail(&self) -> io::Result<()> {
         if self.file.bytes()? > self.last.bytes {

@@ -167,6 +167,10 @@ fn open_journal(
         alarms.push(Alarm::JournalDamaged);
         journal.last = known;
     } else {
+        if !found.entries.is_empty() {
+            // A process that died may have left them in the system's cache alone.
+            journal.sync().map_err(StoreError::io("sync the journal"))?;
+        }
         let lost: Vec<Entry> = found
             .entries
             .into_iter()
