@@ -230,6 +230,10 @@ impl World {
         }
         self.forget();
         self.store = Some(open_with(&self.disk, self.settings())?);
+        if self.disk.is_cut() {
+            // While a run was written, which is told and hinders nobody.
+            return Err(StoreError::Poisoned);
+        }
         assert_eq!(self.store().alarms(), []);
         self.locks.restart(&self.dice);
         self.locks.check(&self.store(), None);
