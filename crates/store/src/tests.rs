@@ -23,6 +23,7 @@ mod memory;
 mod model;
 mod neutral;
 mod read_only;
+mod rebuild;
 mod scene;
 mod scrub;
 mod space;

@@ -7,6 +7,7 @@ mod locks;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
+use std::path::Path;
 
 use offsite_model::{Key, Luck, SessionId};
 use offsite_testkit::disk::Disk;
@@ -14,7 +15,7 @@ use offsite_testkit::disk::Disk;
 use super::collect::ALL;
 use super::scene::*;
 use crate::group::Form;
-use crate::{Draft, Fetch, Image, ImageWriter, Session, Store, StoreError};
+use crate::{Draft, Fetch, Image, ImageWriter, RebuildAsked, Session, Store, StoreError};
 use locks::{Key as LockKey, Locks};
 
 /// Steps of one world.
@@ -317,6 +318,28 @@ impl World {
         }
     }
 
+    /// Catalog and key runs are gone, and made again of what else there is.
+    fn lose_catalog(&mut self) {
+        self.store = None;
+        for (path, _) in self.disk.paths() {
+            if path.starts_with("/store/runs") || path.ends_with("catalog") {
+                self.disk.files().remove(&path).unwrap();
+            }
+        }
+        let asked = RebuildAsked {
+            up_to_damage: false,
+            progress: &mut |_, _| ControlFlow::Continue(()),
+            replayed: &mut |_| {},
+        };
+        let rebuilt = Store::rebuild(self.disk.files(), Path::new(STORE), asked).unwrap();
+        assert_eq!(rebuilt.n_points, self.model.len() as u64);
+        assert!(rebuilt.missing.is_empty(), "{rebuilt:?}");
+        self.store = Some(open_with(&self.disk, self.settings()).unwrap());
+        assert_eq!(self.store().alarms(), []);
+        self.locks.check(&self.store(), None);
+        self.check();
+    }
+
     /// Everything ends; what is left is what points refer to.
     fn end(&mut self) {
         self.readers.clear();
@@ -325,6 +348,9 @@ impl World {
             let session = SessionId::from_bytes([id; 16]);
             drop(receiving.draft);
             self.store().end_draft(tenant(receiving.tenant), session).unwrap();
+        }
+        if self.dice.one_in(4) {
+            self.lose_catalog();
         }
         // What a session that gave up left in a segment that others refer to is cut.
         self.store = None;
