@@ -13,11 +13,11 @@
 
 mod log;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use offsite_model::{Digest, Key, SessionId, TenantId};
+use offsite_model::{Digest, Key, KeySet, SessionId, TenantId};
 use serde::{Deserialize, Serialize};
 
 use crate::catalog::{Order, Table, Transactions, TypedRows, TypedRowsMut, Value};
@@ -88,8 +88,8 @@ pub struct Draft {
     relied: BTreeSet<u32>,
     /// Records that were found and whose entries have not been seen yet, and entries that were seen
     /// since the last promise. A draft holds by name what it lists; until then the session does.
-    unnamed: HashSet<Key>,
-    named: HashSet<Key>,
+    unnamed: KeySet<Key>,
+    named: KeySet<Key>,
 }
 
 /// A barrier of a draft that was begun: see [`Draft::begin_barrier`].
@@ -264,7 +264,7 @@ impl Barrier {
 
 impl Draft {
     fn of(id: SessionId, session: Session, log: Log) -> Self {
-        let (relied, unnamed, named) = (BTreeSet::new(), HashSet::new(), HashSet::new());
+        let (relied, unnamed, named) = (BTreeSet::new(), KeySet::default(), KeySet::default());
         Self { id, session, log, relied, unnamed, named }
     }
 

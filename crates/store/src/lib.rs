@@ -115,7 +115,7 @@ pub use manifest::{Changes, Image, ImageSpec, ImageWriter, ListEntry, RECORD_BYT
 pub use overlay::Overlay;
 pub use quarantined::Quarantined;
 pub use rebuild::{InDoubt, RebuildAsked, Rebuilt, Replayed};
-pub use restore::{Fetch, Fetched};
+pub use restore::{Fetch, Room};
 pub use rows::{IMAGES_MAX, NOTE_BYTES_MAX};
 pub use scrub::{ScrubPass, ScrubProgress, ScrubState};
 pub use segment::RecordPlace;
