@@ -25,6 +25,7 @@ mod offline;
 mod pairing;
 mod protect;
 mod python_client;
+mod rebuild;
 mod replicate;
 mod retention;
 mod sim_seeds;

@@ -99,6 +99,13 @@ pub(crate) enum Command {
     },
     /// Look for damage now, from where the last scrub stopped
     Scrub,
+    /// Make the list of recovery points and the index again from what else the store holds; while
+    /// no daemon runs
+    Rebuild {
+        /// Believe a damaged journal up to the damage: what was deleted later is not
+        #[arg(long)]
+        up_to_damage: bool,
+    },
     /// Pair with a target
     #[command(subcommand)]
     Pair(Pair),

@@ -7,6 +7,7 @@ pub(crate) mod jobs;
 pub(crate) mod pair;
 pub(crate) mod points;
 pub(crate) mod protect;
+pub(crate) mod rebuild;
 pub(crate) mod replicate;
 pub(crate) mod restore;
 pub(crate) mod retention;
@@ -49,6 +50,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Fai
         Command::Retention(verb) => retention::run(context, verb).await,
         Command::Gc { all } => upkeep::gc(context, all).await,
         Command::Scrub => upkeep::scrub(context).await,
+        Command::Rebuild { up_to_damage } => rebuild::run(context, up_to_damage).await,
         Command::Pair(Pair::Request(request)) => pair::request::run(context, request).await,
         Command::Pair(Pair::Status(of)) => pair::status::run(context, of.target).await,
         Command::Pair(Pair::Wait(of)) => pair::wait::run(context, of.target).await,

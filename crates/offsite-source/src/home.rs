@@ -21,7 +21,8 @@ use crate::settings::{self, File};
 pub(crate) const PROGRAM: &str = "offsite-source";
 const KEYS: &str = "keys";
 const MEMORY: &str = "memory.redb";
-const STORE: &str = "store";
+/// The store of recovery points, in the data directory.
+pub(crate) const STORE: &str = "store";
 
 /// An opened data directory. Nobody else has it while this lives.
 pub(crate) struct Home {

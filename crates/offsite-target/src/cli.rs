@@ -118,6 +118,13 @@ pub(crate) enum Command {
     },
     /// Look for damage now, from where the last scrub stopped
     Scrub,
+    /// Make the list of recovery points and the index again from what else the store holds; while
+    /// no daemon runs
+    Rebuild {
+        /// Believe a damaged journal up to the damage: what was deleted or locked later is not
+        #[arg(long)]
+        up_to_damage: bool,
+    },
     /// What a later release does
     #[command(flatten)]
     Later(Later),
@@ -520,9 +527,6 @@ pub(crate) enum Later {
     Nbd(Rest),
     /// Not built yet
     #[command(hide = true)]
-    Rebuild(Rest),
-    /// Not built yet
-    #[command(hide = true)]
     Seed(Rest),
 }
 
@@ -531,7 +535,6 @@ impl Later {
     pub(crate) const fn word(&self) -> &'static str {
         match self {
             Self::Nbd(_) => "nbd",
-            Self::Rebuild(_) => "rebuild",
             Self::Seed(_) => "seed",
         }
     }

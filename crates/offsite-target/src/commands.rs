@@ -9,6 +9,7 @@ mod login;
 mod offline;
 mod pairing;
 mod points;
+mod rebuild;
 mod report;
 mod requests;
 mod restore;
@@ -55,6 +56,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Fai
         Command::Verify(asked) => verify::run(context, asked).await,
         Command::Gc { all } => upkeep::gc(context, all).await,
         Command::Scrub => upkeep::scrub(context).await,
+        Command::Rebuild { up_to_damage } => rebuild::run(context, up_to_damage).await,
         Command::Later(later) => Err(not_built(later.word())),
     }
 }

@@ -307,7 +307,6 @@ fn the_daemon_is_alone_and_commands_say_when_it_is_not_there() {
         (&["verify", "x"], 4, "agent_unknown"),
         (&["retention", "show", "x"], 4, "agent_unknown"),
         (&["verify", "--offline"], 1, "data_directory"),
-        (&["rebuild"], 1, "not_implemented"),
         (&["restore", "a", "b", "--to", "c"], 4, "agent_unknown"),
     ] {
         let (found, code, message) = error(&data, words);

@@ -2,13 +2,15 @@
 //!
 //! What the store does not know of a point (names, its place in the chain) stands in its note.
 
+use std::collections::BTreeMap;
+
 use offsite_model::{AgentId, PointId, TenantId, Timestamp};
 use offsite_proto::admin::protection::{Point, PointVolume};
 use offsite_proto::endpoint::Body as _;
 use offsite_proto::error::ErrorCode;
 use offsite_proto::json::{Json, from_slice};
 use offsite_proto::text::{Big, Text, Time};
-use offsite_store::catalog::{Table, Transactions, TypedRows, TypedRowsMut, Value};
+use offsite_store::catalog::{RowsMut, Table, Transactions, TypedRows, TypedRowsMut, Value};
 use offsite_store::{self as store, Store, StoreError};
 use serde::{Deserialize, Serialize};
 
@@ -227,6 +229,41 @@ pub fn next_sequence(store: &Store, tenant: TenantId, agent: AgentId) -> Result<
     Ok(row.map_or(newest, |row| row.newest.max(newest)).saturating_add(1))
 }
 
+/// The highest number of each agent's points, as a journal that is replayed tells of them: those
+/// that were removed for good as well.
+#[derive(Debug, Default)]
+pub struct Numbers(BTreeMap<AgentId, u32>);
+
+impl Numbers {
+    /// Takes note of a commit. One whose note cannot be read has no number.
+    pub fn see(&mut self, commit: &store::Replayed<'_>) {
+        if let Ok(note) = from_slice::<Note>(commit.note) {
+            let newest = self.0.entry(commit.agent).or_default();
+            *newest = note.sequence.max(*newest);
+        }
+    }
+
+    /// Writes them down, so that none is used twice.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn keep(&self, store: &Store) -> Result<(), Trouble> {
+        Ok(store.catalog().write::<_, StoreError>(|rows| {
+            for (agent, newest) in &self.0 {
+                remember_number(rows, *agent, *newest)?;
+            }
+            Ok(())
+        })?)
+    }
+}
+
+/// Raises the highest number of an agent's points that were removed.
+fn remember_number(rows: &mut dyn RowsMut, agent: AgentId, number: u32) -> Result<(), StoreError> {
+    let key = agent.to_bytes();
+    let before = rows.value::<SequenceRow>(SEQUENCES, &key)?.map_or(0, |row| row.newest);
+    Ok(rows.put_value(SEQUENCES, &key, &SequenceRow { newest: before.max(number) })?)
+}
+
 /// The points that are marked as deleted, of all agents.
 ///
 /// # Errors
@@ -247,13 +284,8 @@ pub(crate) fn purge(
     now: Timestamp,
 ) -> Result<(), Trouble> {
     store.catalog().write::<_, StoreError>(|rows| {
-        for kept in points {
-            let key = kept.point.agent.to_bytes();
-            let before = rows.value::<SequenceRow>(SEQUENCES, &key)?.map_or(0, |row| row.newest);
-            let newest = before.max(kept.note.sequence);
-            rows.put_value(SEQUENCES, &key, &SequenceRow { newest })?;
-        }
-        Ok(())
+        let mut numbers = points.iter().map(|kept| (kept.point.agent, kept.note.sequence));
+        numbers.try_for_each(|(agent, number)| remember_number(rows, agent, number))
     })?;
     let ids: Vec<PointId> = points.iter().map(|kept| kept.point.point).collect();
     Ok(store.purge(tenant, &ids, now)?)

@@ -37,6 +37,21 @@ impl TenantIndex {
         self.recent.entry(key).or_insert(place);
     }
 
+    /// Adds a record that is read again from its segment. A place that a commit made durable takes
+    /// that of one which goes with its session: the segment is named by the next run, and then
+    /// nobody would look in it for what it was left out with.
+    pub(crate) fn add_again(
+        &mut self,
+        key: IndexKey,
+        place: RecordPlace,
+        is_durable: &dyn Fn(&RecordPlace) -> bool,
+    ) {
+        let first = self.recent.entry(key).or_insert(place);
+        if *first != place && !is_durable(first) && is_durable(&place) {
+            *first = place;
+        }
+    }
+
     /// Forgets what lies in these segments.
     pub(crate) fn forget(&mut self, segments: &BTreeSet<u32>) {
         self.recent.retain(|_, place| !segments.contains(&place.segment));

@@ -20,6 +20,8 @@ use crate::layout::Place;
 use crate::rows::{Entry, decode_entry};
 
 const HEAD_BYTES: usize = size_of::<JournalHead>();
+/// The most that the writes of one pass may leave behind: 64 entries of the longest.
+const TAIL_BYTES_MAX: u64 = 64 << 20;
 const ENTRY_HEAD_BYTES: u64 = size_of::<EntryHead>() as u64;
 
 /// A position in the chain: an entry, its digest, and the journal's length after it.
@@ -88,6 +90,62 @@ impl Journal {
         Ok((journal, Found { entries, is_known }))
     }
 
+    /// Opens the journal before its first entry, for one who has nothing but it. The file is not
+    /// changed.
+    pub(crate) fn open_alone(place: &Place, store: [u8; 16]) -> Result<Self, StoreError> {
+        let doing = || StoreError::io("read the journal");
+        let file = match place.files.open(&place.journal(), OpenMode::Read) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(StoreError::Damaged("the journal is missing".to_owned()));
+            }
+            other => other.map_err(doing())?,
+        };
+        match beginning(&*file, store).map_err(doing())? {
+            Some(last) if last == START => Ok(Self { file, last }),
+            Some(later) => Err(StoreError::Damaged(format!(
+                "the journal begins behind entry {} and does not say what was before",
+                later.entry
+            ))),
+            None => Err(StoreError::Damaged("the beginning of the journal".to_owned())),
+        }
+    }
+
+    /// The next entry, which is then the last that was read; none where no good one follows.
+    pub(crate) fn following(&mut self) -> Result<Option<Entry>, StoreError> {
+        let next = self.next(self.last).map_err(StoreError::io("read the journal"))?;
+        Ok(next.map(|(entry, link)| {
+            self.last = link;
+            entry
+        }))
+    }
+
+    /// Bytes behind the last entry that was read.
+    pub(crate) fn bytes_behind(&self) -> Result<u64, StoreError> {
+        let bytes = self.file.bytes().map_err(StoreError::io("read the journal"))?;
+        Ok(bytes.saturating_sub(self.last.bytes))
+    }
+
+    /// Whether a whole entry stands anywhere behind the last good one: then that one is not where a
+    /// crash ended the file. Of very much that follows nothing is known but that it is no tail.
+    pub(crate) fn has_entries_behind(&self) -> Result<bool, StoreError> {
+        let n = self.bytes_behind()?;
+        if n > TAIL_BYTES_MAX {
+            return Ok(true);
+        }
+        let mut bytes = vec![0; n as usize];
+        let read = self.file.read_exact_at(&mut bytes, self.last.bytes);
+        read.map_err(StoreError::io("read the journal"))?;
+        let is_entry = |at: usize| {
+            let (head, rest) = split::<EntryHead>(bytes.get(at..)?)?;
+            let payload = rest.get(..head.bytes.get() as usize)?;
+            // The version first: a checksum over each plausible length would take for ever.
+            let is_known = matches!(payload.first(), Some(1..=3));
+            let is_good = is_known && crc(&[payload]) == head.crc.get();
+            (is_good && decode_entry(payload).is_ok()).then_some(())
+        };
+        Ok((0..bytes.len()).any(|at| is_entry(at).is_some()))
+    }
+
     /// The entry after a link; none at the end or where the bytes are no successor.
     fn next(&self, link: Link) -> io::Result<Option<(Entry, Link)>> {
         let room = self.file.bytes()?.saturating_sub(link.bytes);
@@ -124,6 +182,11 @@ impl Journal {
             bytes: link.bytes + ENTRY_HEAD_BYTES + n,
         };
         Ok(Some((entry, next)))
+    }
+
+    /// Makes durable what was read and may not be.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        self.file.sync()
     }
 
     /// Cuts what stands behind the last good entry.

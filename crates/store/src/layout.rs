@@ -20,6 +20,10 @@ const RUNS: &str = "runs";
 const DRAFTS: &str = "drafts";
 const RESERVE: &str = "reserve";
 const QUARANTINE: &str = "quarantine";
+const DOUBT: &str = "doubt";
+const NEW_CATALOG: &str = "catalog.new";
+const OLD_CATALOG: &str = "catalog.old";
+const OLD_JOURNAL: &str = "journal.old";
 /// Every name a store may have, so that somebody else's directory is recognised.
 const NAMES: [&str; 10] =
     [LOCK, ROOT, CATALOG, JOURNAL, SEGMENTS, MANIFESTS, RUNS, DRAFTS, RESERVE, QUARANTINE];
@@ -51,18 +55,24 @@ pub(crate) enum Folder {
     Drafts,
     /// Segments that were emptied because of what is damaged in them; made when there is one.
     Quarantine,
+    /// What a rebuild found and the journal does not name; made when there is something.
+    Doubt,
 }
 
 impl Folder {
     const ALL: [Self; 4] = [Self::Segments, Self::Manifests, Self::Runs, Self::Drafts];
+    /// All whose files take their names from the one counter.
+    pub(crate) const EVERY: [Self; 6] =
+        [Self::Segments, Self::Manifests, Self::Runs, Self::Drafts, Self::Quarantine, Self::Doubt];
 
-    const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Segments => SEGMENTS,
             Self::Manifests => MANIFESTS,
             Self::Runs => RUNS,
             Self::Drafts => DRAFTS,
             Self::Quarantine => QUARANTINE,
+            Self::Doubt => DOUBT,
         }
     }
 }
@@ -89,6 +99,21 @@ impl Place {
 
     pub(crate) fn journal(&self) -> PathBuf {
         self.directory.join(JOURNAL)
+    }
+
+    /// The catalog that a rebuild is making.
+    pub(crate) fn new_catalog(&self) -> PathBuf {
+        self.directory.join(NEW_CATALOG)
+    }
+
+    /// The unreadable catalog that a rebuild replaced.
+    pub(crate) fn old_catalog(&self) -> PathBuf {
+        self.directory.join(OLD_CATALOG)
+    }
+
+    /// The damaged journal that a rebuild believed in part.
+    pub(crate) fn old_journal(&self) -> PathBuf {
+        self.directory.join(OLD_JOURNAL)
     }
 
     pub(crate) fn reserve(&self) -> PathBuf {
@@ -152,6 +177,14 @@ impl Place {
             }
         }
         Ok(numbers)
+    }
+
+    /// As [`Place::numbers`]; none where there is no such directory.
+    pub(crate) fn numbers_if_there(&self, folder: Folder) -> Result<Vec<u32>, StoreError> {
+        match self.files.metadata(&self.folder(folder)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            _ => self.numbers(folder),
+        }
     }
 
     /// Removes a file; one that is gone already is fine.

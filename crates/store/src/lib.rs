@@ -29,6 +29,9 @@
 //! as well: what recovery changes stays in memory ([`Overlay`]). It shares the lock with other
 //! readers and is refused while a writer has it.
 //!
+//! **Rebuilding.** [`Store::rebuild`] makes the catalog and the index of a store again that lost
+//! them.
+//!
 //! **Who may do what beside whom.** All operations may run at once from any thread; what each pair
 //! sees of the other:
 //!
@@ -85,6 +88,7 @@ mod overlay;
 mod quarantine;
 mod quarantined;
 mod readers;
+mod rebuild;
 mod recover;
 mod removal;
 mod reserve;
@@ -110,6 +114,7 @@ pub use locks::Lock;
 pub use manifest::{Changes, Image, ImageSpec, ImageWriter, ListEntry, RECORD_BYTES_RANGE};
 pub use overlay::Overlay;
 pub use quarantined::Quarantined;
+pub use rebuild::{InDoubt, RebuildAsked, Rebuilt, Replayed};
 pub use restore::{Fetch, Room};
 pub use rows::{IMAGES_MAX, NOTE_BYTES_MAX};
 pub use scrub::{ScrubPass, ScrubProgress, ScrubState};

@@ -15,7 +15,7 @@ use offsite_model::{ImageId, Key, VolumeId};
 
 pub use changes::Changes;
 pub use read::Image;
-pub(crate) use read::{ManifestFiles, is_none};
+pub(crate) use read::{ManifestFiles, ROOT_BYTES_MAX, is_none};
 pub use write::ImageWriter;
 pub(crate) use write::Prepared;
 

@@ -112,19 +112,24 @@ pub(crate) fn open(
     Ok(core)
 }
 
-fn remove_temporary_files(place: &Place) -> Result<(), StoreError> {
+/// Removes what an interrupted replacement or rebuild left.
+pub(crate) fn remove_temporary_files(place: &Place) -> Result<(), StoreError> {
     let directory = place.directory();
     let names = place.files.list(directory).map_err(StoreError::io("list the store"))?;
     for name in names.iter().filter(|name| name.ends_with(".tmp")) {
         place.remove(&directory.join(name))?;
     }
-    Ok(())
+    place.remove(&place.new_catalog())
 }
 
-fn read_state(catalog: &RedbCatalog) -> Result<StateRow, StoreError> {
+pub(crate) fn read_state(catalog: &RedbCatalog) -> Result<StateRow, StoreError> {
     let state =
         catalog.read::<_, StoreError>(|rows| Ok(rows.value::<StateRow>(STATE, STATE_KEY)?))?;
-    state.ok_or_else(|| StoreError::Damaged("the catalog does not belong to a store".to_owned()))
+    state.ok_or_else(|| {
+        StoreError::Damaged(
+            "the catalog does not belong to a store; rebuild makes it again".to_owned(),
+        )
+    })
 }
 
 /// Takes the catalog over and reserves file numbers, in one transaction.
@@ -167,6 +172,10 @@ fn open_journal(
         alarms.push(Alarm::JournalDamaged);
         journal.last = known;
     } else {
+        if !found.entries.is_empty() {
+            // A process that died may have left them in the system's cache alone.
+            journal.sync().map_err(StoreError::io("sync the journal"))?;
+        }
         let lost: Vec<Entry> = found
             .entries
             .into_iter()

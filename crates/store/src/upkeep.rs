@@ -14,6 +14,7 @@ use std::sync::{Arc, PoisonError};
 use offsite_model::TenantId;
 
 use crate::error::StoreError;
+use crate::format::PLACE_BYTES;
 use crate::index::IndexKey;
 use crate::index::run::{self, PUBLISHED, Plan, Run, RunError};
 use crate::layout::Folder;
@@ -77,6 +78,12 @@ impl Core {
     pub(crate) fn flush_recent(&self, tenant: TenantId) -> Result<(), StoreError> {
         let ripe = self.ripe(tenant, &|number| self.is_committed(number), 1);
         ripe.map_or(Ok(()), |ripe| self.write_ripe(tenant, PUBLISHED, ripe))
+    }
+
+    /// Whether a commit has made what lies at a place durable.
+    pub(crate) fn is_durable(&self, place: &RecordPlace) -> bool {
+        let at = u64::from(place.place) * PLACE_BYTES;
+        self.segment(place.segment).is_some_and(|segment| at < segment.bytes_committed())
     }
 
     fn is_committed(&self, number: u32) -> bool {
@@ -231,7 +238,7 @@ impl Core {
                 let index = index.entry(tenant).or_default();
                 for (key, form, place) in contents.records {
                     if aside.allows(&place) {
-                        index.add((key, form), place);
+                        index.add_again((key, form), place, &|place| self.is_durable(place));
                     }
                 }
                 index.recent.len() >= self.settings.recent_records_max

@@ -7,6 +7,7 @@
 mod collect;
 pub mod figures;
 mod pace;
+mod rebuild;
 mod scrub;
 mod settings;
 mod timetable;
@@ -19,6 +20,7 @@ use offsite_model::{Clock, Span};
 
 pub use collect::collect;
 pub use pace::DutyCycle;
+pub use rebuild::rebuild;
 pub use scrub::scrub;
 pub use settings::{CollectSettings, ScrubSettings, Settings};
 pub use timetable::{Due, state};

@@ -1,6 +1,6 @@
 //! What upkeep came to, in words for people.
 
-use offsite_proto::admin::upkeep::{Collected, LeftBehind, Scrubbed, Upkeep};
+use offsite_proto::admin::upkeep::{Collected, LeftBehind, Rebuilt, Scrubbed, Upkeep};
 use offsite_proto::text::Time;
 
 /// A size as the program shows sizes.
@@ -70,6 +70,38 @@ pub fn scrubbed(done: &Scrubbed, size: Size) -> String {
             Some(first) => format!("hurts recovery point {first}"),
         };
         lines.push(format!("  {}: {hurt}", part.what));
+    }
+    lines.join("\n")
+}
+
+/// A rebuild, some lines.
+#[must_use]
+pub fn rebuilt(done: &Rebuilt, size: Size) -> String {
+    let seconds = done.seconds;
+    if !done.catalog_made {
+        return format!("the catalog is whole; the index was made again in {seconds:.1} s");
+    }
+    let Rebuilt { points, points_deleted, points_purged, locks, entries, .. } = done;
+    let mut lines = vec![
+        format!("{points} recovery points, {points_deleted} of them deleted, and {locks} locks"),
+        format!("{points_purged} that were removed for good stay so"),
+        format!("from {entries} entries of the journal, in {seconds:.1} s"),
+    ];
+    if done.journal_left.0 > 0 {
+        let left = size(done.journal_left.0);
+        lines.push(format!("{left} at the end of the journal are no good and were left out"));
+    }
+    if done.missing > 0 {
+        lines.push(format!("{} files are MISSING or too short; see verify", done.missing));
+        lines.extend(done.missing_files.iter().map(|file| format!("  {file}")));
+    }
+    if !done.in_doubt.is_empty() {
+        lines.push("in doubt, since the journal does not name them; nobody is shown these:".into());
+    }
+    for image in &done.in_doubt {
+        let (point, volume) = (image.point, image.volume);
+        let bytes = size(image.bytes.0);
+        lines.push(format!("  {}: volume {volume} of point {point}, {bytes}", image.file));
     }
     lines.join("\n")
 }

@@ -4,12 +4,13 @@
 //!
 //! **Absent:** retention, which decides what may go.
 
+use offsite_model::{ImageId, PointId, TenantId, VolumeId};
 use serde::{Deserialize, Serialize};
 
 use crate::admin::protection::DamagedPart;
 use crate::endpoint::{Access, Action, Class, Listener, Method, Params, Row, Values};
 use crate::error::Refusal;
-use crate::text::{Big, Time};
+use crate::text::{Big, Text, Time};
 
 macro_rules! upkeep_rows {
     ($(
@@ -115,6 +116,50 @@ pub struct Scrubbed {
     pub damaged: u64,
     /// The first of them.
     pub damage: Vec<DamagedPart>,
+}
+
+/// An image that is whole and that the journal of its store does not name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageInDoubt {
+    /// Whose it would be.
+    pub tenant: Text<TenantId>,
+    /// The recovery point it would belong to.
+    pub point: Text<PointId>,
+    /// The image.
+    pub image: Text<ImageId>,
+    /// The volume it shows.
+    pub volume: Text<VolumeId>,
+    /// Size of the volume.
+    pub bytes: Big,
+    /// Its manifest in the store's directory.
+    pub file: String,
+}
+
+/// What a rebuild of a store's catalog and index came to. A command prints it; no call answers it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Rebuilt {
+    /// Whether the catalog was made again; else it was whole and the index alone was.
+    pub catalog_made: bool,
+    /// Entries of the journal that were replayed.
+    pub entries: u64,
+    /// Bytes of the journal that were not believed.
+    pub journal_left: Big,
+    /// Recovery points, deleted ones included.
+    pub points: u64,
+    /// Of these, deleted, to be undeleted or removed for good in their time.
+    pub points_deleted: u64,
+    /// Recovery points that were removed for good and stay so.
+    pub points_purged: u64,
+    /// Locks of tenants and agents that hold.
+    pub locks: u64,
+    /// Images that nobody is shown.
+    pub in_doubt: Vec<ImageInDoubt>,
+    /// Files that are missing or too short.
+    pub missing: u64,
+    /// The first of them.
+    pub missing_files: Vec<String>,
+    /// How long it took.
+    pub seconds: f64,
 }
 
 /// The last collection, as it is remembered.

@@ -178,9 +178,7 @@ impl Run<'_> {
     /// Whether the record of this length can be read at a place, and will be there after a crash.
     fn is_good(&self, portion: &mut Portion, place: &RecordPlace, record: &Listed) -> bool {
         let at = (place.segment, place.place);
-        let Ok(segment) = self.core.segment_of(portion.tenant, at.0) else { return false };
-        let is_durable = u64::from(at.1) * PLACE_BYTES < segment.bytes_committed();
-        if !is_durable || place.raw_bytes != record.2.raw_bytes {
+        if !self.core.is_durable(place) || place.raw_bytes != record.2.raw_bytes {
             return false;
         }
         if let Some(known) = portion.good.get(&at) {

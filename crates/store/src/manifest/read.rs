@@ -21,7 +21,7 @@ use crate::rows::ImageRow;
 /// Manifest files an image keeps open while it is read.
 const OPEN_FILES_MAX: usize = 32;
 /// Most bytes of a root that are believed: a volume of 16 TiB in records of 4 KiB has 96 MiB.
-const ROOT_BYTES_MAX: u32 = 128 << 20;
+pub(crate) const ROOT_BYTES_MAX: u32 = 128 << 20;
 
 /// The two references of a page: the full one, and the patch over it. All zeros for none.
 pub(crate) type PageRefs = [PageRef; 2];

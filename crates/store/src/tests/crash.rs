@@ -135,6 +135,36 @@ fn d_03_power_cuts_lose_nothing() {
 }
 
 #[test]
+fn d_03_what_a_killed_process_left_in_the_cache_is_synced_before_it_is_believed() {
+    let (base, model) = prepared();
+    let (n_open, n_calls) = n_calls(&base, &model);
+    let expected = next(&model);
+    let volumes = Volumes::from([(1, fresh_volume(&Dice::new(7), 1))]);
+    let mut n_alarms = 0;
+    for killed_at in n_open..=n_calls {
+        for cut_at in n_open..n_open + 60 {
+            let disk = base.fork(killed_at * 1_000 + cut_at);
+            disk.cut_after(killed_at);
+            drop(open(&disk).and_then(|store| protect_next(&store, &model)));
+            disk.kill();
+            disk.cut_after(cut_at);
+            drop(open(&disk).and_then(|store| protect(&store, 1, 51, &volumes, None)));
+            disk.power_cut();
+            let store = open(&disk).unwrap_or_else(|error| panic!("{killed_at}: {error}"));
+            n_alarms += store.alarms().len();
+            let is_there = |number| store.point(tenant(1), point(number)).is_ok();
+            let mut model = model.clone();
+            if is_there(51) {
+                let volumes = volumes.clone();
+                model.insert(51, Expected { tenant: 1, volumes, is_deleted: false });
+            }
+            check(&store, &model, Some((50, &expected)));
+        }
+    }
+    assert_eq!(n_alarms, 0, "a power cut is no damage");
+}
+
+#[test]
 fn d_03_a_power_cut_while_a_store_is_made_leaves_none_or_a_good_one() {
     for seed in 0..120 {
         let disk = Disk::new(seed);

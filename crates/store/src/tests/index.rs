@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use offsite_model::{Key, Luck};
+use offsite_model::{Key, Luck, SessionId};
 use offsite_testkit::disk::Disk;
 
 use super::scene::*;
@@ -339,4 +339,44 @@ fn b_01_a_tenant_finds_only_what_it_stored_itself() {
     list.iter().try_for_each(|entry| image.push(*entry)).unwrap();
     let refused = session.commit(point_spec(5, 1), vec![(image, None)]);
     assert!(matches!(refused, Err(StoreError::UnknownRecord { .. })));
+}
+
+/// A draft's segment comes before that of a point and holds some of the point's records again,
+/// which nobody committed. Whoever opens the store then must not take those for the point's.
+#[test]
+fn d_07_what_a_draft_stored_again_hides_no_committed_record_when_it_goes() {
+    for n_again in [1, 3] {
+        let disk = Disk::new(1);
+        drop(new_store(&disk));
+        // Nothing is written to a run before the end.
+        let store = open_with(&disk, Settings { recent_records_max: 1_000, ..SMALL }).unwrap();
+        let dice = Dice::new(1);
+        let (bytes, other) = (dice.noise(12 * RECORD), dice.noise(RECORD));
+        let id = SessionId::from_bytes([5; 16]);
+        let mut draft = store.draft(tenant(1), id, Vec::new()).unwrap();
+        let own = [(Key::of(&other), &other[..])];
+        draft.append(&CheckedGroup::encode(Form::Plain, &own, 1).unwrap()).unwrap();
+        let volumes = Volumes::from([(1, bytes.clone())]);
+        protect(&store, 1, 1, &volumes, None).unwrap();
+        for record in bytes.chunks(RECORD).take(n_again) {
+            // With one that is new, else nothing is written.
+            let new = dice.noise(RECORD);
+            let both = [(Key::of(record), record), (Key::of(&new), &new[..])];
+            draft.append(&CheckedGroup::encode(Form::Plain, &both, 1).unwrap()).unwrap();
+        }
+        draft.barrier().unwrap();
+        drop((draft, store));
+        for goes in [false, true] {
+            let store = open_with(&disk, SMALL).unwrap();
+            if goes {
+                store.end_draft(tenant(1), id).unwrap();
+            }
+            // Runs are written by whoever commits.
+            let more = Volumes::from([(1, dice.noise(9 * RECORD))]);
+            protect(&store, 1, 2 + u64::from(goes), &more, None).unwrap();
+            assert!(restore(&store, 1, 1, 1).unwrap() == bytes, "{n_again} {goes}");
+            drop(store);
+            assert!(restore(&open(&disk).unwrap(), 1, 1, 1).unwrap() == bytes, "{n_again} {goes}");
+        }
+    }
 }
