@@ -90,7 +90,8 @@ impl Session {
     pub fn find(&self, form: Form, key: &Key) -> Result<Option<RecordPlace>, StoreError> {
         let _looking = self.core.holds.looking();
         let found = self.core.find(self.tenant, form, key, &self.core.aside(self.tenant))?;
-        self.core.holds.tell(self.number, found.iter().map(|place| place.segment));
+        let segment = found.iter().map(|place| place.segment);
+        self.core.holds.tell(self.number, self.tenant, std::iter::once(*key), segment);
         Ok(found)
     }
 
