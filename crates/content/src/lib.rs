@@ -3,20 +3,22 @@
 //!
 //! The volume is cut into windows. Workers fetch the groups of a window and fill it; the thread
 //! that asked hands the windows on in order of offsets. Windows in flight bound the memory: a few
-//! per thread. Zeros are told and not sent.
+//! per thread, whose memory is used again. Zeros are told and not sent.
 //!
 //! **Absent:** files and streams: whoever asked has them. Which volume of which point: the cores
 //! know.
 
 mod in_order;
+mod piece;
 mod window;
 
 use offsite_model::{Key, TenantId};
-use offsite_store::{Image, Store, StoreError};
+use offsite_store::{Fetch, Image, ListEntry, Store, StoreError};
 
 pub use in_order::Part;
+pub use piece::Piece;
 
-use crate::window::{Steps, Window};
+use crate::window::{Buffer, Window, Windows};
 
 /// What kept a volume from being read.
 #[derive(Debug, thiserror::Error)]
@@ -76,27 +78,34 @@ impl Content {
         Ok(sum)
     }
 
-    fn steps(&self) -> Steps<impl Iterator<Item = Result<offsite_store::ListEntry, StoreError>>> {
-        Steps::new(self.image.list(0))
+    fn windows(&self) -> Windows<impl Iterator<Item = Result<ListEntry, StoreError>>> {
+        Windows::new(self.image.list(0))
+    }
+
+    /// Finds the groups of a window, and has the disk bring them.
+    fn plan(&self, window: &Window) -> Result<Vec<Fetch>, StoreError> {
+        let fetches = self.store.plan(self.tenant, &self.image, &window.entries)?;
+        self.store.expect(&fetches);
+        Ok(fetches)
     }
 
     /// Fetches the groups of a window and puts their records in place.
-    fn fill(&self, window: &Window) -> Result<Vec<u8>, ReadError> {
-        let not_filled = || ReadError::NotFilled { offset: window.offset, bytes: window.bytes };
-        let mut bytes = vec![0; window.bytes];
-        let mut n_filled = 0_usize;
-        for fetch in self.store.plan(self.tenant, &self.image, &window.entries)? {
-            let fetched = fetch.read(&self.store)?;
-            for (offset, record) in fetched.records() {
-                let start =
-                    usize::try_from(offset.saturating_sub(window.offset)).unwrap_or(usize::MAX);
-                let place = bytes.get_mut(start..start.saturating_add(record.len()));
-                place.ok_or_else(not_filled)?.copy_from_slice(record);
-                n_filled = n_filled.saturating_add(record.len());
-            }
+    fn fill(
+        &self,
+        window: &Window,
+        fetches: Vec<Fetch>,
+        buffer: &mut [u8],
+    ) -> Result<(), ReadError> {
+        let mut n_filled = window.fill_zeros(buffer);
+        let mut room = Buffer { runs: &window.runs, bytes: buffer };
+        for fetch in fetches {
+            n_filled = n_filled.saturating_add(fetch.read(&self.store, &mut room)?);
         }
-        // A window that was not filled to the last byte would restore zeros in silence.
-        if n_filled == window.bytes { Ok(bytes) } else { Err(not_filled()) }
+        // What was not filled to the last byte would restore something else in silence.
+        if n_filled == window.bytes {
+            return Ok(());
+        }
+        Err(ReadError::NotFilled { offset: window.offset(), bytes: window.bytes })
     }
 }
 

@@ -109,6 +109,41 @@ fn a_volume_of_many_windows_comes_back_in_order() {
     }
 }
 
+/// Short holes are everywhere in a file system; what lies around one is mostly in one group.
+#[test]
+fn holes_in_a_group_do_not_have_it_read_again() {
+    let luck = SeededLuck::from_env_or(5);
+    let mut bytes = luck.bytes(4_096 * RECORD);
+    for (index, record) in bytes.chunks_mut(RECORD).enumerate() {
+        if index % 5 == 4 || index % 200 > 160 {
+            record.fill(0);
+        }
+    }
+    let disk = Disk::new(luck.seed());
+    let content = stored(&disk, &luck, &bytes);
+    let (mut n_zeros, mut volume) = (0_u64, Vec::new());
+    let before = disk.n_reads();
+    content
+        .in_order(&mut |part| {
+            match part {
+                Part::Bytes(bytes) => volume.extend_from_slice(&bytes),
+                Part::Zeros(n) => {
+                    n_zeros += n;
+                    volume.resize(volume.len() + n as usize, 0);
+                }
+            }
+            Ok::<_, ReadError>(())
+        })
+        .unwrap();
+    assert!(volume == bytes);
+    let n_groups = list_of(&bytes).iter().filter(|entry| entry.key != Key::ZERO).count() / 16;
+    // Header, table and payload of each, those at the ends of windows twice; pages of the list.
+    let n_reads = disk.n_reads() - before;
+    assert!(n_reads < n_groups as u64 * 7 / 2, "{n_reads} reads for {n_groups} groups");
+    // The long holes alone: a short one is not worth a piece.
+    assert_eq!(n_zeros, 20 * 39 * RECORD as u64);
+}
+
 #[test]
 fn damage_ends_the_reading() {
     let luck = SeededLuck::from_env_or(2);

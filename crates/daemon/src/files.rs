@@ -6,6 +6,7 @@
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, ErrorKind};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -226,6 +227,20 @@ impl File for SystemFile {
         }
     }
 
+    #[expect(clippy::disallowed_methods, reason = "this is the module that opens files")]
+    fn past_cache(&self) -> io::Result<Arc<dyn File>> {
+        if !rustix::fs::fcntl_getfl(&self.file)?.contains(OFlags::RDWR) {
+            return Err(ErrorKind::PermissionDenied.into());
+        }
+        // By its number and not by its name, which may stand for another file by now.
+        let path = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+        let flags = OFlags::DIRECT | OFlags::NONBLOCK;
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).custom_flags(flags.bits().cast_signed());
+        let (file, device) = (options.open(path)?, self.device);
+        Ok(Arc::new(Self { file, device, sync_failed: AtomicBool::new(false) }))
+    }
+
     fn try_lock(&self) -> io::Result<bool> {
         flock(&self.file, FlockOperation::NonBlockingLockExclusive)
     }
@@ -249,6 +264,7 @@ fn flock(file: &fs::File, operation: FlockOperation) -> io::Result<bool> {
 mod tests {
     use std::os::unix::fs::symlink;
 
+    use offsite_model::BLOCK_BYTES;
     use offsite_testkit::files_suite;
 
     use super::*;
@@ -306,6 +322,24 @@ mod tests {
             assert!(SystemFiles.open(&pipe, mode).is_err());
         }
         assert_eq!(SystemFiles.metadata(&pipe).unwrap().kind, Kind::Other);
+    }
+
+    #[test]
+    fn a_file_is_written_past_the_cache_under_whatever_name() {
+        // Beside the programs, since a temporary directory may lie in memory.
+        let place = tempfile::tempdir_in(std::env::current_exe().unwrap().parent().unwrap());
+        let (place, mut bytes) = (place.unwrap(), offsite_model::Aligned::zeroed(3 * BLOCK_BYTES));
+        bytes.bytes_mut().fill(7);
+        let path = place.path().join("file");
+        let file = SystemFiles.open(&path, OpenMode::CreateNew).unwrap();
+        file.write_all_at(b"around", BLOCK_BYTES as u64 - 3).unwrap();
+        SystemFiles.rename(&path, &place.path().join("other")).unwrap();
+        let direct = file.past_cache().expect("the name does not matter, the disk does");
+        direct.write_all_at(bytes.bytes(), BLOCK_BYTES as u64).unwrap();
+        let mut back = vec![0; 4 * BLOCK_BYTES];
+        file.read_exact_at(&mut back, 0).unwrap();
+        assert_eq!(&back[BLOCK_BYTES - 3..BLOCK_BYTES], b"aro");
+        assert!(back[BLOCK_BYTES..] == *bytes.bytes());
     }
 
     #[test]

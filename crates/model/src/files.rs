@@ -27,6 +27,10 @@ pub enum OpenMode {
     CreateNew,
 }
 
+/// What memory, offsets and lengths are multiples of where a file is written past the cache: no
+/// logical block of a disk is larger.
+pub const BLOCK_BYTES: usize = 4096;
+
 /// What a name stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -93,6 +97,13 @@ pub trait File: Send + Sync {
 
     /// Tells the system that a range will be read soon, or not again; only ever a hint.
     fn advise(&self, offset: u64, bytes: u64, will_need: bool);
+
+    /// The same file, to be written past the system's cache (`O_DIRECT`): memory, offset and length
+    /// of each write are multiples of [`BLOCK_BYTES`]. What is written is still not durable before
+    /// [`File::sync`] of either. `Unsupported` or `InvalidInput` where the file system cannot.
+    fn past_cache(&self) -> io::Result<Arc<dyn File>> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 
     /// Takes the exclusive advisory lock of this open file without waiting; `false` when another
     /// holder has it. It is let go when the file is dropped or its process dies.

@@ -7,21 +7,25 @@
 //! traits here ([`Clock`], [`FileSystem`], [`Luck`]) and are implemented by `daemon` for programs
 //! and by `testkit` for worlds in a seed.
 
+mod aligned;
 mod files;
 mod id;
 mod key;
+mod key_hash;
 mod letters;
 mod luck;
 pub mod policy;
 pub mod retention;
 mod time;
 
-pub use files::{Extent, File, FileSystem, Kind, Metadata, OpenMode};
+pub use aligned::Aligned;
+pub use files::{BLOCK_BYTES, Extent, File, FileSystem, Kind, Metadata, OpenMode};
 pub use id::{
     AgentId, CoreId, IdError, ImageId, JobId, PointId, RepositoryId, RequestId, SessionId,
     TenantId, TokenId, UserId, VolumeId,
 };
 pub use key::{BytesDigest, Digest, DigestError, Key, ListDigest};
+pub use key_hash::{KeyHasher, KeyMap, KeySet, KeyState};
 pub use letters::is_plain;
 pub use luck::Luck;
 pub use policy::Policy;

@@ -423,14 +423,26 @@ impl Origin {
         Ok(entries)
     }
 
+    /// Has the disk bring the sizes of the groups that were not met yet.
+    fn expect_sizes(&self, found: &[Option<RecordPlace>]) {
+        let mut last = None;
+        let new = found.iter().flatten().copied().filter(|place| {
+            let group = group_of(place);
+            last.replace(group) != Some(group) && !self.sizes.contains_key(&group)
+        });
+        self.store.expect_sizes(self.tenant, new);
+    }
+
     /// The entries with the places of their records.
     fn placed(&mut self, entries: Vec<ListEntry>) -> Result<Vec<Listed>, Trouble> {
         let records = entries.iter().filter(|entry| !entry.is_zeros());
         let keys: Vec<Key> = records.map(ListEntry::key).collect();
-        let mut found = self.store.find_many(self.tenant, Form::Plain, &keys)?.into_iter();
+        let found = self.store.find_many(self.tenant, Form::Plain, &keys)?;
         if self.sizes.len() > SIZES_MAX {
             self.sizes.clear();
         }
+        self.expect_sizes(&found);
+        let mut found = found.into_iter();
         let mut listed = Vec::with_capacity(entries.len());
         for entry in entries {
             if entry.is_zeros() {
@@ -439,7 +451,7 @@ impl Origin {
             }
             let unknown = || StoreError::UnknownRecord { key: entry.key(), offset: entry.offset() };
             let found = found.next().flatten().ok_or_else(unknown)?;
-            let group = u64::from(found.segment) << 32 | u64::from(found.place);
+            let group = group_of(&found);
             let (n_records, stored_bytes) = match self.sizes.get(&group) {
                 Some(size) => *size,
                 None => {
@@ -452,6 +464,25 @@ impl Origin {
         }
         Ok(listed)
     }
+}
+
+/// The one number of a group.
+fn group_of(place: &RecordPlace) -> u64 {
+    u64::from(place.segment) << 32 | u64::from(place.place)
+}
+
+/// Has the disk bring what a parcel is made of, while those before it are sent.
+pub(crate) fn expect(store: &Store, tenant: TenantId, parcel: &Parcel) {
+    if let Parcel::Whole { group, bytes, .. } = parcel {
+        store.expect_group(tenant, place_of(*group), u32::try_from(*bytes).unwrap_or(u32::MAX));
+    }
+}
+
+/// Where a group lies.
+fn place_of(group: u64) -> RecordPlace {
+    let segment = u32::try_from(group >> 32).unwrap_or(u32::MAX);
+    let place = u32::try_from(group & u64::from(u32::MAX)).unwrap_or(u32::MAX);
+    RecordPlace { segment, place, slot: 0, raw_bytes: 0 }
 }
 
 /// Writes the group that a parcel becomes. Blocks.
@@ -467,10 +498,7 @@ pub(crate) fn write_group(
 ) -> Result<(), Trouble> {
     match parcel {
         Parcel::Whole { group, ordinals, .. } => {
-            let segment = u32::try_from(group >> 32).unwrap_or(u32::MAX);
-            let place = u32::try_from(group & u64::from(u32::MAX)).unwrap_or(u32::MAX);
-            let place = RecordPlace { segment, place, slot: 0, raw_bytes: 0 };
-            let stored = store.group_as_stored(tenant, place)?;
+            let stored = store.group_as_stored(tenant, place_of(*group))?;
             let keys = stored.table.iter().map(|row| row.key);
             if !keys.eq(entries.iter().map(ListEntry::key)) || entries.len() != ordinals.len() {
                 return Err(Trouble::us("a stored group changed while it was sent"));

@@ -15,7 +15,6 @@ mod choose;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
-use offsite_content::Part;
 use offsite_exchange::replication::source::Failure;
 use offsite_model::{AgentId, Digest, Key, ListDigest, PointId, TenantId, VolumeId};
 use offsite_proto::admin::protection::OfContent;
@@ -39,6 +38,9 @@ use crate::progress::Progress;
 use crate::protect::Protection;
 use crate::readback::{ListHead, ReadBack, trouble};
 use crate::replicate::link::{Link, failure};
+
+/// Part of a volume as it came.
+type Part = offsite_content::Part<Vec<u8>>;
 
 /// Entries asked for at a time: three MiB of keys.
 const PAGE_ENTRIES: u64 = 1 << 16;

@@ -13,10 +13,10 @@
 
 mod log;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, atomic::AtomicU64};
 
-use offsite_model::{Digest, Key, SessionId, TenantId};
+use offsite_model::{Digest, Key, KeyMap, KeySet, SessionId, TenantId};
 use serde::{Deserialize, Serialize};
 
 use crate::catalog::{Order, Table, Transactions, TypedRows, TypedRowsMut, Value};
@@ -87,8 +87,8 @@ pub struct Draft {
     relied: BTreeSet<u32>,
     /// Records that were found, with their segments, and whose entries were not seen yet; entries
     /// seen since the last promise. A draft holds by name what it lists; until then its session.
-    unnamed: HashMap<Key, u32>,
-    named: HashSet<Key>,
+    unnamed: KeyMap<Key, u32>,
+    named: KeySet<Key>,
 }
 
 /// A barrier of a draft that was begun: see [`Draft::begin_barrier`].
@@ -265,7 +265,7 @@ impl Barrier {
 
 impl Draft {
     fn of(id: SessionId, session: Session, log: Log) -> Self {
-        let (relied, unnamed, named) = (BTreeSet::new(), HashMap::new(), HashSet::new());
+        let (relied, unnamed, named) = (BTreeSet::new(), KeyMap::default(), KeySet::default());
         Self { id, session, log, relied, unnamed, named }
     }
 

@@ -98,7 +98,8 @@ impl CheckedGroup {
         match codec {
             Codec::None => check_records(&table, payload)?,
             Codec::Zstd => RAW.with_borrow_mut(|raw| {
-                decompress(payload, raw_bytes, raw)?;
+                raw.resize(raw_bytes, 0);
+                decompress(payload, raw)?;
                 check_records(&table, raw)
             })?,
         }
@@ -234,26 +235,45 @@ impl DecodedGroup {
     }
 }
 
-/// Decodes and checks; everything that reads a group goes through here.
+/// Decodes and checks.
 pub(crate) fn decode(
     form: Form,
     codec: Codec,
     table: &[TableRow],
     payload: &[u8],
 ) -> Result<DecodedGroup, GroupError> {
-    let raw_bytes = check_shape(form, codec, table, payload.len())?;
-    let mut raw = Vec::new();
-    match codec {
-        Codec::None => raw.extend_from_slice(payload),
-        Codec::Zstd => decompress(payload, raw_bytes, &mut raw)?,
-    }
-    check_records(table, &raw)?;
-    let starts = table.iter().scan(0_u32, |end, row| {
+    let mut raw = vec![0; check_shape(form, codec, table, payload.len())?];
+    decode_into(form, codec, table, payload, &mut raw)?;
+    let starts = starts(table).collect();
+    Ok(DecodedGroup { form, table: table.to_vec(), starts, raw })
+}
+
+/// Where each record begins among the decoded bytes.
+pub(crate) fn starts(table: &[TableRow]) -> impl Iterator<Item = u32> {
+    table.iter().scan(0_u32, |end, row| {
         let start = *end;
         *end = end.saturating_add(row.raw_bytes);
         Some(start)
-    });
-    Ok(DecodedGroup { form, table: table.to_vec(), starts: starts.collect(), raw })
+    })
+}
+
+/// Decodes to bytes that are as many as the records together, and checks them; everything that
+/// reads a group goes through here. After an error what `raw` holds is nothing.
+pub(crate) fn decode_into(
+    form: Form,
+    codec: Codec,
+    table: &[TableRow],
+    payload: &[u8],
+    raw: &mut [u8],
+) -> Result<(), GroupError> {
+    if check_shape(form, codec, table, payload.len())? != raw.len() {
+        return Err(GroupError::Undecodable);
+    }
+    match codec {
+        Codec::None => raw.copy_from_slice(payload),
+        Codec::Zstd => decompress(payload, raw)?,
+    }
+    check_records(table, raw)
 }
 
 /// Compares every record with its key, and the whole with the sum of the lengths.
@@ -318,7 +338,7 @@ thread_local! {
 }
 
 /// Decodes exactly one frame to exactly so many bytes.
-fn decompress(payload: &[u8], raw_bytes: usize, raw: &mut Vec<u8>) -> Result<(), GroupError> {
+fn decompress(payload: &[u8], raw: &mut [u8]) -> Result<(), GroupError> {
     // The helpers decode frame after frame without a word; only one is allowed.
     let frame_bytes = zstd::zstd_safe::find_frame_compressed_size(payload);
     if frame_bytes != Ok(payload.len()) || !has_small_window(payload) {
@@ -332,9 +352,8 @@ fn decompress(payload: &[u8], raw_bytes: usize, raw: &mut Vec<u8>) -> Result<(),
             }
         };
         // The length is the limit: a frame that goes on beyond it is an error.
-        raw.resize(raw_bytes, 0);
-        match decompressor.decompress_to_buffer(payload, &mut raw[..]) {
-            Ok(n) if n == raw_bytes => Ok(()),
+        match decompressor.decompress_to_buffer(payload, raw) {
+            Ok(n) if n == raw.len() => Ok(()),
             _ => Err(GroupError::Undecodable),
         }
     })

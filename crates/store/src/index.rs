@@ -8,10 +8,10 @@
 pub(crate) mod filter;
 pub(crate) mod run;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use offsite_model::Key;
+use offsite_model::{Key, KeyMap};
 
 use crate::group::Form;
 use crate::segment::RecordPlace;
@@ -24,7 +24,7 @@ pub(crate) type IndexKey = (Key, Form);
 #[derive(Default)]
 pub(crate) struct TenantIndex {
     /// Records that no run covers. Its hash is keyed: a source chooses its keys.
-    pub(crate) recent: HashMap<IndexKey, RecordPlace>,
+    pub(crate) recent: KeyMap<IndexKey, RecordPlace>,
     /// Oldest first; shared so that a look-up reads pages outside the lock.
     pub(crate) runs: Arc<Vec<Arc<Run>>>,
     /// Segments of sessions that ended without a commit, to be removed when nobody counts on them.

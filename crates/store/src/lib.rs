@@ -110,7 +110,7 @@ pub use locks::Lock;
 pub use manifest::{Changes, Image, ImageSpec, ImageWriter, ListEntry, RECORD_BYTES_RANGE};
 pub use overlay::Overlay;
 pub use quarantined::Quarantined;
-pub use restore::{Fetch, Fetched};
+pub use restore::{Fetch, Room};
 pub use rows::{IMAGES_MAX, NOTE_BYTES_MAX};
 pub use scrub::{ScrubPass, ScrubProgress, ScrubState};
 pub use segment::RecordPlace;

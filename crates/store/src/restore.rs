@@ -2,19 +2,24 @@
 //!
 //! A restore takes windows of [`Image::list`], asks [`Store::plan`] which groups hold them, and
 //! reads those on as many threads as it likes: a [`Fetch`] holds no lock while it reads, decodes
-//! and checks. Memory is what the caller has in flight: one decoded group (at most 1 MiB) per
-//! fetch.
+//! and checks. A group is decoded where its bytes will stay, if the window wants it as it lies;
+//! otherwise each thread has room for one more.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use offsite_model::{Key, TenantId};
 
 use crate::error::StoreError;
-use crate::group::{DecodedGroup, Form};
+use crate::format::PLACE_BYTES;
+use crate::group::{self, Form, GroupError};
 use crate::holds::Reading;
 use crate::manifest::{Image, ListEntry};
-use crate::segment::RecordPlace;
+use crate::segment::{Heading, RecordPlace};
 use crate::store::Store;
+
+/// Groups that lie no farther apart are brought from the disk together with what is in between.
+const GAP_BYTES: u64 = 1 << 20;
 
 /// A record wanted from a group.
 #[derive(Clone, Copy, Debug)]
@@ -23,6 +28,20 @@ struct Wanted {
     offset: u64,
     length: u32,
     key: Key,
+}
+
+/// Where the bytes of a volume go that is read.
+pub trait Room {
+    /// The place of so many bytes from an offset of the volume on, if it is here and without a gap.
+    fn at(&mut self, offset: u64, bytes: usize) -> Option<&mut [u8]>;
+}
+
+/// A whole volume.
+impl Room for [u8] {
+    fn at(&mut self, offset: u64, bytes: usize) -> Option<&mut [u8]> {
+        let start = usize::try_from(offset).ok()?;
+        self.get_mut(start..start.checked_add(bytes)?)
+    }
 }
 
 /// One group to read, and what is wanted of it.
@@ -34,12 +53,6 @@ pub struct Fetch {
     wanted: Vec<Wanted>,
     /// Keeps the place readable.
     reading: Arc<Reading>,
-}
-
-/// A group that was read: every record compared with its key.
-pub struct Fetched {
-    group: DecodedGroup,
-    wanted: Vec<Wanted>,
 }
 
 impl Store {
@@ -91,40 +104,108 @@ impl Store {
     }
 }
 
-impl Fetch {
-    /// Reads and decodes the group, and compares all of its records with their keys.
-    ///
-    /// # Errors
-    /// [`StoreError::Damaged`], or the disk's.
-    pub fn read(self, store: &Store) -> Result<Fetched, StoreError> {
-        let group = store.group(self.tenant, self.place)?;
-        drop(self.reading);
-        for wanted in &self.wanted {
-            let row = group.table().get(usize::from(wanted.slot));
-            let is_it = row.is_some_and(|row| {
-                row.key == wanted.key && row.raw_bytes == wanted.length && group.form() == self.form
-            });
-            if !is_it {
-                return Err(StoreError::Damaged(format!(
-                    "the index's place of record {}",
-                    wanted.key
-                )));
-            }
+impl Store {
+    /// Has the disk bring what these fetches will read, while others are decoded; only a hint.
+    pub fn expect(&self, fetches: &[Fetch]) {
+        for run in fetches.chunk_by(|one, next| one.is_followed_by(next)) {
+            let [first, .., last] = run else { continue };
+            let segment = self.core.segment_of(first.tenant, first.place.segment);
+            // A segment that cannot be opened is told by whoever reads it.
+            let Some(file) = segment.ok().and_then(|it| it.file(&self.core.place).ok()) else {
+                continue;
+            };
+            let bytes = last.offset().saturating_sub(first.offset());
+            file.advise(first.offset(), bytes, true);
         }
-        Ok(Fetched { group, wanted: self.wanted })
-    }
-
-    /// The volume's offsets that this group serves, ascending.
-    pub fn offsets(&self) -> impl Iterator<Item = u64> + '_ {
-        self.wanted.iter().map(|wanted| wanted.offset)
     }
 }
 
-impl Fetched {
-    /// What was wanted: offset in the volume, and the record's bytes.
-    pub fn records(&self) -> impl Iterator<Item = (u64, &[u8])> {
-        self.wanted.iter().filter_map(|wanted| {
-            self.group.record(wanted.slot).map(|record| (wanted.offset, record))
-        })
+impl Fetch {
+    fn offset(&self) -> u64 {
+        u64::from(self.place.place) * PLACE_BYTES
     }
+
+    /// Whether the next lies so close behind that one reads what is in between as well.
+    fn is_followed_by(&self, next: &Self) -> bool {
+        self.place.segment == next.place.segment
+            && next.offset().saturating_sub(self.offset()) <= GAP_BYTES
+    }
+
+    /// Reads and decodes the group, compares all of its records with their keys, and puts those
+    /// that are wanted in their places. How many bytes were filled: a record for which there is no
+    /// room is left out.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`], or the disk's; the room may then hold anything.
+    pub fn read<R: Room + ?Sized>(self, store: &Store, room: &mut R) -> Result<usize, StoreError> {
+        let Self { tenant, form, place, wanted, reading } = self;
+        let filled = store.with_group(tenant, place, |group, payload| {
+            let is_there = |wanted: &&Wanted| {
+                group.table.get(usize::from(wanted.slot)).is_some_and(|row| {
+                    row.key == wanted.key && row.raw_bytes == wanted.length && group.form == form
+                })
+            };
+            if let Some(stranger) = wanted.iter().find(|wanted| !is_there(wanted)) {
+                return Ok(Err(StoreError::Damaged(format!(
+                    "the index's place of record {}",
+                    stranger.key
+                ))));
+            }
+            fill(group, payload, &wanted, room).map(Ok)
+        });
+        drop(reading);
+        filled?
+    }
+}
+
+/// Decodes a group and puts what is wanted in its place.
+fn fill<R: Room + ?Sized>(
+    group: &Heading,
+    payload: &[u8],
+    wanted: &[Wanted],
+    room: &mut R,
+) -> Result<usize, GroupError> {
+    let decode =
+        |raw: &mut [u8]| group::decode_into(group.form, group.codec, &group.table, payload, raw);
+    let raw_bytes = group::check_shape(group.form, group.codec, &group.table, payload.len())?;
+    // Most groups are wanted as they are: their records in the order in which they were cut.
+    if is_one_piece(wanted, group.table.len())
+        && let Some(first) = wanted.first()
+        && let Some(place) = room.at(first.offset, raw_bytes)
+    {
+        decode(place)?;
+        return Ok(raw_bytes);
+    }
+    RAW.with_borrow_mut(|raw| {
+        raw.resize(raw.len().max(raw_bytes), 0);
+        decode(raw.get_mut(..raw_bytes).unwrap_or_default())?;
+        let starts: Vec<u32> = group::starts(&group.table).collect();
+        let mut n_filled = 0_usize;
+        for Wanted { slot, offset: to, length, .. } in wanted {
+            let bytes = *length as usize;
+            let start = starts.get(usize::from(*slot)).map_or(usize::MAX, |start| *start as usize);
+            let record = raw.get(start..start.saturating_add(bytes));
+            if let Some((place, record)) = room.at(*to, bytes).zip(record) {
+                place.copy_from_slice(record);
+                n_filled = n_filled.saturating_add(bytes);
+            }
+        }
+        Ok(n_filled)
+    })
+}
+
+/// Whether these are all records of a group, in its order and without a gap in the volume.
+fn is_one_piece(wanted: &[Wanted], n_records: usize) -> bool {
+    let is_next = |pair: &[Wanted]| match pair {
+        [one, next] => next.offset == one.offset.saturating_add(one.length.into()),
+        _ => false,
+    };
+    wanted.len() == n_records
+        && wanted.iter().zip(0_usize..).all(|(wanted, slot)| usize::from(wanted.slot) == slot)
+        && wanted.windows(2).all(is_next)
+}
+
+thread_local! {
+    // Used again: at most a group's bytes for each thread.
+    static RAW: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }

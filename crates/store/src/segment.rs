@@ -6,6 +6,7 @@
 //!
 //! **Absent:** when to sync, and what refers to a segment: see `commit`.
 
+use std::cell::RefCell;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,7 +20,8 @@ use crate::format::{
     RecordRow, SEGMENT_MAGIC, SegmentHead, are_zero, check_version, crc, split,
 };
 use crate::group::{
-    self, CheckedGroup, Codec, DecodedGroup, Form, GROUP_RECORDS_MAX, StoredGroup, TableRow,
+    self, CheckedGroup, Codec, DecodedGroup, Form, GROUP_RECORDS_MAX, GroupError, StoredGroup,
+    TableRow,
 };
 use crate::layout::{Folder, Place};
 use crate::store::Settings;
@@ -27,6 +29,8 @@ use crate::store::Settings;
 const HEAD_BYTES: u64 = size_of::<SegmentHead>() as u64;
 const GROUP_HEAD_BYTES: usize = size_of::<GroupHead>();
 const TAIL_BYTES: usize = size_of::<FooterTail>();
+/// The disk begins to write what was appended after so many bytes.
+const WRITE_BACK_BYTES: u64 = 32 << 20;
 const FLAG_ENCRYPTED: u16 = 1;
 
 /// Where a record lies.
@@ -131,11 +135,22 @@ impl Segment {
     /// Reads the group at a place and checks all of it against its own checksums, and every
     /// record against its key.
     pub(crate) fn read_group(&self, place: &Place, at: u32) -> Result<DecodedGroup, StoreError> {
+        self.with_group(place, at, |heading, payload| {
+            group::decode(heading.form, heading.codec, &heading.table, payload)
+        })
+    }
+
+    /// Reads the group at a place, checks it against its own checksums, and lets `decode` have it,
+    /// which compares every record with its key.
+    pub(crate) fn with_group<T>(
+        &self,
+        place: &Place,
+        at: u32,
+        decode: impl FnOnce(&Heading, &[u8]) -> Result<T, GroupError>,
+    ) -> Result<T, StoreError> {
         let doing =
             || format!("read segment {:08x} at {}", self.number, u64::from(at) * PLACE_BYTES);
         let file = self.file(place).map_err(StoreError::io(doing()))?;
-        let found = read_stored(&*file, self.number, self.tenant, at, self.bytes())
-            .map_err(StoreError::io(doing()))?;
         let damaged = |why: String| {
             StoreError::Damaged(format!(
                 "segment {:08x}, group at {}: {why}",
@@ -143,16 +158,25 @@ impl Segment {
                 u64::from(at) * PLACE_BYTES
             ))
         };
-        let stored = found.ok_or_else(|| damaged("header or checksum".to_owned()))?;
-        group::decode(stored.form, stored.codec, &stored.table, &stored.payload)
-            .map_err(|error| damaged(error.to_string()))
+        PAYLOAD.with_borrow_mut(|payload| {
+            let found = read_payload(&*file, self.number, self.tenant, at, self.bytes(), payload);
+            let found = found.map_err(StoreError::io(doing()))?;
+            let heading = found.ok_or_else(|| damaged("header or checksum".to_owned()))?;
+            let stored = payload.get(..heading.stored_bytes).unwrap_or_default();
+            decode(&heading, stored).map_err(|error| damaged(error.to_string()))
+        })
     }
+}
+
+thread_local! {
+    // Used again: at most a group's bytes for each thread.
+    static PAYLOAD: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 /// A group's header and table.
 pub(crate) struct Heading {
-    form: Form,
-    codec: Codec,
+    pub(crate) form: Form,
+    pub(crate) codec: Codec,
     pub(crate) table: Vec<TableRow>,
     payload_crc: u32,
     pub(crate) stored_bytes: usize,
@@ -245,15 +269,32 @@ pub(crate) fn read_stored(
     at: u32,
     bytes: u64,
 ) -> io::Result<Option<StoredGroup>> {
+    let mut payload = Vec::new();
+    let found = read_payload(file, segment, tenant, at, bytes, &mut payload)?;
+    Ok(found.map(|Heading { form, codec, table, stored_bytes, .. }| {
+        payload.truncate(stored_bytes);
+        StoredGroup { form, codec, table, payload }
+    }))
+}
+
+/// As [`read_stored`], with the payload at the beginning of a buffer that may be longer.
+fn read_payload(
+    file: &dyn File,
+    segment: u32,
+    tenant: TenantId,
+    at: u32,
+    bytes: u64,
+    payload: &mut Vec<u8>,
+) -> io::Result<Option<Heading>> {
     let Some(heading) = read_heading(file, segment, tenant, at, bytes)? else { return Ok(None) };
-    let mut payload = vec![0; (heading.bytes() - heading.payload_offset()) as usize];
-    file.read_exact_at(&mut payload, u64::from(at) * PLACE_BYTES + heading.payload_offset())?;
-    let padding = payload.split_off(heading.stored_bytes);
-    if crc(&[&payload]) != heading.payload_crc || padding.iter().any(|byte| *byte != 0) {
-        return Ok(None);
-    }
-    let Heading { form, codec, table, .. } = heading;
-    Ok(Some(StoredGroup { form, codec, table, payload }))
+    let n = (heading.bytes() - heading.payload_offset()) as usize;
+    // Never shorter: what was zeroed once need not be again.
+    payload.resize(payload.len().max(n), 0);
+    let padded = payload.get_mut(..n).unwrap_or_default();
+    file.read_exact_at(padded, u64::from(at) * PLACE_BYTES + heading.payload_offset())?;
+    let (stored, padding) = padded.split_at(heading.stored_bytes);
+    let is_it = crc(&[stored]) == heading.payload_crc && padding.iter().all(|byte| *byte == 0);
+    Ok(is_it.then_some(heading))
 }
 
 /// What a segment holds, in the order in which it was written.
@@ -388,6 +429,8 @@ pub(crate) struct SegmentWriter {
     pub(crate) segment: Arc<Segment>,
     file: Arc<dyn File>,
     end: u64,
+    /// As far as the disk was told to write.
+    told: u64,
     footer: Vec<u8>,
     n_groups: u32,
     n_records: u32,
@@ -428,6 +471,7 @@ impl SegmentWriter {
             segment: Arc::new(segment),
             file,
             end: HEAD_BYTES,
+            told: 0,
             footer: Vec::new(),
             n_groups: 0,
             n_records: 0,
@@ -488,6 +532,11 @@ impl SegmentWriter {
         self.n_groups += 1;
         self.n_records += u32::from(n_records);
         self.segment.extent.store(self.end * 2, Ordering::Release);
+        if self.end - self.told >= WRITE_BACK_BYTES {
+            // What is on its way is not waited for at the next barrier.
+            self.file.advise(self.told, self.end - self.told, false);
+            self.told = self.end;
+        }
         Ok(at)
     }
 

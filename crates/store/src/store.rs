@@ -18,7 +18,7 @@ use crate::catalog::{
 use crate::commit::Queue;
 use crate::draft::Kept;
 use crate::error::StoreError;
-use crate::group::{DecodedGroup, Form, StoredGroup};
+use crate::group::{self, DecodedGroup, Form, GroupError, StoredGroup};
 use crate::holds::Holds;
 use crate::index::TenantIndex;
 use crate::journal::{Journal, START};
@@ -32,7 +32,7 @@ use crate::reserve::Reserve;
 use crate::rows::{
     ImageRow, POINTS, PointRow, STATE, STATE_KEY, StateRow, TOKENS, TokenRow, point_key, token_key,
 };
-use crate::segment::{RecordPlace, Segment, read_stored};
+use crate::segment::{Heading, RecordPlace, Segment, read_stored};
 
 /// Numbers reserved with one transaction.
 pub(crate) const NUMBERS_BLOCK: u32 = 1024;
@@ -312,10 +312,22 @@ impl Store {
     /// # Errors
     /// [`StoreError::Damaged`], or the disk's.
     pub fn group(&self, tenant: TenantId, place: RecordPlace) -> Result<DecodedGroup, StoreError> {
+        self.with_group(tenant, place, |group, payload| {
+            group::decode(group.form, group.codec, &group.table, payload)
+        })
+    }
+
+    /// Lets `decode` have the group at a place, as it lies; it compares every record with its key.
+    pub(crate) fn with_group<T>(
+        &self,
+        tenant: TenantId,
+        place: RecordPlace,
+        decode: impl FnOnce(&Heading, &[u8]) -> Result<T, GroupError>,
+    ) -> Result<T, StoreError> {
         let read = self
             .core
             .segment_of(tenant, place.segment)
-            .and_then(|segment| segment.read_group(&self.core.place, place.place));
+            .and_then(|segment| segment.with_group(&self.core.place, place.place, decode));
         self.doubted(tenant, place, read)
     }
 

@@ -7,10 +7,14 @@ use offsite_model::TenantId;
 
 use crate::catalog::Transactions;
 use crate::error::StoreError;
+use crate::format::PLACE_BYTES;
 use crate::recover::rows_in;
 use crate::rows::{MANIFESTS, ManifestRow};
 use crate::segment::{RecordPlace, read_heading};
 use crate::store::Store;
+
+/// What the header and the table of a group mostly take: those of sixteen records.
+const HEADING_BYTES: u64 = 1 << 10;
 
 impl Store {
     /// The tenants that have anything here.
@@ -52,6 +56,34 @@ impl Store {
         let segments = self.core.segments.read().unwrap_or_else(PoisonError::into_inner);
         let own = segments.values().filter(|segment| segment.tenant == tenant);
         own.fold(0, |sum, segment| segment.bytes().saturating_add(sum))
+    }
+
+    /// Has the disk bring the headers of these groups, of which [`Store::group_size`] will be
+    /// asked; only a hint.
+    pub fn expect_sizes(&self, tenant: TenantId, places: impl Iterator<Item = RecordPlace>) {
+        let mut open = None;
+        for place in places {
+            let file = match &open {
+                Some((segment, file)) if *segment == place.segment => file,
+                _ => {
+                    let segment = self.core.segment_of(tenant, place.segment);
+                    // A segment that cannot be opened is told by whoever reads it.
+                    let file = segment.ok().and_then(|it| it.file(&self.core.place).ok());
+                    let Some(file) = file else { continue };
+                    &open.insert((place.segment, file)).1
+                }
+            };
+            file.advise(u64::from(place.place) * PLACE_BYTES, HEADING_BYTES, true);
+        }
+    }
+
+    /// Has the disk bring a group that will be read as it lies; only a hint.
+    pub fn expect_group(&self, tenant: TenantId, place: RecordPlace, stored_bytes: u32) {
+        let segment = self.core.segment_of(tenant, place.segment);
+        if let Some(file) = segment.ok().and_then(|it| it.file(&self.core.place).ok()) {
+            let bytes = HEADING_BYTES.saturating_add(stored_bytes.into());
+            file.advise(u64::from(place.place) * PLACE_BYTES, bytes, true);
+        }
     }
 
     /// How many records the group at a place has, and how many bytes its payload, read from its

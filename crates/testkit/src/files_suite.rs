@@ -7,7 +7,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use offsite_model::{Extent, File, FileSystem, Kind, OpenMode};
+use offsite_model::{Aligned, BLOCK_BYTES, Extent, File, FileSystem, Kind, OpenMode};
 
 type Case = fn(&dyn FileSystem, &Path);
 
@@ -15,6 +15,7 @@ const CASES: &[(&str, Case)] = &[
     ("a new file is private and exclusive", new_file_is_private_and_exclusive),
     ("opening asks for what is there", opening_asks_for_what_is_there),
     ("bytes are read where they were written", bytes_are_read_where_they_were_written),
+    ("whole blocks are written past the cache", whole_blocks_are_written_past_the_cache),
     ("reading stops at the end", reading_stops_at_the_end),
     ("a reader cannot write", reader_cannot_write),
     ("the length can be cut and extended", length_can_be_cut_and_extended),
@@ -100,6 +101,29 @@ fn reading_stops_at_the_end(files: &dyn FileSystem, place: &Path) {
     assert_eq!(kind_of(file.read_exact_at(&mut bytes, 0)), ErrorKind::UnexpectedEof);
     file.read_exact_at(&mut bytes[..2], 2).unwrap();
     assert_eq!(&bytes[..2], b"23");
+}
+
+fn whole_blocks_are_written_past_the_cache(files: &dyn FileSystem, place: &Path) {
+    let file = create(files, &place.join("file"), b"beginning");
+    let mut blocks = Aligned::zeroed(2 * BLOCK_BYTES);
+    blocks.bytes_mut().fill(7);
+    let Ok(direct) = file.past_cache() else {
+        // Files in memory have none.
+        return;
+    };
+    direct.write_all_at(blocks.bytes(), BLOCK_BYTES as u64).unwrap();
+    direct.sync().unwrap();
+    let found = content(&*file);
+    assert!(found.starts_with(b"beginning") && found[BLOCK_BYTES..] == *blocks.bytes());
+    // Some file systems take it all the same, through the cache.
+    if let Err(error) = direct.write_all_at(&blocks.bytes()[..100], 0) {
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(content(&*file) == found, "what was refused was not written");
+    }
+    let reader = files.open(&place.join("file"), OpenMode::Read).unwrap();
+    let direct = reader.past_cache();
+    let written = direct.and_then(|direct| direct.write_all_at(blocks.bytes(), 0));
+    assert!(written.is_err(), "a reader writes past the cache");
 }
 
 fn reader_cannot_write(files: &dyn FileSystem, place: &Path) {

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use offsite_model::{BytesDigest, FileSystem, OpenMode};
+use offsite_model::{Aligned, BytesDigest, FileSystem, OpenMode};
+use offsite_testkit::SeededLuck;
 use offsite_testkit::disk::Disk;
 
 use crate::{Chunk, Destination, Overwrite, Volume, VolumeError, Writer, is_zero};
@@ -155,6 +156,61 @@ fn a_writer_puts_every_part_in_its_place_and_hashes_the_whole() {
     let mut expected = BytesDigest::new();
     expected.update(&whole);
     assert_eq!(digest, expected.finish());
+}
+
+/// Pieces of all lengths, some in memory that a disk takes as it lies, and holes.
+#[test]
+fn pieces_of_all_lengths_and_holes_come_back_as_they_were() {
+    let luck = SeededLuck::from_env_or(4);
+    for round in 0..20_u64 {
+        let (disk, path) = (Disk::new(luck.seed() + round), PathBuf::from("/back"));
+        let mut whole = Vec::new();
+        let mut parts = Vec::new();
+        while whole.len() < 6 << 20 {
+            let n = match luck.between(0, 3) {
+                0 => luck.between(1, 5_000) as usize,
+                1 => 4096 * luck.between(1, 40) as usize,
+                _ => 4096 * luck.between(64, 364) as usize,
+            };
+            if luck.chance(1, 4) {
+                parts.push(Err(n));
+                whole.resize(whole.len() + n, 0);
+            } else {
+                let mut piece = Aligned::zeroed(n);
+                piece.bytes_mut().copy_from_slice(&luck.bytes(n));
+                whole.extend_from_slice(piece.bytes());
+                parts.push(Ok(piece));
+            }
+        }
+        let files = disk.files();
+        let bytes = whole.len() as u64;
+        let destination = Destination::open(&*files, &path, bytes, Overwrite::Never).unwrap();
+        let mut writer = Writer::start(destination).unwrap();
+        for part in parts {
+            assert!(match part {
+                Ok(piece) => writer.bytes(Piece(piece)),
+                Err(n) => writer.zeros(n as u64),
+            });
+        }
+        let digest = writer.finish().unwrap();
+        files.sync_dir(Path::new("/")).unwrap();
+        disk.power_cut();
+        let file = disk.files().open(&path, OpenMode::Read).unwrap();
+        let mut back = vec![1; whole.len()];
+        file.read_exact_at(&mut back, 0).unwrap();
+        assert!(back == whole, "round {round}");
+        let mut expected = BytesDigest::new();
+        expected.update(&whole);
+        assert_eq!(digest, expected.finish());
+    }
+}
+
+struct Piece(Aligned);
+
+impl AsRef<[u8]> for Piece {
+    fn as_ref(&self) -> &[u8] {
+        self.0.bytes()
+    }
 }
 
 #[test]

@@ -5,14 +5,17 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 
-use offsite_model::{BytesDigest, Digest};
+use offsite_model::{Aligned, BytesDigest, Digest};
 
 use crate::destination::Destination;
 use crate::error::VolumeError;
 
 /// Parts that wait for a thread.
 const PARTS_AHEAD: usize = 8;
-/// The disk is told to write after so many bytes, so that it has little left to do at the end.
+/// What is gathered of small pieces, and where it ends in the volume: at a multiple of it.
+const GATHERED_BYTES: usize = 1 << 20;
+/// The disk is told to write after so many bytes in the system's cache, so that it has little left
+/// to do at the end.
 const FLUSH_BYTES: u64 = 128 << 20;
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
@@ -120,22 +123,14 @@ fn write<B: AsRef<[u8]>>(
         Ok(())
     });
     let flushed = flushed.map_err(|error| destination.io("start threads for", 0, error))?;
-    let (mut offset, mut unflushed) = (0_u64, 0_u64);
+    let (mut gathered, mut cached) = (Gathered::new(destination), 0_u64);
     while let Ok(part) = parts.recv() {
-        match part {
-            Part::Bytes(bytes) => {
-                let bytes = (*bytes).as_ref();
-                destination.write(bytes, offset)?;
-                offset = offset.saturating_add(bytes.len() as u64);
-                unflushed = unflushed.saturating_add(bytes.len() as u64);
-            }
-            Part::Zeros(n) => {
-                destination.write_zeros(offset, n)?;
-                offset = offset.saturating_add(n);
-            }
-        }
-        if unflushed >= FLUSH_BYTES {
-            unflushed = 0;
+        cached = cached.saturating_add(match part {
+            Part::Bytes(bytes) => gathered.take((*bytes).as_ref())?,
+            Part::Zeros(n) => gathered.skip(n)?,
+        });
+        if cached >= FLUSH_BYTES {
+            cached = 0;
             match flush.try_send(()) {
                 // It is at it already, and will do for this too or be asked again.
                 Ok(()) | Err(TrySendError::Full(())) => {}
@@ -143,6 +138,7 @@ fn write<B: AsRef<[u8]>>(
             }
         }
     }
+    gathered.write()?;
     drop(flush);
     // A failed sync is told once by the disk, here or never.
     match flushed.join() {
@@ -150,6 +146,64 @@ fn write<B: AsRef<[u8]>>(
         Err(_) => {
             Err(destination.io("sync", 0, std::io::Error::other("a thread ended unexpectedly")))
         }
+    }
+}
+
+/// What comes in small or crooked pieces, gathered to what a disk likes.
+struct Gathered<'a> {
+    destination: &'a Destination,
+    buffer: Aligned,
+    /// Bytes in the buffer, which end at `offset`.
+    n: usize,
+    offset: u64,
+}
+
+impl<'a> Gathered<'a> {
+    fn new(destination: &'a Destination) -> Self {
+        Self { destination, buffer: Aligned::default(), n: 0, offset: 0 }
+    }
+
+    /// Takes what comes next; how many bytes went to the system's cache.
+    fn take(&mut self, mut bytes: &[u8]) -> Result<u64, VolumeError> {
+        if Destination::is_liked(bytes, self.offset) {
+            let cached = self.write()?;
+            let offset = self.offset;
+            self.offset = offset.saturating_add(bytes.len() as u64);
+            return Ok(cached + self.destination.write(bytes, offset)?);
+        }
+        if self.buffer.bytes().is_empty() {
+            self.buffer = Aligned::zeroed(GATHERED_BYTES);
+        }
+        let mut cached = 0;
+        while !bytes.is_empty() {
+            // Up to a round offset, so that what follows begins at a block again.
+            let room = GATHERED_BYTES - (self.offset % GATHERED_BYTES as u64) as usize;
+            let (now, later) = bytes.split_at(bytes.len().min(room));
+            if let Some(place) = self.buffer.bytes_mut().get_mut(self.n..self.n + now.len()) {
+                place.copy_from_slice(now);
+            }
+            (self.n, bytes) = (self.n + now.len(), later);
+            self.offset = self.offset.saturating_add(now.len() as u64);
+            if now.len() == room {
+                cached += self.write()?;
+            }
+        }
+        Ok(cached)
+    }
+
+    /// Leaves what comes next zero; how many bytes went to the system's cache.
+    fn skip(&mut self, n: u64) -> Result<u64, VolumeError> {
+        let cached = self.write()?;
+        self.destination.write_zeros(self.offset, n)?;
+        self.offset = self.offset.saturating_add(n);
+        Ok(cached)
+    }
+
+    /// Writes what was gathered; how much of it went to the system's cache.
+    fn write(&mut self) -> Result<u64, VolumeError> {
+        let n = std::mem::take(&mut self.n);
+        let bytes = self.buffer.bytes().get(..n).unwrap_or_default();
+        self.destination.write(bytes, self.offset.saturating_sub(n as u64))
     }
 }
 

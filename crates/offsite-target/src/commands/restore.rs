@@ -10,7 +10,7 @@ use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use offsite_content::{Content, Part, ReadError};
+use offsite_content::{Content, Part, Piece, ReadError};
 use offsite_daemon::{SystemClock, SystemFiles, SystemLuck, shutdown};
 use offsite_model::{Clock, FileSystem};
 use offsite_proto::admin::content::{self as frames, Reader};
@@ -119,7 +119,7 @@ fn interruption() -> Failure {
     )
 }
 
-fn read(content: &Content, writing: &mut Writing<'_, Vec<u8>>, stop: &Stop) -> Result<(), Ended> {
+fn read(content: &Content, writing: &mut Writing<'_, Piece>, stop: &Stop) -> Result<(), Ended> {
     content.in_order(&mut |part| {
         if stop.is_wished() {
             return Err(Ended::Interrupted);

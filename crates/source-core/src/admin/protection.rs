@@ -20,7 +20,7 @@ use offsite_proto::endpoint::{Body as _, Params};
 use offsite_proto::error::Refusal;
 use offsite_proto::json::Json;
 use offsite_proto::text::{Big, Text};
-use offsite_transport::{BodySender, Outgoing, RawCall, RawReply, Reply};
+use offsite_transport::{BodySender, Bytes, Outgoing, RawCall, RawReply, Reply};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
@@ -311,8 +311,8 @@ fn send_content(
     sending: &tokio::runtime::Handle,
     sender: &BodySender,
 ) -> Result<(), Trouble> {
-    let send = |bytes: Vec<u8>| {
-        let sent = sending.block_on(sender.send(bytes.into()));
+    let send = |bytes: Bytes| {
+        let sent = sending.block_on(sender.send(bytes));
         sent.map_err(|_| {
             Trouble::operator(
                 offsite_proto::error::ErrorCode::WrongState,
@@ -321,22 +321,25 @@ fn send_content(
             )
         })
     };
-    send(content::head(content::Head {
-        point: Text(opened.point),
-        bytes: Big(opened.content.bytes()),
-        data_bytes: Big(opened.data_bytes),
-    }))?;
+    send(
+        content::head(content::Head {
+            point: Text(opened.point),
+            bytes: Big(opened.content.bytes()),
+            data_bytes: Big(opened.data_bytes),
+        })
+        .into(),
+    )?;
     opened.content.in_order(&mut |part| {
         progress.check()?;
         match part {
-            Part::Zeros(n) => send(content::zeros(n).to_vec()),
+            Part::Zeros(n) => send(Bytes::copy_from_slice(&content::zeros(n))),
             Part::Bytes(bytes) => {
-                send(content::bytes_header(bytes.len() as u64).to_vec())?;
-                send(bytes)
+                send(Bytes::copy_from_slice(&content::bytes_header(bytes.len() as u64)))?;
+                send(Bytes::from_owner(bytes))
             }
         }
     })?;
-    send(content::end(content::End { bytes: Big(opened.content.bytes()) }))
+    send(content::end(content::End { bytes: Big(opened.content.bytes()) }).into())
 }
 
 /// As [`read_content`], from a target.

@@ -26,7 +26,7 @@ use tokio::task::JoinSet;
 use super::link::{failure, runs_of};
 use super::shared::Shared;
 use super::speaker::{Out, Speaker, Told};
-use crate::origin::{Origin, Outbound};
+use crate::origin::{Origin, Outbound, expect};
 
 /// How long a commit may take before it is only asked how it stands.
 const COMMIT_WAIT: Duration = Duration::from_secs(30);
@@ -150,6 +150,8 @@ impl Running {
                 Effect::EndKeys { .. } => self.keys = None,
                 Effect::EndRecords { stream } => drop(self.records.remove(&stream)),
                 Effect::Send { stream, parcel } => {
+                    let protection = &self.shared.protection;
+                    expect(&protection.store, protection.tenant, &parcel);
                     let ordinals = parcel.ordinals();
                     let entries =
                         ordinals.iter().filter_map(|ordinal| self.wanted.remove(ordinal)).collect();

@@ -262,10 +262,7 @@ pub(super) fn restore(
         bytes[start..start + entry.length as usize].fill(0);
     }
     for fetch in store.plan(tenant, &image, &list)? {
-        let fetched = fetch.read(store)?;
-        for (offset, record) in fetched.records() {
-            bytes[offset as usize..offset as usize + record.len()].copy_from_slice(record);
-        }
+        fetch.read(store, &mut bytes[..])?;
     }
     Ok(bytes)
 }

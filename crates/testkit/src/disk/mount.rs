@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use offsite_model::{Extent, File, FileSystem, Kind, Metadata, OpenMode};
+use offsite_model::{BLOCK_BYTES, Extent, File, FileSystem, Kind, Metadata, OpenMode};
 
 use super::content::{PAGE_BYTES, Stored};
 use super::names::Named;
@@ -123,6 +123,7 @@ impl Mount {
             generation: self.generation,
             index,
             id: state.n_opened,
+            is_direct: false,
         })
     }
 }
@@ -228,6 +229,8 @@ struct Open {
     generation: u64,
     index: usize,
     id: u64,
+    /// Whether it writes past a cache that this disk has none of: the rules are those of others.
+    is_direct: bool,
 }
 
 impl Open {
@@ -262,6 +265,12 @@ impl File for Open {
     }
 
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let is_whole = bytes.len().is_multiple_of(BLOCK_BYTES)
+            && offset.is_multiple_of(BLOCK_BYTES as u64)
+            && bytes.as_ptr().align_offset(BLOCK_BYTES) == 0;
+        if self.is_direct && !is_whole {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
         let mut state = lock(&self.state);
         let pages = state.files[self.index].seen.pages_missing(bytes.len() as u64, offset);
         match state.admit(self.generation, pages) {
@@ -357,6 +366,14 @@ impl File for Open {
     }
 
     fn advise(&self, _offset: u64, _bytes: u64, _will_need: bool) {}
+
+    fn past_cache(&self) -> io::Result<Arc<dyn File>> {
+        let mut state = self.alive()?;
+        state.n_opened += 1;
+        let id = state.n_opened;
+        let (state, generation, index) = (Arc::clone(&self.state), self.generation, self.index);
+        Ok(Arc::new(Self { state, generation, index, id, is_direct: true }))
+    }
 
     fn try_lock(&self) -> io::Result<bool> {
         let mut state = self.alive()?;

@@ -1,8 +1,8 @@
 //! What is owed: records that are wanted, on their way to the store, or stored and not yet durable.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
-use offsite_model::Key;
+use offsite_model::{Key, KeyMap};
 use offsite_proto::bitmap::Run;
 use offsite_proto::error::{ErrorCode, Refusal};
 use offsite_proto::group::GroupEntry;
@@ -34,7 +34,7 @@ pub(super) struct Ledger {
     owed: BTreeMap<u64, Owed>,
     /// The ordinal under which a key is wanted or staged, and those that wait for it.
     /// Never walked through, so that its order does not matter.
-    by_key: HashMap<Key, (u64, Vec<u64>)>,
+    by_key: KeyMap<Key, (u64, Vec<u64>)>,
     groups: BTreeMap<u64, (Vec<u64>, u64)>,
     next_group: u64,
     n_lost: usize,

@@ -125,7 +125,7 @@ impl Chain {
         let read = Content::new(store, tenant, image, 1).in_order(&mut |part| {
             match part {
                 Part::Zeros(n) => bytes.extend(std::iter::repeat_n(0, n as usize)),
-                Part::Bytes(more) => bytes.extend(more),
+                Part::Bytes(more) => bytes.extend_from_slice(&more),
             }
             Ok::<_, ReadError>(())
         });

@@ -18,7 +18,7 @@ use offsite_proto::endpoint::{Action, Params as _};
 use offsite_proto::error::{ErrorCode, Refusal};
 use offsite_proto::json::Json;
 use offsite_proto::text::{Big, Text, Time};
-use offsite_transport::{BodySender, Call, Outgoing, RawCall, RawReply, Reply};
+use offsite_transport::{BodySender, Bytes, Call, Outgoing, RawCall, RawReply, Reply};
 
 use super::context::{Operators, answer, check_unbounded};
 use super::kept::{Kept, new_bytes};
@@ -170,20 +170,20 @@ fn send_content(
     sending: &tokio::runtime::Handle,
     sender: &BodySender,
 ) -> Result<(), Refusal> {
-    let send = |bytes: Vec<u8>| {
+    let send = |bytes: Bytes| {
         let gone = |_| Failure::refused(ErrorCode::WrongState, "nobody reads the volume any more");
-        sending.block_on(sender.send(bytes.into())).map_err(gone)
+        sending.block_on(sender.send(bytes)).map_err(gone)
     };
     let (point, bytes) = (Text(opened.point), Big(opened.content.bytes()));
-    send(frames::head(frames::Head { point, bytes, data_bytes: Big(data_bytes) }))?;
+    send(frames::head(frames::Head { point, bytes, data_bytes: Big(data_bytes) }).into())?;
     opened.content.in_order(&mut |part| match part {
-        Part::Zeros(n) => send(frames::zeros(n).to_vec()),
+        Part::Zeros(n) => send(Bytes::copy_from_slice(&frames::zeros(n))),
         Part::Bytes(bytes) => {
-            send(frames::bytes_header(bytes.len() as u64).to_vec())?;
-            send(bytes)
+            send(Bytes::copy_from_slice(&frames::bytes_header(bytes.len() as u64)))?;
+            send(Bytes::from_owner(bytes))
         }
     })?;
-    Ok(send(frames::end(frames::End { bytes }))?)
+    Ok(send(frames::end(frames::End { bytes }).into())?)
 }
 
 /// Reads everything.
