@@ -9,6 +9,7 @@ mod bars;
 mod compare;
 mod contender;
 mod floor;
+mod gc;
 mod index;
 mod options;
 mod ours;
@@ -32,6 +33,8 @@ pub(crate) enum Bench {
     Replicate(options::Options),
     /// All of that in one run against five peers and what the machine itself needs; writes the page
     Compare(Box<compare::Compare>),
+    /// A target that takes a tenth of its space back while it receives a machine
+    Gc(gc::Gc),
     /// Which keys are missing, asked of a store of many millions in little memory; needs root
     Index(index::Index),
     /// The next version over a long and bad link that is emulated here; needs root
@@ -44,6 +47,7 @@ pub(crate) fn run(bench: &Bench) -> Result<bool> {
         Bench::Store(options) => store::run(options),
         Bench::Replicate(options) => replicate::run(options),
         Bench::Compare(compare) => compare::run(compare),
+        Bench::Gc(gc) => gc::run(gc),
         Bench::Index(index) => index::run(index),
         Bench::Wan(wan) => wan::run(wan),
     }

@@ -140,7 +140,7 @@ fn demo() -> Result<Outcome> {
 
 /// Every bench at its small size: that it works, not how fast.
 fn benches() -> Result<Outcome> {
-    for name in ["compare", "index", "replicate", "store"] {
+    for name in ["compare", "gc", "index", "replicate", "store"] {
         if matches!(small_bench(name)?, Outcome::Failed) {
             return Ok(Outcome::Failed);
         }

@@ -31,6 +31,26 @@ pub fn id() -> u32 {
     std::process::id()
 }
 
+/// Does work in a thread of its own that leaves the processors to everybody else's, and waits for
+/// it; threads that it starts do so too. Memory and locks it shares as any other.
+///
+/// # Panics
+/// Where the work does.
+pub fn giving_way<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    let gives_way = || {
+        // Of the thread that calls it, on Linux. Where it is refused the work is done all the same.
+        rustix::process::setpriority_process(None, NICEST).ok();
+        work()
+    };
+    std::thread::scope(|scope| match scope.spawn(gives_way).join() {
+        Ok(done) => done,
+        Err(panic) => std::panic::resume_unwind(panic),
+    })
+}
+
+/// The least claim to a processor.
+const NICEST: i32 = 19;
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use offsite_daemon::process::giving_way;
 use offsite_model::{Clock, PointId, Span};
 use offsite_proto::admin::upkeep::{Collected, Scrubbed, Upkeep};
 use offsite_proto::error::ErrorCode;
@@ -45,6 +46,11 @@ impl Surroundings for Around<'_> {
         self.progress.check().is_err()
     }
 
+    fn is_busy(&self) -> bool {
+        // Nobody tells; a thread that gives way is all that protects what goes on beside it.
+        false
+    }
+
     fn show(&self, phase: &'static str, done: u64, total: u64) {
         self.progress.stage(phase, None);
         self.progress.set_total(total);
@@ -80,7 +86,8 @@ impl Keeper {
         }
         let around = Around { clock: &**clock, progress };
         let now = clock.now();
-        let done = offsite_upkeep::collect(store, &[*tenant], &settings, now, &around);
+        let collect = || offsite_upkeep::collect(store, &[*tenant], &settings, now, &around);
+        let done = giving_way(collect);
         progress.check()?;
         let mut done = done.map_err(|error| match error {
             StoreError::CollectionRuns => runs("space is collected"),

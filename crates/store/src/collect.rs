@@ -15,14 +15,15 @@
 //!    of victims and of manifests that nothing refers to; then the files go, each as soon as nobody
 //!    reads it any more.
 //!
-//! **Memory:** 12 bits per stored key for the filters, at most
+//! **Memory:** 24 bits per stored key for the filters, at most
 //! [`CollectOptions::filter_bytes_max`]; about 1 KiB per distinct full page of one tenant and 80
-//! bytes per patch; one segment's list; 64 bytes per record of the portion being moved (64 MiB
-//! stored).
+//! bytes per patch; one segment's list; 64 bytes per record of the portion being moved (128 MiB
+//! stored); with threads that read ahead, 16 MiB of records more.
 //!
 //! **Absent:** which points go (policy), when to run, waiting: whoever wants a bandwidth share
 //! waits in the progress function, see [`Share`].
 
+mod ahead;
 mod carry;
 pub(crate) mod live;
 mod mark;

@@ -14,10 +14,9 @@
 mod log;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, atomic::AtomicU64};
 
-use offsite_model::{Digest, Key, KeySet, SessionId, TenantId};
+use offsite_model::{Digest, Key, KeyMap, KeySet, SessionId, TenantId};
 use serde::{Deserialize, Serialize};
 
 use crate::catalog::{Order, Table, Transactions, TypedRows, TypedRowsMut, Value};
@@ -86,9 +85,9 @@ pub struct Draft {
     log: Log,
     /// Segments that answers rest on and that are not in the log yet.
     relied: BTreeSet<u32>,
-    /// Records that were found and whose entries have not been seen yet, and entries that were seen
-    /// since the last promise. A draft holds by name what it lists; until then the session does.
-    unnamed: KeySet<Key>,
+    /// Records that were found, with their segments, and whose entries were not seen yet; entries
+    /// seen since the last promise. A draft holds by name what it lists; until then its session.
+    unnamed: KeyMap<Key, u32>,
     named: KeySet<Key>,
 }
 
@@ -96,6 +95,8 @@ pub struct Draft {
 pub struct Barrier {
     core: Arc<Core>,
     grown: Vec<u32>,
+    /// What is synced stays until it is, also where a collection has moved what lies there.
+    _reading: crate::holds::Reading,
 }
 
 /// What became of [`Barrier::sync`].
@@ -264,7 +265,7 @@ impl Barrier {
 
 impl Draft {
     fn of(id: SessionId, session: Session, log: Log) -> Self {
-        let (relied, unnamed, named) = (BTreeSet::new(), KeySet::default(), KeySet::default());
+        let (relied, unnamed, named) = (BTreeSet::new(), KeyMap::default(), KeySet::default());
         Self { id, session, log, relied, unnamed, named }
     }
 
@@ -299,9 +300,8 @@ impl Draft {
     ) -> Result<Vec<Option<RecordPlace>>, StoreError> {
         self.check_held()?;
         let found = self.session.find_many(form, keys)?;
-        let held = keys.iter().zip(&found).filter(|(_, found)| found.is_some());
-        let held = held.map(|(key, _)| *key).filter(|key| !self.named.contains(key));
-        self.unnamed.extend(held);
+        let held = keys.iter().zip(&found).filter(|(key, _)| !self.named.contains(*key));
+        self.unnamed.extend(held.filter_map(|(key, found)| Some((*key, found.as_ref()?.segment))));
         let segments: BTreeMap<u32, u32> =
             found.iter().flatten().fold(BTreeMap::new(), |mut last, place| {
                 let place_of = last.entry(place.segment).or_insert(place.place);
@@ -395,8 +395,9 @@ impl Draft {
         self.check_held()?;
         self.relied.extend(self.session.segments());
         let relied = std::mem::take(&mut self.relied);
+        let (core, _reading) = (Arc::clone(&self.session.core), self.session.core.holds.reading());
         let grown = self.grown(&relied.into_iter().collect::<Vec<_>>());
-        Ok(Barrier { core: Arc::clone(&self.session.core), grown })
+        Ok(Barrier { core, grown, _reading })
     }
 
     /// The last part: the log names what is durable now, and is durable itself.
@@ -417,19 +418,19 @@ impl Draft {
     /// Segments first, then the log that names them.
     fn keep(&mut self, segments: &[u32]) -> Result<(), StoreError> {
         self.check_held()?;
+        let _reading = self.session.core.holds.reading();
         let durable = self.session.sync(&self.grown(segments))?;
         self.settle(durable)
     }
 
     /// Those of the segments that have grown since they were kept: the others are not synced again.
+    /// Where one is gone, a collection has made durable elsewhere what was relied on there.
     fn grown(&self, segments: &[u32]) -> Vec<u32> {
         let kept = self.kept();
         let has_grown = |number: &&u32| {
-            let extent = self.session.core.segment(**number).map(|segment| {
-                let (bytes, is_closed) = segment.extent();
-                (bytes, is_closed && segment.has_footer())
-            });
-            extent.is_none() || extent.as_ref() != kept.get(number)
+            let Some(segment) = self.session.core.segment(**number) else { return false };
+            let (bytes, is_closed) = segment.extent();
+            Some(&(bytes, is_closed && segment.has_footer())) != kept.get(number)
         };
         segments.iter().filter(has_grown).copied().collect()
     }
@@ -452,9 +453,8 @@ impl Draft {
             kept.segments.insert(number, (bytes, is_closed));
         }
         self.named.clear();
-        if self.unnamed.is_empty() {
-            self.session.core.holds.forget_told(self.session.number());
-        }
+        let unnamed: BTreeSet<u32> = self.unnamed.values().copied().collect();
+        self.session.core.holds.forget_told(self.session.number(), &unnamed);
         Ok(())
     }
 

@@ -10,7 +10,9 @@
 //!   that is gone stays until every reading of its epoch or before is over. Epochs are counted, no
 //!   clock takes part.
 //! * An image that is open, and a session that was told "have": its pages are marked like a
-//!   point's, and no segment it was told of is taken.
+//!   point's, and no segment it was told of is taken. A session that is told while a collection
+//!   goes on has the keys marked there too, so that this collection may move what they name; the
+//!   next one finds the session counting on where it was moved to.
 //!
 //! **Absent:** drafts, which hold by what is durable in their logs: see `collect::mark`.
 
@@ -19,7 +21,7 @@ use std::sync::{
     Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
 };
 
-use offsite_model::TenantId;
+use offsite_model::{Key, TenantId};
 
 use crate::collect::live::Live;
 use crate::rows::ImageRow;
@@ -46,13 +48,26 @@ struct State {
     /// Segments without a row whose files readers may still want, and the epoch that must be over.
     retired: Vec<(u64, u32)>,
     live: Option<Arc<Live>>,
+    /// Collections that were begun since the store was opened.
+    n_collections: u64,
 }
 
 /// What an open session counts on, in whole segments.
 #[derive(Default)]
 struct Told {
     own: BTreeSet<u32>,
-    others: BTreeSet<u32>,
+    /// With the collection in which every key that it was told of there is marked; none where it
+    /// was told of one while no collection went on.
+    others: BTreeMap<u32, Option<u64>>,
+    /// Where what lay in these was moved to since the session found it there.
+    moved: BTreeMap<u32, BTreeSet<u32>>,
+}
+
+impl State {
+    /// The number of the collection that goes on.
+    const fn collection(&self) -> Option<u64> {
+        if self.live.is_some() { Some(self.n_collections) } else { None }
+    }
 }
 
 /// Counts and sets, each changed by one call.
@@ -120,11 +135,43 @@ impl Holds {
         lock(&self.state).images.values().cloned().collect()
     }
 
-    /// A session was told of records in these segments.
-    pub(crate) fn tell(&self, session: u64, segments: impl Iterator<Item = u32>) {
+    /// A session was told of these records in these segments. To be called while looking.
+    pub(crate) fn tell(
+        &self,
+        session: u64,
+        tenant: TenantId,
+        keys: impl Iterator<Item = Key>,
+        segments: impl Iterator<Item = u32>,
+    ) {
         let mut segments = segments.peekable();
-        if segments.peek().is_some() {
-            lock(&self.state).sessions.entry(session).or_default().others.extend(segments);
+        if segments.peek().is_none() {
+            return;
+        }
+        let live = {
+            let mut state = lock(&self.state);
+            let marked_in = state.collection();
+            let told = state.sessions.entry(session).or_default();
+            for segment in segments {
+                // What it was told of before is not marked by being told again of something else.
+                told.others.entry(segment).or_insert(marked_in);
+            }
+            state.live.clone()
+        };
+        if let Some(live) = live {
+            live.add_late(tenant, keys);
+        }
+    }
+
+    /// What lay in a segment lies in these from now on: whoever counts on the one counts on them.
+    /// To be called while nobody looks.
+    pub(crate) fn moved(&self, segment: u32, to: &BTreeSet<u32>) {
+        for told in lock(&self.state).sessions.values_mut() {
+            if let Some(marked_in) = told.others.get(&segment).copied() {
+                for to in to {
+                    told.others.entry(*to).or_insert(marked_in);
+                }
+                told.moved.entry(segment).or_default().extend(to);
+            }
         }
     }
 
@@ -133,11 +180,19 @@ impl Holds {
         lock(&self.state).sessions.entry(session).or_default().own.insert(segment);
     }
 
-    /// What a session was told is held by its draft from now on.
-    pub(crate) fn forget_told(&self, session: u64) {
-        if let Some(told) = lock(&self.state).sessions.get_mut(&session) {
-            told.others.clear();
+    /// What a session was told is held by its draft from now on, but for what it found in these
+    /// segments when it looked.
+    pub(crate) fn forget_told(&self, session: u64, but: &BTreeSet<u32>) {
+        let mut state = lock(&self.state);
+        let Some(told) = state.sessions.get_mut(&session) else { return };
+        let (mut kept, mut next) = (BTreeSet::new(), Vec::from_iter(but.iter().copied()));
+        while let Some(segment) = next.pop() {
+            if kept.insert(segment) {
+                next.extend(told.moved.get(&segment).into_iter().flatten());
+            }
         }
+        told.others.retain(|segment, _| kept.contains(segment));
+        told.moved.retain(|segment, _| kept.contains(segment));
     }
 
     pub(crate) fn end_session(&self, session: u64) {
@@ -148,7 +203,19 @@ impl Holds {
     pub(crate) fn is_told(&self, segment: u32) -> bool {
         let state = lock(&self.state);
         let mut sessions = state.sessions.values();
-        sessions.any(|told| told.own.contains(&segment) || told.others.contains(&segment))
+        sessions.any(|told| told.own.contains(&segment) || told.others.contains_key(&segment))
+    }
+
+    /// Whether an open session counts on something in a segment that the collection which goes on
+    /// does not know to be alive.
+    pub(crate) fn is_told_unmarked(&self, segment: u32) -> bool {
+        let state = lock(&self.state);
+        let current = state.collection();
+        let is_unmarked = |told: &Told| {
+            told.others.get(&segment).is_some_and(|marked| marked.is_none() || *marked != current)
+        };
+        let mut sessions = state.sessions.values();
+        sessions.any(|told| told.own.contains(&segment) || is_unmarked(told))
     }
 
     /// Begins a collection: changes that begin from now on put their keys into `live`; those that
@@ -156,6 +223,7 @@ impl Holds {
     pub(crate) fn begin_collection(self: &Arc<Self>, live: Arc<Live>) -> Running {
         let mut state = lock(&self.state);
         state.live = Some(live);
+        state.n_collections += 1;
         state.epoch += 1;
         let epoch = state.epoch;
         while state.changes.first_key_value().is_some_and(|(began, _)| *began < epoch) {

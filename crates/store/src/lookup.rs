@@ -127,7 +127,9 @@ impl Session {
         let _looking = core.holds.looking();
         let found = core.find_many(self.tenant(), form, keys, &core.aside(self.tenant()))?;
         // Before a collection may look again: what was told stays until this session is over.
-        core.holds.tell(self.number(), segments_of(&found));
+        let told = keys.iter().zip(&found).filter(|(_, found)| found.is_some());
+        let told = told.map(|(key, _)| *key);
+        core.holds.tell(self.number(), self.tenant(), told, segments_of(&found));
         Ok(found)
     }
 }

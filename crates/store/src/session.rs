@@ -17,7 +17,7 @@ use crate::holds::Change;
 use crate::manifest::{Image, ImageSpec, ImageWriter, ListEntry};
 use crate::rows::{IMAGES_MAX, NOTE_BYTES_MAX, PointRow};
 use crate::segment::{RecordPlace, SegmentWriter};
-use crate::store::{Committed, Core, Store};
+use crate::store::{Committed, Core, Settings, Store};
 
 /// Free space is asked for again after so many bytes.
 const SPACE_CHECK_BYTES: u64 = 16 << 20;
@@ -90,7 +90,8 @@ impl Session {
     pub fn find(&self, form: Form, key: &Key) -> Result<Option<RecordPlace>, StoreError> {
         let _looking = self.core.holds.looking();
         let found = self.core.find(self.tenant, form, key, &self.core.aside(self.tenant))?;
-        self.core.holds.tell(self.number, found.iter().map(|place| place.segment));
+        let segment = found.iter().map(|place| place.segment);
+        self.core.holds.tell(self.number, self.tenant, std::iter::once(*key), segment);
         Ok(found)
     }
 
@@ -170,7 +171,9 @@ impl Session {
     }
 
     fn append_new(&mut self, group: &CheckedGroup) -> Result<(u32, u32), StoreError> {
-        if self.writer.as_ref().is_some_and(|writer| writer.is_full(&self.core.settings)) {
+        let Settings { segment_bytes, segment_records, .. } = self.core.settings;
+        let is_full = |writer: &SegmentWriter| writer.is_full(segment_bytes, segment_records);
+        if self.writer.as_ref().is_some_and(is_full) {
             self.close_writer()?;
             self.core.spill(self.tenant, self.number, &self.segments);
         }

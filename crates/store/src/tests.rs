@@ -6,6 +6,7 @@
 
 mod accounting;
 mod collect;
+mod collect_beside;
 mod collect_crash;
 mod collect_model;
 mod collect_storm;

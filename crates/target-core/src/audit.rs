@@ -135,6 +135,8 @@ events! {
     RetentionSet = "retention_set";
     /// A source's key was used from an address that it never came from.
     AddressFirstSeen = "address_first_seen";
+    /// Far more of what an agent sent was new than on other days.
+    NoveltyUnusual = "novelty_unusual";
     /// Many points were marked as deleted at once.
     BulkDeletion = "bulk_deletion";
     /// A retention lock was set or lengthened.
@@ -145,6 +147,12 @@ events! {
     CollectionEnded = "collection_ended";
     /// The system's clock jumped.
     ClockJumped = "clock_jumped";
+}
+
+impl Event {
+    /// Those that a person should look at; nothing is ever done because of them.
+    pub const ALARMS: &'static [Self] =
+        &[Self::AddressFirstSeen, Self::BulkDeletion, Self::ClockJumped, Self::NoveltyUnusual];
 }
 
 /// What shall be written.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use offsite_daemon::process::giving_way;
 use offsite_model::{Clock, Span};
 use offsite_proto::admin::upkeep::{Collected, Scrubbed, Upkeep};
 use offsite_proto::error::{ErrorCode, Refusal};
@@ -40,6 +41,10 @@ impl Surroundings for Around<'_> {
         self.target.is_stopping()
     }
 
+    fn is_busy(&self) -> bool {
+        self.target.replicas().is_ok_and(|replicas| replicas.is_at_work())
+    }
+
     fn show(&self, phase: &'static str, done: u64, total: u64) {
         (self.show)(phase, done, total);
     }
@@ -65,8 +70,9 @@ impl Target {
         let around = Around { target: self, show };
         // What lies in quarantine goes by the clock that nobody sets.
         let kept_now = self.retention_now();
-        let done = offsite_upkeep::collect(&replicas.store, &tenants, &settings, kept_now, &around);
-        let done = done.map_err(|error| failed(&error))?;
+        let collect =
+            || offsite_upkeep::collect(&replicas.store, &tenants, &settings, kept_now, &around);
+        let done = giving_way(collect).map_err(|error| failed(&error))?;
         for doubt in &done.doubts {
             tracing::error!(cause = doubt, "nothing was collected");
         }

@@ -9,11 +9,13 @@
 //!
 //! **Absent:** seed drives, encrypted agents: sessions that ask for them are refused.
 
+mod dismissed;
 mod draft;
 mod heal;
 mod images;
 mod leases;
 mod live;
+mod novelty;
 mod orphans;
 #[cfg(test)]
 mod plant;
@@ -23,6 +25,7 @@ mod shown;
 mod streams;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use offsite_exchange::replication::target::{
@@ -43,6 +46,7 @@ use tokio::sync::Semaphore;
 pub(crate) use images::unreadable;
 pub use images::{Held, ImageName, Owner};
 pub use live::Live;
+pub(crate) use orphans::Orphan;
 pub use shown::{Mirrors, PointShown};
 pub(crate) use streams::Stream;
 
@@ -55,6 +59,8 @@ use self::quotas::Quotas;
 use crate::World;
 use crate::failure::Failure;
 
+/// A session that did something so long ago is still at work.
+const STIRRED_FOR: Span = Span::from_millis(500);
 /// Sessions that are remembered, ended ones included.
 const SESSIONS_MAX: usize = 4_096;
 /// Sessions of one source that may be at work at once.
@@ -91,6 +97,8 @@ pub struct Replicas {
     adopting: Mutex<()>,
     /// When drafts without a session were counted last, by the uptime.
     counted_at: Mutex<Option<Span>>,
+    /// When a session last did something, in microseconds of the uptime.
+    stirred_micros: AtomicU64,
     pub(crate) quotas: Quotas,
     pub(crate) mirrors: Mirrors,
 }
@@ -139,8 +147,21 @@ impl Replicas {
             opening: Mutex::new(()),
             adopting: Mutex::new(()),
             counted_at: Mutex::new(None),
+            stirred_micros: AtomicU64::new(0),
             mirrors: Mirrors::default(),
         })
+    }
+
+    /// A session does something.
+    fn stir(&self) {
+        self.stirred_micros.store(self.world.clock.uptime().as_micros(), Ordering::Relaxed);
+    }
+
+    /// Whether some session did something a moment ago.
+    pub(crate) fn is_at_work(&self) -> bool {
+        let last = self.stirred_micros.load(Ordering::Relaxed);
+        let now = self.world.clock.uptime().as_micros();
+        last > 0 && now.saturating_sub(last) < STIRRED_FOR.as_micros()
     }
 
     /// Ends what a crash left half-way: drafts of images that are committed, and images whose
@@ -197,7 +218,8 @@ impl Replicas {
             Some(row)
                 if have.is_none()
                     && !wish.is_heal()
-                    && is_purged(&self.store, name.owner.tenant, row)? =>
+                    && (is_purged(&self.store, name.owner.tenant, row)?
+                        || self.is_dismissed_and_gone(&name)?) =>
             {
                 let is_it = Spec::check(row.clone()).is_ok_and(|spec| spec.is_same_image(&wish));
                 is_it.then(|| wish.digest())
@@ -544,7 +566,9 @@ impl Replicas {
                 let row = self.announced(&parent).map_err(unavailable)?;
                 let here = row.as_ref().map(|row| self.committed(&parent, row)).transpose();
                 if open.allow_orphan && here.map_err(unavailable)?.flatten().is_none() {
-                    return self.land(live);
+                    let landed = self.land(live)?;
+                    self.note_novelty(name, live.staged_bytes(), open.size_bytes.0);
+                    return Ok(landed);
                 }
                 Some(row.ok_or(CommitFault::BaseMissing)?.recovery_point_id.0)
             }
@@ -560,6 +584,7 @@ impl Replicas {
         let point = open.recovery_point_id;
         tracing::info!(session = %live.id, agent = %name.agent, %point, records = spec.n_entries(),
             "image committed");
+        self.note_novelty(name, live.staged_bytes(), open.size_bytes.0);
         Ok(Outcome::Committed)
     }
 

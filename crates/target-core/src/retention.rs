@@ -20,6 +20,7 @@ mod round;
 pub(crate) mod rules;
 pub(crate) mod state;
 pub(crate) mod time;
+mod waiting;
 
 pub(crate) use self::acts::Removal;
 

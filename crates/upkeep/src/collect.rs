@@ -11,8 +11,12 @@ use offsite_store::{
 };
 
 use crate::Surroundings;
+use crate::pace::DutyCycle;
 use crate::settings::CollectSettings;
 use crate::timetable::note_collection;
+
+/// The share of the time for which a collection works while somebody waits for other work.
+const BESIDE_PERCENT: u8 = 50;
 
 /// Collects the space of these tenants, and removes what has lain in quarantine for long enough by
 /// `kept_now`: the clock of what must not go too early. Blocks.
@@ -29,11 +33,13 @@ pub fn collect(
 ) -> Result<Collected, StoreError> {
     let began = around.clock().uptime();
     let mut share = (settings.bytes_per_sec > 0).then(|| Share::new(settings.bytes_per_sec));
+    let mut turns = DutyCycle::new(BESIDE_PERCENT, began);
     let (mut all, mut doubts, mut n_before) = (CollectReport::default(), Vec::new(), 0_u64);
     for tenant in tenants {
         let options = CollectOptions {
             live_percent: 100_u8.saturating_sub(settings.dead_percent.min(100)).saturating_add(1),
             tenant: Some(*tenant),
+            n_threads: std::thread::available_parallelism().map_or(1, usize::from),
             ..CollectOptions::default()
         };
         let mut n_bytes = n_before;
@@ -45,11 +51,18 @@ pub fn collect(
             if around.is_stopped() {
                 return ControlFlow::Break(());
             }
-            if let Some(share) = &mut share {
-                let wait = share.wait(around.clock().uptime(), n_bytes);
-                if wait > Span::ZERO {
-                    around.pause(wait);
+            let now = around.clock().uptime();
+            let share = share.as_mut().map_or(Span::ZERO, |share| share.wait(now, n_bytes));
+            let turns = match around.is_busy() {
+                true => turns.pause(now),
+                false => {
+                    turns = DutyCycle::new(BESIDE_PERCENT, now);
+                    Span::ZERO
                 }
+            };
+            let wait = share.max(turns);
+            if wait > Span::ZERO {
+                around.pause(wait);
             }
             ControlFlow::Continue(())
         };

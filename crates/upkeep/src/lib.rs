@@ -36,6 +36,9 @@ pub trait Surroundings {
     /// Whether the work is to stop at its next safe point.
     fn is_stopped(&self) -> bool;
 
+    /// Whether somebody waits for work of the same store that is being done now.
+    fn is_busy(&self) -> bool;
+
     /// Is told what is being done, and how far it is: bytes done and in all; 0 in all where that is
     /// not known.
     fn show(&self, phase: &'static str, done: u64, total: u64);

@@ -53,6 +53,10 @@ impl Surroundings for World {
         *left == 0
     }
 
+    fn is_busy(&self) -> bool {
+        false
+    }
+
     fn show(&self, _: &'static str, _: u64, _: u64) {
         self.clock.advance(LOOK);
     }

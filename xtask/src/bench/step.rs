@@ -74,7 +74,7 @@ fn wire() -> u64 {
 }
 
 /// Leaves no work of the step before to the next one.
-fn settle(cold: bool) -> Result<()> {
+pub(super) fn settle(cold: bool) -> Result<()> {
     Command::new("sync").status()?;
     if cold {
         fs::write("/proc/sys/vm/drop_caches", "3").context("drop the page cache (needs root)")?;

@@ -18,7 +18,6 @@ const NAUGHTY: &[&str] = &[
     "crates/store: index → index::run → index",
     "crates/store: lookup → store → lookup",
     "crates/store: recover → store → recover",
-    "crates/store: segment → store → segment",
     "crates/store: session → store → draft → session",
     "crates/store: upkeep → store → recover → upkeep",
     "crates/target-core: replicas → replicas::live → replicas",

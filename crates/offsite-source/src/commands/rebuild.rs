@@ -58,6 +58,11 @@ impl Surroundings for Around {
         false
     }
 
+    fn is_busy(&self) -> bool {
+        // The directory is ours alone.
+        false
+    }
+
     fn show(&self, phase: &'static str, done: u64, total: u64) {
         self.0.say(phase);
         self.0.at(done, total);

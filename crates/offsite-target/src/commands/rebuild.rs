@@ -53,6 +53,11 @@ impl Surroundings for Around<'_> {
         self.stop.is_wished()
     }
 
+    fn is_busy(&self) -> bool {
+        // The directory is ours alone.
+        false
+    }
+
     fn show(&self, phase: &'static str, done: u64, total: u64) {
         self.bar.say(phase);
         self.bar.at(done, total);

@@ -22,6 +22,11 @@ pub(crate) async fn status(context: &Context) -> Result<Exit, Failure> {
             ("sources", Some(status.sources.to_string())),
         ];
         lines.extend(upkeep.map(|(what, how)| (what, Some(how))));
+        lines.extend(status.alarms.iter().map(|alarm| {
+            let facts = alarm.facts.iter().map(|fact| format!("{} {}", fact.name, fact.value));
+            let facts = facts.collect::<Vec<_>>().join(", ");
+            ("alarm", Some(format!("{} {}: {facts}", alarm.at, alarm.what)))
+        }));
         facts(&lines)
     })
 }

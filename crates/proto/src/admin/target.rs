@@ -35,7 +35,7 @@ use crate::endpoint::{Access, Action, Class, Listener, Method, Params, Row, Valu
 use crate::error::Refusal;
 use crate::json::Json;
 use crate::limits::JSON_BYTES_MAX;
-use crate::text::Text;
+use crate::text::{Text, Time};
 
 macro_rules! target_rows {
     ($($name:ident: $id:literal $method:ident $path:literal [$($query:literal),*] $action:ident, $bytes:expr;)*) => {
@@ -207,6 +207,21 @@ pub struct Status {
     /// Space and damage of the store; for who is not limited to tenants.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upkeep: Option<Upkeep>,
+    /// What a person should have looked at in the last days, newest first, as far as the caller
+    /// sees it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alarms: Vec<Alarm>,
+}
+
+/// Something unusual. Nothing was done because of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Alarm {
+    /// When it was seen.
+    pub at: Time,
+    /// What, by the word of the audit log.
+    pub what: String,
+    /// Whose, and how much.
+    pub facts: Vec<Fact>,
 }
 
 /// How a source's operator recognises this target.

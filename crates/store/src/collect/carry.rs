@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError};
 
 use offsite_model::{Key, TenantId};
 
+use super::ahead::{Ahead, Group};
 use super::run::{Kept, PORTION_BYTES, Run, Stage, doubt};
 use super::weigh::{Listed, Victim, is_moved_whole, raw_bytes};
 use crate::error::StoreError;
@@ -13,9 +14,15 @@ use crate::format::PLACE_BYTES;
 use crate::group::{CheckedGroup, Form, GROUP_RECORDS_MAX};
 use crate::index::IndexKey;
 use crate::quarantine::GroupAt;
-use crate::segment::{RecordPlace, Segment, read_stored};
+use crate::segment::{RecordPlace, Segment};
 use crate::session::Session;
 use crate::store::lock;
+
+/// What is written goes to the disk in pieces of this size while more is read.
+const WRITE_OUT_BYTES: u64 = 16 << 20;
+
+/// How often a portion is settled at most: each time less can have come late than the time before.
+const LATE_ROUNDS: u32 = 4;
 
 /// Bytes of records that small rests are put together to.
 const REST_BYTES: usize = 256 << 10;
@@ -28,6 +35,8 @@ struct Portion {
     settled: BTreeMap<IndexKey, RecordPlace>,
     victims: Vec<Victim>,
     bytes: u64,
+    /// Of these, those that somebody was told to bring to the disk.
+    bytes_written_out: u64,
     rests: BTreeMap<Form, Rest>,
     /// Groups elsewhere that were read and are good, and the records in them.
     good: BTreeMap<GroupAt, BTreeSet<(Key, Form, u8)>>,
@@ -38,6 +47,16 @@ struct Portion {
 struct Rest {
     records: Vec<(Key, Vec<u8>)>,
     bytes: usize,
+}
+
+/// What came of a victim whose records were moved.
+enum Emptying {
+    /// Nothing is found in it any more.
+    Done,
+    /// An open session counts on it.
+    InUse,
+    /// These are alive, as far as can be told, and were not when they could have been moved.
+    Late(Vec<Listed>),
 }
 
 /// Segments that nothing is found in any more, per tenant.
@@ -66,6 +85,22 @@ impl Run<'_> {
         victims: Vec<Victim>,
         numbers: &BTreeSet<u32>,
     ) -> Result<BTreeSet<u32>, StoreError> {
+        let moved = victims.iter().filter(|victim| !victim.is_dead());
+        let moved = moved.map(|victim| Arc::clone(&victim.segment)).collect();
+        let (core, n_threads) = (self.core, self.options.n_threads);
+        std::thread::scope(|scope| {
+            let ahead = Ahead::start(scope, core, n_threads, moved);
+            self.carry_in_order(tenant, victims, numbers, ahead)
+        })
+    }
+
+    fn carry_in_order(
+        &mut self,
+        tenant: TenantId,
+        victims: Vec<Victim>,
+        numbers: &BTreeSet<u32>,
+        mut ahead: Ahead,
+    ) -> Result<BTreeSet<u32>, StoreError> {
         let mut gone = BTreeSet::new();
         let mut portion = self.portion(tenant)?;
         let mut has_room = true;
@@ -75,11 +110,12 @@ impl Run<'_> {
             if !victim.is_dead() {
                 has_room = has_room && self.core.reserve.admits(&self.core.place).is_ok();
                 let carried = match has_room {
-                    true => self.carry_segment(&mut portion, &victim.segment, numbers),
+                    true => self.carry_segment(&mut portion, &victim.segment, numbers, &mut ahead),
                     false => Err(StoreError::NoSpace),
                 };
                 match carried {
                     Err(StoreError::NoSpace) => {
+                        ahead.skip(&victim.segment);
                         self.keep(Kept::NoSpace, victim.garbage_bytes());
                         if has_room {
                             portion = self.abandon(portion)?;
@@ -107,6 +143,7 @@ impl Run<'_> {
             settled: BTreeMap::new(),
             victims: Vec::new(),
             bytes: 0,
+            bytes_written_out: 0,
             rests: BTreeMap::new(),
             good: BTreeMap::new(),
         })
@@ -127,24 +164,24 @@ impl Run<'_> {
         portion: &mut Portion,
         segment: &Segment,
         victims: &BTreeSet<u32>,
+        ahead: &mut Ahead,
     ) -> Result<(), StoreError> {
-        let Some(contents) = self.list_of(segment)? else {
-            let what = format!("segment {:08x} was whole a moment ago", segment.number);
-            return Err(doubt(StoreError::Damaged(what)));
-        };
-        let mut groups: BTreeMap<u32, Vec<Listed>> = BTreeMap::new();
-        for record in contents.records {
-            groups.entry(record.2.place).or_default().push(record);
-        }
-        for (at, records) in groups {
-            let live = self.live.select(portion.tenant, records.iter(), |(key, ..)| *key);
+        while let Some(group) = ahead.next(self, segment)? {
+            let records = group.records.iter();
+            let live = self.live.select(portion.tenant, records, |(key, ..)| *key);
             let live: Vec<Listed> = live.into_iter().copied().collect();
             let live = self.not_elsewhere(portion, live, victims)?;
             if !live.is_empty() {
-                self.carry_group(portion, segment, at, &records, live)?;
+                self.carry_group(portion, segment, group, live)?;
+                if portion.bytes >= portion.bytes_written_out + WRITE_OUT_BYTES {
+                    let newest = portion.session.segments().last();
+                    ahead.write_out(newest.and_then(|number| self.core.segment(*number)));
+                    portion.bytes_written_out = portion.bytes;
+                }
                 self.go_on(Stage::Move)?;
             }
         }
+        segment.let_go();
         Ok(())
     }
 
@@ -198,11 +235,11 @@ impl Run<'_> {
         &mut self,
         portion: &mut Portion,
         segment: &Segment,
-        at: u32,
-        all: &[Listed],
+        mut from: Group,
         live: Vec<Listed>,
     ) -> Result<(), StoreError> {
-        let group = self.read_checked(portion.tenant, segment, at)?;
+        let group = self.checked(segment, &mut from)?;
+        let all = &from.records;
         let (raw, raw_live) = (raw_bytes(all.iter()), raw_bytes(live.iter()));
         if is_moved_whole(raw, raw_live, self.options.live_percent) {
             let (number, place) = portion.session.append_again(&group)?;
@@ -214,6 +251,16 @@ impl Run<'_> {
             self.count(portion, &group);
             return Ok(());
         }
+        self.put_together(portion, &group, live)
+    }
+
+    /// Moves records of a group without the rest of it.
+    fn put_together(
+        &mut self,
+        portion: &mut Portion,
+        group: &CheckedGroup,
+        live: Vec<Listed>,
+    ) -> Result<(), StoreError> {
         let decoded = group.decoded()?;
         for (key, form, old) in live {
             let record = decoded.record(old.slot).unwrap_or_default();
@@ -233,31 +280,17 @@ impl Run<'_> {
 
     /// A group of a victim, decoded, every record compared with its key. One that is damaged is put
     /// aside, and the run ends: what lies in it is alive.
-    fn read_checked(
-        &mut self,
-        tenant: TenantId,
-        segment: &Segment,
-        at: u32,
-    ) -> Result<CheckedGroup, StoreError> {
-        let doing = || StoreError::io(format!("read segment {:08x}", segment.number));
-        let read = segment
-            .file(&self.core.place)
-            .and_then(|file| read_stored(&*file, segment.number, tenant, at, segment.bytes()));
-        let stored = read.map_err(doing()).map_err(doubt)?;
-        let checked = stored
-            .map(|group| CheckedGroup::check(group.form, group.codec, group.table, &group.payload));
-        match checked {
-            Some(Ok(group)) => {
-                self.bytes_read += group.payload().len() as u64;
-                Ok(group)
-            }
-            _ => {
-                self.core.doubt(tenant, (segment.number, at));
-                let place = u64::from(at) * PLACE_BYTES;
-                let what = format!("segment {:08x}, group at {place}", segment.number);
-                Err(doubt(StoreError::Damaged(what)))
-            }
-        }
+    fn checked(&mut self, segment: &Segment, from: &mut Group) -> Result<CheckedGroup, StoreError> {
+        let checked = from.checked(&self.core.place);
+        let doing = StoreError::io(format!("read segment {:08x}", segment.number));
+        let Some(group) = checked.map_err(doing).map_err(doubt)? else {
+            self.core.doubt(segment.tenant, (segment.number, from.at));
+            let place = u64::from(from.at) * PLACE_BYTES;
+            let what = format!("segment {:08x}, group at {place}", segment.number);
+            return Err(doubt(StoreError::Damaged(what)));
+        };
+        self.bytes_read += group.payload().len() as u64;
+        Ok(group)
     }
 
     fn write_rest(
@@ -289,8 +322,42 @@ impl Run<'_> {
     }
 
     /// Makes new places durable and lets look-ups find them in place of the old ones; the segments
-    /// in which nothing is found any more.
+    /// in which nothing is found any more. What somebody has come to need in a victim since it was
+    /// moved is moved too, so often at most.
     fn settle(&mut self, mut portion: Portion) -> Result<Vec<u32>, StoreError> {
+        let (tenant, mut emptied) = (portion.tenant, Vec::new());
+        for n_left in (0..LATE_ROUNDS).rev() {
+            portion = self.make_durable(portion)?;
+            let mut late = Vec::new();
+            for victim in std::mem::take(&mut portion.victims) {
+                match self.empty_one(tenant, &victim.segment, &portion.settled)? {
+                    Emptying::Done => emptied.push(victim.segment.number),
+                    Emptying::Late(records) if n_left > 0 => late.push((victim, records)),
+                    _ => self.keep(Kept::InUse, victim.garbage_bytes()),
+                }
+            }
+            if late.is_empty() {
+                break;
+            }
+            portion = Portion { settled: portion.settled, ..self.portion(tenant)? };
+            for (victim, records) in late {
+                match self.carry_late(&mut portion, &victim.segment, records) {
+                    Ok(()) => portion.victims.push(victim),
+                    Err(StoreError::NoSpace) if !self.store.is_poisoned() => {
+                        self.keep(Kept::NoSpace, victim.garbage_bytes());
+                        portion = self.abandon(portion)?;
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        drop(portion);
+        self.core.write_runs(tenant);
+        Ok(emptied)
+    }
+
+    /// Writes what is left to write; the portion without what the disk has no room for.
+    fn make_durable(&mut self, mut portion: Portion) -> Result<Portion, StoreError> {
         let mut write = || {
             for (form, rest) in std::mem::take(&mut portion.rests) {
                 self.write_rest(&mut portion, form, rest)?;
@@ -298,32 +365,30 @@ impl Run<'_> {
             portion.session.keep()
         };
         match write() {
-            Err(StoreError::NoSpace) if !self.store.is_poisoned() => {
-                portion = self.abandon(portion)?;
-            }
-            other => other?,
+            Err(StoreError::NoSpace) if !self.store.is_poisoned() => self.abandon(portion),
+            other => other.map(|()| portion),
         }
-        let Portion { session, tenant, settled, victims, .. } = portion;
-        let emptied = self.empty(tenant, &victims, settled)?;
-        drop(session);
-        self.core.write_runs(tenant);
-        Ok(emptied)
     }
 
-    fn empty(
+    /// Moves records of a victim that nobody needed when the rest of it was moved, or that look now
+    /// as if somebody did.
+    fn carry_late(
         &mut self,
-        tenant: TenantId,
-        victims: &[Victim],
-        settled: BTreeMap<IndexKey, RecordPlace>,
-    ) -> Result<Vec<u32>, StoreError> {
-        let mut emptied = Vec::new();
-        for victim in victims {
-            match self.empty_one(tenant, &victim.segment, &settled)? {
-                true => emptied.push(victim.segment.number),
-                false => self.keep(Kept::InUse, victim.garbage_bytes()),
-            }
+        portion: &mut Portion,
+        segment: &Arc<Segment>,
+        records: Vec<Listed>,
+    ) -> Result<(), StoreError> {
+        let mut groups: BTreeMap<u32, Vec<Listed>> = BTreeMap::new();
+        for record in records {
+            groups.entry(record.2.place).or_default().push(record);
         }
-        Ok(emptied)
+        for (at, records) in groups {
+            let mut from = Group::unread(segment, at);
+            let group = self.checked(segment, &mut from)?;
+            self.put_together(portion, &group, records)?;
+        }
+        segment.let_go();
+        Ok(())
     }
 
     /// Lets look-ups pass over a segment, unless somebody has come to need it since it was weighed.
@@ -333,34 +398,36 @@ impl Run<'_> {
         tenant: TenantId,
         segment: &Arc<Segment>,
         settled: &BTreeMap<IndexKey, RecordPlace>,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Emptying, StoreError> {
         loop {
             let records = match self.live.n_late() {
                 0 => None,
                 _ => match self.list_of(segment)? {
-                    None => return Ok(false),
+                    None => return Ok(Emptying::InUse),
                     Some(contents) => Some(contents.records),
                 },
             };
             let alone = self.core.holds.alone();
-            if self.core.holds.is_told(segment.number) {
-                return Ok(false);
+            if self.core.holds.is_told_unmarked(segment.number) {
+                return Ok(Emptying::InUse);
             }
             match records {
                 None if self.live.n_late() > 0 => continue,
                 None => {}
                 Some(records) => {
-                    let live = self.live.select(tenant, records.iter(), |(key, ..)| *key);
-                    let is_settled =
-                        |(key, form, _): &&Listed| settled.contains_key(&(*key, *form));
-                    if !live.iter().all(is_settled) {
-                        return Ok(false);
+                    let live = self.live.select(tenant, records.into_iter(), |(key, ..)| *key);
+                    let is_late = |(key, form, _): &Listed| !settled.contains_key(&(*key, *form));
+                    let late: Vec<Listed> = live.into_iter().filter(is_late).collect();
+                    if !late.is_empty() {
+                        return Ok(Emptying::Late(late));
                     }
                 }
             }
+            let to = settled.values().map(|place| place.segment).collect();
+            self.core.holds.moved(segment.number, &to);
             self.core.pass_over(tenant, segment.number, settled);
             drop(alone);
-            return Ok(true);
+            return Ok(Emptying::Done);
         }
     }
 }

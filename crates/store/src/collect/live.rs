@@ -11,6 +11,10 @@ use offsite_model::{Key, TenantId};
 
 use crate::index::filter::{BITS_PER_KEY, Filter};
 
+/// How many times the keys that are stored have room: a replication beside a collection adds all
+/// of its own, and a filter that is full calls dead records alive that were dead when it began.
+const ROOM: u64 = 2;
+
 /// Bits are only ever set, so a filter is whole whoever panicked.
 fn lock(filter: &Mutex<Filter>) -> MutexGuard<'_, Filter> {
     filter.lock().unwrap_or_else(PoisonError::into_inner)
@@ -27,13 +31,13 @@ impl Live {
     /// Filters for so many keys per tenant, in all at most so many bytes.
     pub(crate) fn new(n_keys: &BTreeMap<TenantId, u64>, bytes_max: u64) -> Self {
         let n_all: u64 = n_keys.values().fold(0, |sum, n| sum.saturating_add(*n));
-        let n_max = bytes_max.saturating_mul(8) / BITS_PER_KEY;
+        let n_max = bytes_max.saturating_mul(8) / BITS_PER_KEY / ROOM;
         let tenants = n_keys.iter().map(|(tenant, n)| {
             let n = match n_all > n_max {
                 true => (u128::from(*n) * u128::from(n_max) / u128::from(n_all)) as u64,
                 false => *n,
             };
-            (*tenant, Mutex::new(Filter::for_keys(n)))
+            (*tenant, Mutex::new(Filter::for_keys(n.saturating_mul(ROOM))))
         });
         Self { tenants: tenants.collect(), n_late: AtomicU64::new(0) }
     }

@@ -11,7 +11,7 @@ use crate::error::StoreError;
 use crate::store::{Core, Store};
 
 /// Stored bytes that are moved before their new places are made durable and used.
-pub(super) const PORTION_BYTES: u64 = 64 << 20;
+pub(super) const PORTION_BYTES: u64 = 128 << 20;
 
 /// How a collection weighs space against work.
 #[derive(Clone, Copy, Debug)]
@@ -22,13 +22,16 @@ pub struct CollectOptions {
     pub live_percent: u8,
     /// Stored bytes that one run moves at most; what is left over waits for the next.
     pub moved_bytes_max: u64,
-    /// Memory for what is alive. With less than 12 bits per stored record more garbage stays.
+    /// Memory for what is alive. With less than 24 bits per stored record more garbage stays.
     pub filter_bytes_max: u64,
     /// zstd level of groups that are made anew of small rests.
     pub level: i32,
     /// The tenant whose space is collected; none for all at once. Doubt about one tenant then ends
     /// nobody else's collection, and memory is that of one.
     pub tenant: Option<TenantId>,
+    /// Threads that read, decode and check what is to be moved ahead of the one that moves it; with
+    /// 1 or less that one does it all.
+    pub n_threads: usize,
 }
 
 impl Default for CollectOptions {
@@ -39,6 +42,7 @@ impl Default for CollectOptions {
             filter_bytes_max: 256 << 20,
             level: 3,
             tenant: None,
+            n_threads: 1,
         }
     }
 }

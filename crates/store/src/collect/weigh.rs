@@ -105,7 +105,7 @@ impl Run<'_> {
             self.keep(Kept::Open, 0);
             return Ok(None);
         }
-        if self.core.holds.is_told(segment.number) {
+        if self.core.holds.is_told_unmarked(segment.number) {
             self.keep(Kept::InUse, 0);
             return Ok(None);
         }

@@ -14,7 +14,6 @@ use crate::format::{
 };
 use crate::group::{CheckedGroup, Codec, Form};
 use crate::layout::{Folder, Place};
-use crate::store::Settings;
 
 /// The disk begins to write what was appended after so many bytes.
 const WRITE_BACK_BYTES: u64 = 32 << 20;
@@ -74,8 +73,8 @@ impl SegmentWriter {
     }
 
     /// Whether it is to be closed before the next group.
-    pub(crate) const fn is_full(&self, settings: &Settings) -> bool {
-        self.end >= settings.segment_bytes || self.n_records >= settings.segment_records
+    pub(crate) const fn is_full(&self, bytes_max: u64, records_max: u32) -> bool {
+        self.end >= bytes_max || self.n_records >= records_max
     }
 
     /// Appends a group; its place. Its payload was copied and its checksum computed when it was

@@ -17,6 +17,7 @@ pub(super) const ALL: CollectOptions = CollectOptions {
     filter_bytes_max: 1 << 20,
     level: 1,
     tenant: None,
+    n_threads: 1,
 };
 
 pub(super) fn collect(store: &Store) -> Result<CollectReport, StoreError> {

@@ -8,6 +8,7 @@
 //! **Absent:** rules (the machine), frames ([`super::streams`]), who may call (routes).
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
@@ -100,6 +101,8 @@ pub struct Live {
     /// It keeps what was staged, and what was answered as held, from going.
     pub(super) draft: Mutex<Option<Draft>>,
     disk: mpsc::UnboundedSender<DiskJob>,
+    /// Bytes of records that arrived and were good.
+    staged_bytes: AtomicU64,
     changes: watch::Sender<u64>,
 }
 
@@ -130,6 +133,7 @@ impl Live {
             }),
             draft: Mutex::new(draft),
             disk,
+            staged_bytes: AtomicU64::new(0),
             changes: watch::Sender::new(0),
         });
         let worker = work(Arc::clone(replicas), Arc::downgrade(&live), jobs);
@@ -184,6 +188,7 @@ impl Live {
     ) -> Asked {
         let mut asked = Asked::default();
         let at = replicas.world.clock.uptime();
+        replicas.stir();
         let mut state = lock(&self.state);
         let had_failed = has_failed(&state.machine);
         if let (Input::Keys { window, .. }, Some(line)) = (&input, from) {
@@ -269,7 +274,14 @@ impl Live {
         let mut slot = lock(&self.draft);
         // A session that is over has none, and nobody listens.
         let draft = slot.as_mut().ok_or(StageFault::Unavailable)?;
-        draft.append(&checked).map_err(|error| replicas.stage_fault(self.id, &error))
+        draft.append(&checked).map_err(|error| replicas.stage_fault(self.id, &error))?;
+        self.staged_bytes.fetch_add(u64::from(checked.raw_bytes()), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Bytes of records that arrived in this session.
+    pub(super) fn staged_bytes(&self) -> u64 {
+        self.staged_bytes.load(Ordering::Relaxed)
     }
 }
 
@@ -307,6 +319,7 @@ async fn work(
         while let Ok(job) = jobs.try_recv() {
             batch.push(job);
         }
+        replicas.stir();
         let (at, session) = (Arc::clone(&replicas), Arc::clone(&live));
         let done = tokio::task::spawn_blocking(move || {
             let mut desk = Desk { replicas: &at, live: &session, tickets: Vec::new() };

@@ -10,7 +10,8 @@
 //! records are held, and nothing of it can be taken for a point. Each arrow above may be the last
 //! before a crash: opening the target goes through all rows again.
 //!
-//! **Absent:** time. What the target has acknowledged stays until its parent comes.
+//! **Absent:** time. What the target has acknowledged stays until its parent comes, or until a
+//! person or a policy gives it up (`dismissed`).
 
 use offsite_exchange::replication::target::CommitFault;
 use offsite_model::{AgentId, Key, Timestamp};
@@ -26,7 +27,7 @@ use super::{Replicas, draft};
 use crate::failure::Failure;
 
 /// Images that wait for their parents, by the key of [`IMAGES`].
-const ORPHANS: Table = Table::new("replica_orphans");
+pub(super) const ORPHANS: Table = Table::new("replica_orphans");
 /// Rows read at a time.
 const PAGE: usize = 1_024;
 /// Most bytes of a fault's text.
@@ -44,15 +45,34 @@ impl Value for OrphanRow {
     const BYTES_MAX: usize = 512;
 }
 
+/// What became of images that were dismissed, by the key of images.
+pub(super) const DISMISSED: Table = Table::new("replica_dismissed");
+
+/// A dismissed image, as it is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct DismissedRow {
+    /// When, in microseconds of the retention clock.
+    pub(super) at: i64,
+    /// Nothing of it is here any more.
+    pub(super) is_gone: bool,
+}
+
+impl Value for DismissedRow {
+    const VERSION: u8 = 1;
+    const BYTES_MAX: usize = 32;
+}
+
 /// An image that waits for its parent.
 #[derive(Clone, Debug)]
-pub(super) struct Orphan {
+pub(crate) struct Orphan {
     /// The image.
-    pub(super) held: Held,
+    pub(crate) held: Held,
     /// When it was acknowledged.
-    pub(super) landed_at: Timestamp,
+    pub(crate) landed_at: Timestamp,
     /// Why its parent, which came, cannot be its parent.
     pub(super) fault: Option<String>,
+    /// When it was dismissed, by the retention clock.
+    pub(crate) dismissed_at: Option<Timestamp>,
 }
 
 impl Orphan {
@@ -99,6 +119,8 @@ impl Replicas {
         let row = OrphanRow { landed_at: self.world.clock.now().as_micros(), fault: None };
         let written = self.catalog.write(|rows| {
             rows.put_value(ORPHANS, &name.key(), &row)?;
+            // Of another image that had this name.
+            rows.remove(DISMISSED, &name.key())?;
             Ok::<_, Failure>(())
         });
         written.map_err(|_| CommitFault::Broken)?;
@@ -118,7 +140,10 @@ impl Replicas {
     }
 
     /// Images that wait for their parents, of one agent or of all. Blocks.
-    pub(super) fn orphans(
+    ///
+    /// # Errors
+    /// The catalog's, or the store's.
+    pub(crate) fn orphans(
         &self,
         owner: &Owner,
         agent: Option<AgentId>,
@@ -148,21 +173,23 @@ impl Replicas {
                 let page = rows.scan_values::<OrphanRow>(ORPHANS, prefix, after, order, PAGE)?;
                 let with_image = page.into_iter().map(|(key, row)| {
                     let image = rows.value::<ImageRow>(IMAGES, &key)?;
-                    Ok::<_, Failure>((key, row, image))
+                    let dismissed = rows.value::<DismissedRow>(DISMISSED, &key)?;
+                    Ok::<_, Failure>((key, row, image, dismissed))
                 });
                 with_image.collect::<Result<Vec<_>, Failure>>()
             });
             let page = page.map_err(Refusal::from)?;
             let Some((last, ..)) = page.last() else { return Ok(all) };
             after = Some(last.clone());
-            for (key, row, image) in page {
+            for (key, row, image, dismissed) in page {
                 let (Some(name), Some(image)) = (ImageName::from_key(&key), image) else {
                     tracing::error!("an image that waits for its parent has no announcement");
                     continue;
                 };
                 let held = Held { name, open: image.open()? };
                 let landed_at = Timestamp::from_micros(row.landed_at);
-                all.push(Orphan { held, landed_at, fault: row.fault });
+                let dismissed_at = dismissed.map(|row| Timestamp::from_micros(row.at));
+                all.push(Orphan { held, landed_at, fault: row.fault, dismissed_at });
             }
         }
     }
@@ -202,6 +229,9 @@ impl Replicas {
         let (name, open) = (&orphan.held.name, &orphan.held.open);
         let (tenant, id) = (name.owner.tenant, draft::id_of(name));
         if self.committed(name, open)?.is_none() {
+            if orphan.dismissed_at.is_some() {
+                return Ok(());
+            }
             let Some(parent) = orphan.parent() else { return Ok(()) };
             let Some(announced) = self.announced(&parent)? else { return Ok(()) };
             if self.committed(&parent, &announced)?.is_none() {

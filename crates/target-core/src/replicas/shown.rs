@@ -91,7 +91,8 @@ impl Replicas {
             .map_err(Refusal::from)?
     }
 
-    /// The committed images of an agent, and those that were here until their points were purged.
+    /// The committed images of an agent, and those that were here until their points were purged,
+    /// or until they were given up while they waited.
     /// Blocks.
     ///
     /// # Errors
@@ -106,7 +107,10 @@ impl Replicas {
         let mut purged = Vec::new();
         for image in announced {
             let is_held = held.binary_search_by_key(&image.name, |held| held.name).is_ok();
-            if !is_held && is_purged(&self.store, owner.tenant, &image.open)? {
+            if !is_held
+                && (is_purged(&self.store, owner.tenant, &image.open)?
+                    || self.is_dismissed_and_gone(&image.name)?)
+            {
                 purged.push(image);
             }
         }
@@ -174,7 +178,7 @@ impl Replicas {
                 images,
                 status: PointStatus::Orphaned,
                 waits_for: orphans.iter().map(|orphan| orphan.waits_for(&waiting)).collect(),
-                deleted_at: None,
+                deleted_at: orphans.iter().filter_map(|orphan| orphan.dismissed_at).max(),
             });
         }
         sort(&mut shown);

@@ -13,7 +13,7 @@ use crate::Target;
 use crate::audit::Event;
 use crate::failure::Failure;
 use crate::principal::Principal;
-use crate::replicas::{Owner, unreadable};
+use crate::replicas::{Orphan, Owner, unreadable};
 
 /// As many deletions at once are told to a person.
 pub(super) const BULK_POINTS: usize = 10;
@@ -26,6 +26,9 @@ pub(crate) struct Removal<'a> {
     pub(crate) what: String,
     /// The points, deleted ones among them.
     pub(crate) points: Vec<Point>,
+    /// Images that wait for their parents. None in what a source asks for: it can end what it
+    /// sends, and nothing that was acknowledged.
+    pub(crate) waiting: Vec<Orphan>,
 }
 
 impl Target {
@@ -67,17 +70,23 @@ impl Target {
                 return Err(locked(point.point, until));
             }
         }
-        if live.is_empty() {
+        let waiting = self.check_waiting(by, removal)?;
+        let mut ids: Vec<PointId> = live.iter().map(|point| point.point).collect();
+        let live_ids = ids.clone();
+        ids.extend(waiting.iter().map(|orphan| orphan.held.point()));
+        ids.sort();
+        ids.dedup();
+        if ids.is_empty() {
             return Ok(0);
         }
-        let ids: Vec<PointId> = live.iter().map(|point| point.point).collect();
         self.tell(by, removal, Event::DeletionAsked, &ids)?;
         if ids.len() >= BULK_POINTS {
             // Somebody should look; nothing else follows from it.
             tracing::error!(records = ids.len(), what = removal.what, "many points were deleted");
             self.tell(by, removal, Event::BulkDeletion, &ids)?;
         }
-        for id in &ids {
+        self.replicas()?.dismiss(&waiting, now)?;
+        for id in &live_ids {
             match store.delete_point(tenant, *id, now) {
                 Ok(()) | Err(StoreError::PointUnknown(_)) => {}
                 Err(StoreError::Locked { point, until }) => return Err(locked(point, until)),
@@ -87,26 +96,48 @@ impl Target {
         Ok(ids.len())
     }
 
-    /// Takes the mark of a deletion back. Blocks.
+    /// The images of a removal that wait and are not marked yet. Locks count from when they were
+    /// acknowledged.
+    fn check_waiting(&self, by: &Principal, removal: &Removal<'_>) -> Result<Vec<Orphan>, Refusal> {
+        let now = self.retention_now();
+        let unmarked = removal.waiting.iter().filter(|orphan| orphan.dismissed_at.is_none());
+        let unmarked: Vec<Orphan> = unmarked.cloned().collect();
+        for orphan in &unmarked {
+            if let Some(until) = self.locked_while_waiting(orphan, now)? {
+                self.tell_locked(by, removal, orphan.held.point())?;
+                return Err(locked(orphan.held.point(), until));
+            }
+        }
+        Ok(unmarked)
+    }
+
+    /// Takes the mark of a deletion back, of a point and of images of it that wait. Blocks.
     ///
     /// # Errors
-    /// `wrong_state` for a point that is not deleted; the catalog's or the store's.
+    /// `wrong_state` for what is not deleted; the catalog's or the store's.
     pub(crate) fn undelete(
         &self,
         by: &Principal,
         owner: &Owner,
-        point: &Point,
+        id: PointId,
+        (point, waiting): (Option<&Point>, &[Orphan]),
     ) -> Result<(), Refusal> {
-        let (store, retention) = (&self.replicas()?.store, self.retention()?);
-        if point.deleted_at.is_none() {
+        let (replicas, retention) = (self.replicas()?, self.retention()?);
+        let is_deleted = point.is_some_and(|point| point.deleted_at.is_some());
+        if !is_deleted && waiting.iter().all(|orphan| orphan.dismissed_at.is_none()) {
             return Err(Refusal::new(
                 ErrorCode::WrongState,
-                format!("recovery point {} is not deleted", point.point),
+                format!("recovery point {id} is not deleted"),
             ));
         }
-        let removal = Removal { owner, what: "point".to_owned(), points: Vec::new() };
-        self.tell(by, &removal, Event::DeletionUndone, &[point.point])?;
-        match store.undelete_point(owner.tenant, point.point, retention.time.now()) {
+        let (what, points, none) = ("point".to_owned(), Vec::new(), Vec::new());
+        let removal = Removal { owner, what, points, waiting: none };
+        self.tell(by, &removal, Event::DeletionUndone, &[id])?;
+        replicas.take_back(waiting)?;
+        if !is_deleted {
+            return Ok(());
+        }
+        match replicas.store.undelete_point(owner.tenant, id, retention.time.now()) {
             Ok(()) => Ok(()),
             // Purged since it was looked up.
             Err(StoreError::PointUnknown(point)) => Err(Refusal::new(
@@ -117,7 +148,8 @@ impl Target {
         }
     }
 
-    /// Purges a point that is marked as deleted, before its time; two persons agreed. Blocks.
+    /// Purges a point that is marked as deleted, and images of it that wait and are, before its
+    /// time; two persons agreed. Blocks.
     ///
     /// # Errors
     /// `retention_locked`; `wrong_state` for a point that is not deleted; the store's.
@@ -127,8 +159,17 @@ impl Target {
         tenant: offsite_model::TenantId,
         point: PointId,
     ) -> Result<(), Refusal> {
-        let (store, retention) = (&self.replicas()?.store, self.retention()?);
-        match store.purge(tenant, &[point], retention.time.now()) {
+        let (replicas, retention) = (self.replicas()?, self.retention()?);
+        let now = retention.time.now();
+        let is_it = |orphan: &Orphan, _| {
+            Ok(orphan.held.point() == point && self.locked_while_waiting(orphan, now)?.is_none())
+        };
+        let ended = replicas.end_dismissed(tenant, is_it)?;
+        match replicas.store.purge(tenant, &[point], now) {
+            Err(StoreError::PointUnknown(_)) if !ended.is_empty() => {
+                let facts = [("points", point.to_string()), ("early", true.to_string())];
+                self.write_audit(by, tenant, Event::PointPurged, &facts)
+            }
             Ok(()) => {
                 let facts = [("points", point.to_string()), ("early", true.to_string())];
                 self.write_audit(by, tenant, Event::PointPurged, &facts)

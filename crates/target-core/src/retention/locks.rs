@@ -12,7 +12,7 @@ use crate::audit::Event;
 use crate::failure::Failure;
 use crate::peers::tables::PeerRow;
 use crate::principal::Principal;
-use crate::replicas::unreadable;
+use crate::replicas::{Orphan, unreadable};
 use crate::tenants::{self, TenantRow};
 
 /// What awaits a point.
@@ -48,6 +48,21 @@ impl Target {
     pub(crate) fn lock_of(&self, tenant: TenantId, agent: AgentId) -> Result<Lock, Refusal> {
         let store = &self.replicas()?.store;
         store.lock_of(tenant, agent).map_err(|cause| unreadable(&cause))
+    }
+
+    /// Until when an image that waits for its parent is locked, where it is now: it counts from
+    /// when it was acknowledged, as a point does from its receipt.
+    ///
+    /// # Errors
+    /// `repository_unavailable`.
+    pub(crate) fn locked_while_waiting(
+        &self,
+        orphan: &Orphan,
+        now: Timestamp,
+    ) -> Result<Option<Timestamp>, Refusal> {
+        let name = &orphan.held.name;
+        let lock = self.lock_of(name.owner.tenant, name.agent)?;
+        Ok(lock.until(orphan.landed_at).filter(|until| now < *until))
     }
 
     /// The lock of a whole tenant.

@@ -152,7 +152,15 @@ impl Target {
         for row in self.register().peers()? {
             let Some(place) = &row.place else { continue };
             let owner = Owner { tenant: place.tenant.0, source: place.subject.0 };
-            for (agent, decided) in self.decided(&owner, None, None)? {
+            let decided = self.decided(&owner, None, None)?;
+            let waiting = self.waiting_that_go(&owner, &decided)?;
+            if !waiting.is_empty() {
+                let points: Vec<PointId> = waiting.iter().map(|o| o.held.point()).collect();
+                let facts = [("count", points.len().to_string()), ("points", listed(&points))];
+                self.write_audit(&ITSELF, owner.tenant, Event::PolicyApplied, &facts)?;
+                self.replicas()?.dismiss(&waiting, self.retention_now())?;
+            }
+            for (agent, decided) in decided {
                 let gone = decided.iter().filter(|decided| !decided.verdict.is_kept());
                 let gone: Vec<PointId> = gone.map(|decided| decided.point.point).collect();
                 if gone.is_empty() {
@@ -193,10 +201,10 @@ impl Target {
         let now = retention.time.now();
         let mut n_purged: usize = 0;
         for tenant in self.catalog_read(|rows| Ok(tenants::ids(rows)?))? {
+            let mut purged = self.end_waiting(tenant, now, soft)?;
             let points = store.points(tenant).map_err(|cause| failed(&cause))?;
             let is_due = |point: &&Point| point.deleted_at.is_some_and(|at| now >= at + soft);
             let due: Vec<PointId> = points.iter().filter(is_due).map(|point| point.point).collect();
-            let mut purged = Vec::new();
             for point in due.into_iter().take(PURGED_MAX.saturating_sub(n_purged)) {
                 match store.purge(tenant, &[point], now) {
                     Ok(()) => purged.push(point),

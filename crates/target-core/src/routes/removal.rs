@@ -33,7 +33,7 @@ pub(super) async fn delete_agent(
         }
         let points = target.committed_points(&known.owner, Some(agent))?;
         let what = format!("agent {agent}");
-        let removal = Removal { owner: &known.owner, what, points };
+        let removal = Removal { owner: &known.owner, what, points, waiting: Vec::new() };
         target.delete_softly(&principal, &removal).map(drop)
     })
     .await?;
@@ -51,6 +51,7 @@ pub(super) fn delete_all(
         return Ok(());
     }
     let points = target.committed_points(owner, None)?;
-    let removal = Removal { owner, what: "everything of the source".to_owned(), points };
+    let removal =
+        Removal { owner, what: "everything of the source".to_owned(), points, waiting: Vec::new() };
     target.delete_softly(principal, &removal).map(drop)
 }

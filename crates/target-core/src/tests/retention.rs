@@ -2,8 +2,10 @@
 //! can make go, and what nobody can.
 
 mod locks;
+mod novelty;
 mod policies;
 mod sources;
+mod waiting;
 
 use std::sync::Arc;
 

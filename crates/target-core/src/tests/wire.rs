@@ -118,7 +118,16 @@ impl Wire {
         source: &Source,
         image: &Image,
     ) -> Result<Self, ErrorCode> {
-        let (connection, open) = (source.dial(scene).await, image.open(source));
+        Self::open_as(scene, source, image.open(source)).await
+    }
+
+    /// The same with another announcement than the image's own.
+    pub(super) async fn open_as(
+        scene: &Scene,
+        source: &Source,
+        open: OpenSession,
+    ) -> Result<Self, ErrorCode> {
+        let connection = source.dial(scene).await;
         let opened = connection.call::<Open>(&(), &Json(open.clone())).await;
         let opened = opened.map_err(|error| code_of(&error))?.body.0;
         let (agent, job) = (open.agent_id.0, open.job_id.0);

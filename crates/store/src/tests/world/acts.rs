@@ -249,6 +249,7 @@ impl World {
             live_percent: [0, 50, 75, 100][self.dice.below(4) as usize],
             moved_bytes_max: if self.dice.one_in(3) { 3 << 14 } else { u64::MAX },
             tenant: [None, Some(tenant(1)), Some(tenant(2))][self.dice.below(3) as usize],
+            n_threads: [1, 1, 1, 2][self.dice.below(4) as usize],
             ..ALL
         };
         let mut left = if self.dice.one_in(3) { self.dice.below(60) } else { u64::MAX };

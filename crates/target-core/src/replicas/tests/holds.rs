@@ -25,6 +25,7 @@ const EVERYTHING: CollectOptions = CollectOptions {
     filter_bytes_max: 1 << 20,
     level: 1,
     tenant: None,
+    n_threads: 2,
 };
 const OWNER: Owner =
     Owner { tenant: TenantId::from_bytes([1; 16]), source: CoreId::from_bytes([1; 16]) };

@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use offsite_model::Clock as _;
+use offsite_model::{Clock as _, Span, Timestamp};
 use offsite_proto::admin::target::{
-    Check, Fingerprint, ReadFingerprint, ReadStatus, RunDoctor, Status,
+    Alarm, Check, Fingerprint, ReadFingerprint, ReadStatus, RunDoctor, Status,
 };
 use offsite_proto::error::Refusal;
 use offsite_proto::json::Json;
@@ -13,13 +13,19 @@ use offsite_proto::text::{Text, Time};
 use offsite_transport::{Call, Reply};
 
 use super::context::{Operators, answer};
+use super::show;
 use crate::accept::source_object;
+use crate::audit::Event;
 use crate::authority::sees;
 use crate::principal::{Principal, TenantScope};
 use crate::{audit, storage_list};
 
 /// Less free space than this in a storage is told.
 const BYTES_FREE_MIN: u64 = 10 << 30;
+/// How long an alarm is shown, how many at most, and how many entries of the log are looked at.
+const ALARM_SHOWN_FOR: Span = Span::from_days(7);
+const ALARMS_MAX: usize = 20;
+const ALARM_ENTRIES: usize = 1_000;
 /// A certificate of ours that ends sooner than this is told, in days.
 const CERTIFICATE_DAYS_MIN: u64 = 30;
 
@@ -46,9 +52,27 @@ pub(super) async fn status(
                 TenantScope::All => target.upkeep().ok(),
                 _ => None,
             },
+            alarms: alarms(state, &call.principal.tenants())?,
         })
     })
     .await
+}
+
+/// The alarms of the last days.
+fn alarms(state: &Operators, scope: &TenantScope) -> Result<Vec<Alarm>, Refusal> {
+    let newest = state.read(|rows| Ok(audit::newest(rows, scope, ALARM_ENTRIES)?))?;
+    let words: Vec<&str> = Event::ALARMS.iter().map(|event| event.as_str()).collect();
+    let now = state.target.now();
+    let is_alarm = |entry: &&audit::Kept| {
+        let at = Timestamp::from_micros(entry.at_micros);
+        words.contains(&entry.event.as_str()) && now < at + ALARM_SHOWN_FOR
+    };
+    let alarm = |entry: &audit::Kept| Alarm {
+        at: Time(Timestamp::from_micros(entry.at_micros)),
+        what: entry.event.clone(),
+        facts: show::facts(&entry.facts),
+    };
+    Ok(newest.iter().filter(is_alarm).take(ALARMS_MAX).map(alarm).collect())
 }
 
 fn uptime(state: &Operators) -> u64 {

@@ -28,7 +28,7 @@ async fn locked() -> (Vault, PointId, PointId) {
     (vault, live, deleted)
 }
 
-fn tenant_of(vault: &Vault) -> OfTenant {
+pub(super) fn tenant_of(vault: &Vault) -> OfTenant {
     OfTenant(vault.owner.tenant.to_string())
 }
 
@@ -96,7 +96,12 @@ async fn c_03_nobody_makes_a_locked_point_go() {
     let refused = vault.source.call::<Unpair>(vault.scene(), &all, &()).await;
     assert_eq!(refused.err(), Some(ErrorCode::RetentionLocked));
     let target = &vault.scene().target;
-    let removal = Removal { owner: &vault.owner, what: String::new(), points: vault.points() };
+    let removal = Removal {
+        owner: &vault.owner,
+        what: String::new(),
+        points: vault.points(),
+        waiting: Vec::new(),
+    };
     let refused = target.delete_softly(&ROOT, &removal).unwrap_err();
     assert_eq!(refused.code, ErrorCode::RetentionLocked);
     let refused = target.purge_early(&ROOT, vault.owner.tenant, deleted).unwrap_err();
