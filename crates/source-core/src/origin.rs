@@ -437,7 +437,7 @@ impl Origin {
     fn placed(&mut self, entries: Vec<ListEntry>) -> Result<Vec<Listed>, Trouble> {
         let records = entries.iter().filter(|entry| !entry.is_zeros());
         let keys: Vec<Key> = records.map(ListEntry::key).collect();
-        let found = self.store.find_many(self.tenant, Form::Plain, &keys)?;
+        let found = self.store.find_needed(self.tenant, Form::Plain, &keys)?;
         if self.sizes.len() > SIZES_MAX {
             self.sizes.clear();
         }
@@ -599,7 +599,8 @@ pub(crate) fn records(
     for entry in entries {
         let key = entry.key();
         let unknown = || StoreError::UnknownRecord { key, offset: entry.offset() };
-        let found = store.find(tenant, Form::Plain, &key)?.ok_or_else(unknown)?;
+        let found = store.find_needed(tenant, Form::Plain, &[key])?;
+        let found = found.into_iter().flatten().next().ok_or_else(unknown)?;
         let group = match &last {
             Some((at, group)) if *at == (found.segment, found.place) => group,
             _ => {

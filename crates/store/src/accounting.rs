@@ -101,7 +101,7 @@ impl Store {
 }
 
 impl Core {
-    fn segments_of(&self, tenant: TenantId) -> Vec<Arc<Segment>> {
+    pub(crate) fn segments_of(&self, tenant: TenantId) -> Vec<Arc<Segment>> {
         let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
         segments.values().filter(|segment| segment.tenant == tenant).map(Arc::clone).collect()
     }

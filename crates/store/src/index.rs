@@ -11,7 +11,7 @@ pub(crate) mod run;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use offsite_model::{Key, KeyMap};
+use offsite_model::{Key, KeyMap, KeySet, TenantId};
 
 use crate::group::Form;
 use crate::segment::RecordPlace;
@@ -19,6 +19,9 @@ use run::Run;
 
 /// What an entry is found by.
 pub(crate) type IndexKey = (Key, Form);
+
+/// Keys of tenants that were looked for in all lists in vain.
+pub(crate) type Nowhere = KeySet<(TenantId, IndexKey)>;
 
 /// One tenant's index.
 #[derive(Default)]

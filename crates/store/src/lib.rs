@@ -85,6 +85,7 @@ mod locks;
 mod lookup;
 mod manifest;
 mod overlay;
+mod passed_over;
 mod quarantine;
 mod quarantined;
 mod readers;

@@ -86,6 +86,7 @@ pub(crate) fn open(
         is_read_only,
         alarms: Mutex::new(alarms),
         trails: Mutex::default(),
+        nowhere: Mutex::default(),
         quarantine,
         holds,
         collecting: Mutex::new(()),

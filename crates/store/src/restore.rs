@@ -72,7 +72,7 @@ impl Store {
         let keys: Vec<Key> = entries.iter().map(|entry| entry.key).collect();
         let reading = Arc::new(self.reading());
         let mut placed = Vec::with_capacity(entries.len());
-        for (entry, place) in entries.iter().zip(self.find_many(tenant, form, &keys)?) {
+        for (entry, place) in entries.iter().zip(self.find_needed(tenant, form, &keys)?) {
             // What was committed was there; what is not any more was put aside.
             let lost = || match self.has_damage(tenant) {
                 true => StoreError::Damaged(format!(

@@ -391,7 +391,13 @@ impl Session {
         if let Some(live) = &change.live {
             live.add_late(self.tenant, keys.iter().copied());
         }
-        for (entry, place) in entries.iter().zip(self.find_many(form, &keys)?) {
+        let mut places = self.find_many(form, &keys)?;
+        if places.iter().any(Option::is_none) {
+            // It may have been answered by way of neighbours that this window does not have.
+            Store { core: Arc::clone(&self.core) }.find_needed(self.tenant, form, &keys)?;
+            places = self.find_many(form, &keys)?;
+        }
+        for (entry, place) in entries.iter().zip(places) {
             let unknown = || StoreError::UnknownRecord { key: entry.key, offset: entry.offset };
             let place = place.ok_or_else(unknown)?;
             if place.raw_bytes != entry.length {

@@ -20,7 +20,7 @@ use crate::draft::Kept;
 use crate::error::StoreError;
 use crate::group::{self, Codec, DecodedGroup, Form, GroupError, StoredGroup, TableRow};
 use crate::holds::Holds;
-use crate::index::TenantIndex;
+use crate::index::{Nowhere, TenantIndex};
 use crate::journal::{Journal, START};
 use crate::layout::{Place, Root};
 use crate::lookup::Trails;
@@ -176,6 +176,7 @@ pub(crate) struct Core {
     pub(crate) journal: Mutex<Journal>,
     pub(crate) queue: Queue,
     pub(crate) trails: Mutex<Trails>,
+    pub(crate) nowhere: Mutex<Nowhere>,
     pub(crate) quarantine: Quarantine,
     pub(crate) holds: Arc<Holds>,
     /// Held by the one collection that goes on.
@@ -393,7 +394,8 @@ impl Store {
     pub fn record(&self, tenant: TenantId, form: Form, key: &Key) -> Result<Vec<u8>, StoreError> {
         let unknown = || StoreError::UnknownRecord { key: *key, offset: 0 };
         let _reading = self.reading();
-        let place = self.find(tenant, form, key)?.ok_or_else(unknown)?;
+        let found = self.find_needed(tenant, form, std::slice::from_ref(key))?;
+        let place = found.into_iter().flatten().next().ok_or_else(unknown)?;
         let group = self.group(tenant, place)?;
         let is_it = group.table().get(usize::from(place.slot)).is_some_and(|row| row.key == *key);
         match group.record(place.slot) {

@@ -325,7 +325,7 @@ impl Store {
             Err(error) => return vec![error.to_string()],
         };
         let form = image.form();
-        let places = match self.find_many(tenant, form, &keys) {
+        let places = match self.find_needed(tenant, form, &keys) {
             Ok(places) => places,
             Err(error) => return vec![error.to_string()],
         };

@@ -248,7 +248,7 @@ impl Answer {
         let Reading { store, name, form, .. } = &self.reading;
         let keys: Vec<Key> = asked.iter().map(|(_, entry)| entry.key).collect();
         let all: Vec<u64> = asked.iter().map(|(ordinal, _)| *ordinal).collect();
-        let places = store.find_many(name.tenant, *form, &keys).map_err(|e| broken(&e, &all))?;
+        let places = store.find_needed(name.tenant, *form, &keys).map_err(|e| broken(&e, &all))?;
         let missing: Vec<u64> = asked
             .iter()
             .zip(&places)

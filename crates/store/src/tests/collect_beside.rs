@@ -6,9 +6,9 @@ use std::ops::ControlFlow;
 use offsite_model::{Key, SessionId, Timestamp};
 use offsite_testkit::disk::Disk;
 
-use super::collect::ALL;
+use super::collect::{ALL, check_whole, collect, purge};
 use super::scene::*;
-use crate::group::Form;
+use crate::group::{CheckedGroup, Form};
 use crate::{CollectOptions, Kept, Stage, Store};
 
 const SESSION: SessionId = SessionId::from_bytes([6; 16]);
@@ -79,4 +79,60 @@ fn b_08_who_is_told_beside_a_collection_finds_it_there_and_keeps_nothing_from_go
         check(&store, &Model::from(model), None);
         check_no_strangers(&store, &disk);
     }
+}
+
+/// A record that was stored twice is known at one place. Where that place is collected while nobody
+/// needs the record, the other copy stays among its neighbours and is met by who follows them.
+#[test]
+fn d_07_a_copy_that_only_its_neighbours_lead_to_is_found_when_it_is_needed_again() {
+    let disk = Disk::new(1);
+    drop(new_store(&disk));
+    let store = open_with(&disk, SMALL).unwrap();
+    let dice = Dice::new(1);
+    let (first, twice) = (dice.noise(RECORD), dice.noise(RECORD));
+    let (only_twice, both) = (twice.clone(), [first.as_slice(), &twice].concat());
+    let mut model = Model::new();
+    let volumes = Volumes::from([(1, only_twice)]);
+    protect(&store, 1, 1, &volumes, None).unwrap();
+    model.insert(1, Expected { tenant: 1, volumes, is_deleted: false });
+    // Stored again, in the middle of a group of which the rest is new, and needed by nobody.
+    let mut session = store.session(tenant(1)).unwrap();
+    let group = [(Key::of(&first), &first[..]), (Key::of(&twice), &twice[..])];
+    session.append(&CheckedGroup::encode(Form::Plain, &group, 1).unwrap()).unwrap();
+    // Enough of it that a key run is written, which names one place for each key.
+    let volumes = Volumes::from([(1, [first.clone(), dice.noise(20 * RECORD)].concat())]);
+    protect_in(&mut session, 2, &volumes, None).unwrap();
+    model.insert(2, Expected { tenant: 1, volumes, is_deleted: false });
+    drop(session);
+    purge(&store, &mut model, 1).unwrap();
+    let mostly_dead = CollectOptions { live_percent: 1, ..ALL };
+    let report = store.collect(&mostly_dead, &mut |_| ControlFlow::Continue(())).unwrap();
+    assert!(report.bytes_freed > 0, "{report:?}");
+    // Whoever asks for the neighbour first is led to it.
+    let session = store.session(tenant(1)).unwrap();
+    let keys = [Key::of(&first), Key::of(&twice)];
+    let found = session.find_many(Form::Plain, &keys).unwrap();
+    drop(session);
+    if found.iter().all(Option::is_some) {
+        let mut session = store.session(tenant(1)).unwrap();
+        assert!(session.find_many(Form::Plain, &keys).unwrap().iter().all(Option::is_some));
+        let list = list_of(&both, None);
+        let mut image = session.image(image_spec(3, 1, both.len() as u64), None, None).unwrap();
+        list.iter().for_each(|entry| image.push(*entry).unwrap());
+        session.commit(point_spec(3, 1), vec![(image, Some(digest_of(&list)))]).unwrap();
+        let volumes = Volumes::from([(1, both)]);
+        model.insert(3, Expected { tenant: 1, volumes, is_deleted: false });
+        drop(session);
+    }
+    assert!(model.contains_key(&3), "nobody was led to the second copy: the test is of no use");
+    check_whole(&store, &model);
+    drop(store);
+    let store = open_with(&disk, SMALL).unwrap();
+    check_whole(&store, &model);
+    // Whoever asks for it by itself finds it too, as where a window of a restore begins with it.
+    assert!(store.record(tenant(1), Form::Plain, &Key::of(&twice)).unwrap() == twice);
+    // What is needed is moved with what it lies among, and known from then on.
+    purge(&store, &mut model, 2).unwrap();
+    collect(&store).unwrap();
+    check_whole(&store, &model);
 }

@@ -36,6 +36,6 @@ fn check(store: &Store, owner: &Owner, image: &Image, entry: &ListEntry) -> Resu
     if !offset.is_multiple_of(record_bytes) || image.key_at(offset / record_bytes)? != Some(key) {
         return Err(StoreError::BadList(format!("the entry at {offset} is not the image's")));
     }
-    let found = store.find(owner.tenant, image.form(), &key)?;
-    found.map(|_| ()).ok_or(StoreError::UnknownRecord { key, offset })
+    let found = store.find_needed(owner.tenant, image.form(), &[key])?;
+    found.into_iter().flatten().next().map(|_| ()).ok_or(StoreError::UnknownRecord { key, offset })
 }
