@@ -45,9 +45,9 @@ const STEPS: &[Step] = &[
     Step { name: "build", budget_secs: 240, run: |_| build() },
     Step { name: "test", budget_secs: 900, run: run_tests },
     Step { name: "demo", budget_secs: 420, run: |_| demo() },
-    Step { name: "bench", budget_secs: 120, run: |_| benches() },
+    Step { name: "bench", budget_secs: 180, run: |_| benches() },
     Step { name: "wan", budget_secs: 30, run: |_| wan() },
-    Step { name: "doc", budget_secs: 120, run: |_| doc() },
+    Step { name: "doc", budget_secs: 60, run: |_| doc() },
     Step { name: "examples", budget_secs: 180, run: |_| examples() },
     Step { name: "deny", budget_secs: 30, run: |_| deny() },
 ];

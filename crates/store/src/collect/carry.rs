@@ -437,6 +437,8 @@ impl crate::store::Core {
     fn pass_over(&self, tenant: TenantId, segment: u32, settled: &BTreeMap<IndexKey, RecordPlace>) {
         self.quarantine.empty([segment]);
         lock(&self.trails).clear();
+        // What the index loses here may have another copy that was not there when it was sought.
+        lock(&self.nowhere).clear();
         let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
         let index = index.entry(tenant).or_default();
         index.forget(&BTreeSet::from([segment]));
