@@ -453,8 +453,9 @@ impl Draft {
             kept.segments.insert(number, (bytes, is_closed));
         }
         self.named.clear();
-        let unnamed: BTreeSet<u32> = self.unnamed.values().copied().collect();
-        self.session.core.holds.forget_told(self.session.number(), &unnamed);
+        // What was found since this promise began is for the next one, also where it is named.
+        let counted: BTreeSet<u32> = self.unnamed.values().chain(&self.relied).copied().collect();
+        self.session.core.holds.forget_told(self.session.number(), &counted);
         Ok(())
     }
 

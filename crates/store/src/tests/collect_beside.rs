@@ -136,3 +136,29 @@ fn d_07_a_copy_that_only_its_neighbours_lead_to_is_found_when_it_is_needed_again
     collect(&store).unwrap();
     check_whole(&store, &model);
 }
+
+/// Groups are looked up and listed while the disk works: what is found then is promised by the next
+/// barrier, and whoever stored it may be gone by that time.
+#[test]
+fn b_08_what_is_found_during_a_barrier_stays_until_it_is_promised() {
+    let disk = Disk::new(1);
+    drop(new_store(&disk));
+    let store = open_with(&disk, TINY).unwrap();
+    let record = Dice::new(3).noise(RECORD);
+    let key = Key::of(&record);
+    let mut other = store.session(tenant(1)).unwrap();
+    other.append(&CheckedGroup::encode(Form::Plain, &[(key, &record)], 1).unwrap()).unwrap();
+    let mut draft = store.draft(tenant(1), SESSION, Vec::new()).unwrap();
+    let barrier = draft.begin_barrier().unwrap();
+    assert!(draft.find_many(Form::Plain, &[key]).unwrap()[0].is_some());
+    draft.list(0, &list_of(&record, None)).unwrap();
+    let synced = barrier.sync();
+    draft.end_barrier(synced).unwrap();
+    drop(other);
+    draft.promise().unwrap();
+    assert!(store.record(tenant(1), Form::Plain, &key).unwrap() == record, "promised, and lost");
+    drop((draft, store));
+    disk.power_cut();
+    let store = open_with(&disk, TINY).unwrap();
+    assert!(store.record(tenant(1), Form::Plain, &key).unwrap() == record, "promised, and lost");
+}
