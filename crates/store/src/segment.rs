@@ -140,7 +140,8 @@ impl Segment {
     }
 
     /// Reads the group at a place, checks it against its own checksums, and lets `decode` have it,
-    /// which compares every record with its key.
+    /// which compares every record with its key. It reads no other group meanwhile: the bytes are
+    /// this thread's one buffer.
     pub(crate) fn with_group<T>(
         &self,
         place: &Place,

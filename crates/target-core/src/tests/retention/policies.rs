@@ -13,7 +13,7 @@ use super::{DAY, Vault};
 
 const N_BOGUS: u32 = 1_000;
 
-async fn set(vault: &Vault, policy: &str) -> Result<(), ErrorCode> {
+pub(super) async fn set(vault: &Vault, policy: &str) -> Result<(), ErrorCode> {
     let policy = Some(Text(policy.parse::<Policy>().unwrap()));
     let of = OfRetention { agent: Some(vault.agent(0).to_string()) };
     let body = Json(SetRetention { policy, soft_delete_days: None });

@@ -15,6 +15,7 @@ use offsite_proto::session::{ImageType, OpenSession, SessionState};
 use offsite_store::CollectOptions;
 
 use super::locks::tenant_of;
+use super::policies::set;
 use super::{DAY, Vault};
 use crate::tests::wire::{Image, Wire};
 
@@ -138,4 +139,20 @@ async fn c_01_no_source_lets_go_of_what_waits_and_no_lock_is_passed_by() {
     assert_eq!(refused.map(drop), Err(ErrorCode::WrongState));
     vault.pass(DAY.times(31));
     assert_eq!(vault.ask::<DeletePoint>(OfPoint(point), ()).await.unwrap().0.state, "deleted");
+}
+
+#[tokio::test]
+async fn a_policy_lets_go_of_what_waits_once_newer_points_are_whole() {
+    let vault = Vault::open().await;
+    let point = waiting(&vault).await;
+    set(&vault, "last=1").await.unwrap();
+    vault.pass(DAY.times(3));
+    assert_eq!(shown(&vault, point).await.unwrap().state, "orphaned", "it is all there is");
+    vault.plant(1_000, vault.scene().now());
+    vault.pass(DAY);
+    assert_eq!(shown(&vault, point).await.unwrap().state, "deleted");
+    assert_eq!(vault.n_live(), 1, "it took the place of no whole point");
+    vault.pass(DAY.times(15));
+    assert_eq!(shown(&vault, point).await.map(drop), Err(ErrorCode::PointUnknown));
+    assert_eq!(vault.n_live(), 1);
 }
