@@ -1,21 +1,25 @@
 //! A volume of a recovery point, read back: its groups decoded on several threads, every record
 //! compared with its key.
 //!
-//! The volume is cut into windows. Workers fetch the groups of a window and fill it; the thread
-//! that asked hands the windows on in order of offsets. Windows in flight bound the memory: a few
-//! per thread, whose memory is used again. Zeros are told and not sent.
+//! The volume is cut into windows. One thread finds the groups of a window, workers fetch them and
+//! fill it, and the thread that asked hands the windows on in order of offsets, or several lanes of
+//! the volume in turns.
+//! Windows in flight bound the memory: a few per thread, whose memory is used again. Zeros are told
+//! and not sent.
 //!
 //! **Absent:** files and streams: whoever asked has them. Which volume of which point: the cores
 //! know.
 
-mod in_order;
+mod lanes;
 mod piece;
 mod window;
 
-use offsite_model::{Key, TenantId};
-use offsite_store::{Fetch, Image, ListEntry, Store, StoreError};
+use std::ops::Range;
 
-pub use in_order::Part;
+use offsite_model::{Key, Lanes, TenantId};
+use offsite_store::{Fetch, GroupCache, Image, ListEntry, Store, StoreError};
+
+pub use lanes::Part;
 pub use piece::Piece;
 
 use crate::window::{Buffer, Window, Windows};
@@ -47,6 +51,7 @@ pub struct Content {
     store: Store,
     tenant: TenantId,
     image: Image,
+    cache: GroupCache,
     n_threads: usize,
 }
 
@@ -54,7 +59,7 @@ impl Content {
     /// An image of a store, to be read by so many threads; at least one.
     #[must_use]
     pub fn new(store: Store, tenant: TenantId, image: Image, n_threads: usize) -> Self {
-        Self { store, tenant, image, n_threads: n_threads.max(1) }
+        Self { store, tenant, image, cache: GroupCache::default(), n_threads: n_threads.max(1) }
     }
 
     /// Size of the volume.
@@ -78,8 +83,21 @@ impl Content {
         Ok(sum)
     }
 
-    fn windows(&self) -> Windows<impl Iterator<Item = Result<ListEntry, StoreError>>> {
-        Windows::new(self.image.list(0))
+    /// How its volume is cut for those who can take several lanes of it at once.
+    #[must_use]
+    pub fn lanes(&self) -> Lanes {
+        Lanes::several(self.bytes(), self.image.record_bytes())
+    }
+
+    /// The windows of a range that begins and ends between records.
+    fn windows(
+        &self,
+        range: Range<u64>,
+    ) -> Windows<impl Iterator<Item = Result<ListEntry, StoreError>>> {
+        let is_behind = move |entry: &Result<ListEntry, StoreError>| {
+            entry.as_ref().is_ok_and(|entry| entry.offset >= range.end)
+        };
+        Windows::new(self.image.list(range.start).take_while(move |entry| !is_behind(entry)))
     }
 
     /// Finds the groups of a window, and has the disk bring them.
@@ -99,7 +117,7 @@ impl Content {
         let mut n_filled = window.fill_zeros(buffer);
         let mut room = Buffer { runs: &window.runs, bytes: buffer };
         for fetch in fetches {
-            n_filled = n_filled.saturating_add(fetch.read(&self.store, &mut room)?);
+            n_filled = n_filled.saturating_add(fetch.read(&self.store, &self.cache, &mut room)?);
         }
         // What was not filled to the last byte would restore something else in silence.
         if n_filled == window.bytes {

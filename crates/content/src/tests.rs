@@ -39,8 +39,13 @@ fn list_of(bytes: &[u8]) -> Vec<ListEntry> {
     list
 }
 
-/// A store that holds one volume in groups of sixteen records.
+/// A store that holds one volume in groups of sixteen records that stand side by side.
 fn stored(disk: &Disk, luck: &SeededLuck, bytes: &[u8]) -> Content {
+    stored_with_step(disk, luck, bytes, 1)
+}
+
+/// The same in groups of records that stand so many records apart.
+fn stored_with_step(disk: &Disk, luck: &SeededLuck, bytes: &[u8], step: usize) -> Content {
     let settings = Settings { reserve_bytes: 0, ..Settings::default() };
     let store = Store::create(disk.files(), Path::new("/store"), luck, settings).unwrap();
     let list = list_of(bytes);
@@ -50,8 +55,10 @@ fn stored(disk: &Disk, luck: &SeededLuck, bytes: &[u8]) -> Content {
         .filter(|entry| entry.key != Key::ZERO)
         .map(|entry| (entry.key, &bytes[entry.offset as usize..][..entry.length as usize]))
         .collect();
+    let records: Vec<_> = (0..step).flat_map(|at| records.iter().skip(at).step_by(step)).collect();
     for group in records.chunks(16) {
-        session.append(&CheckedGroup::encode(Form::Plain, group, 1).unwrap()).unwrap();
+        let group: Vec<(Key, &[u8])> = group.iter().map(|record| **record).collect();
+        session.append(&CheckedGroup::encode(Form::Plain, &group, 1).unwrap()).unwrap();
     }
     let (point, volume) = (PointId::from_bytes([2; 16]), VolumeId::from_bytes([3; 16]));
     let spec = ImageSpec {
@@ -109,6 +116,44 @@ fn a_volume_of_many_windows_comes_back_in_order() {
     }
 }
 
+/// Noise at both ends of every lane, and a hole over a boundary.
+#[test]
+fn lanes_come_in_turns_each_in_its_order() {
+    let luck = SeededLuck::from_env_or(7);
+    let n = (130 << 20) + 77;
+    let mut bytes = vec![0; n];
+    for start in [0, (60 << 20) - 3, (66 << 20) + 9, 128 << 20] {
+        let noise = luck.bytes(2 << 20);
+        bytes[start..start + noise.len()].copy_from_slice(&noise);
+    }
+    let content = stored(&Disk::new(luck.seed()), &luck, &bytes);
+    let lanes = content.lanes();
+    let mut next: Vec<u64> = lanes.ranges().map(|range| range.start).collect();
+    let (mut volume, mut n_turns, mut before) = (vec![1; n], 0, 0);
+    content
+        .in_lanes(&lanes, &mut |offset, part| {
+            let lane = lanes.at(offset);
+            assert_eq!(next[lane], offset, "lane {lane}");
+            let n = match &part {
+                Part::Bytes(bytes) => bytes.len(),
+                Part::Zeros(n) => *n as usize,
+            };
+            let place = &mut volume[offset as usize..offset as usize + n];
+            match part {
+                Part::Bytes(bytes) => place.copy_from_slice(&bytes),
+                Part::Zeros(_) => place.fill(0),
+            }
+            next[lane] += n as u64;
+            n_turns += usize::from(lane != before);
+            before = lane;
+            Ok::<_, ReadError>(())
+        })
+        .unwrap();
+    assert!(volume == bytes);
+    assert_eq!(next, lanes.ranges().map(|range| range.end).collect::<Vec<_>>());
+    assert!(n_turns > next.len(), "{n_turns} turns: one lane after the other");
+}
+
 /// Short holes are everywhere in a file system; what lies around one is mostly in one group.
 #[test]
 fn holes_in_a_group_do_not_have_it_read_again() {
@@ -142,6 +187,23 @@ fn holes_in_a_group_do_not_have_it_read_again() {
     assert!(n_reads < n_groups as u64 * 7 / 2, "{n_reads} reads for {n_groups} groups");
     // The long holes alone: a short one is not worth a piece.
     assert_eq!(n_zeros, 20 * 39 * RECORD as u64);
+}
+
+/// What changed on one day shares groups, wherever in the volume it stands.
+#[test]
+fn a_group_of_records_from_everywhere_is_decoded_once() {
+    let luck = SeededLuck::from_env_or(8);
+    // Three windows, and every group has records in all of them.
+    let bytes = luck.bytes(3_072 * RECORD);
+    let disk = Disk::new(luck.seed());
+    let content = stored_with_step(&disk, &luck, &bytes, 3_072 / 16);
+    // Two that read at the same time may want the same group at the same time.
+    let content = Content { n_threads: 1, ..content };
+    let before = disk.n_reads();
+    assert!(read_back(&content).unwrap() == bytes);
+    let (n_groups, n_reads) = (3_072 / 16, disk.n_reads() - before);
+    // Header, table and payload of each; pages of the list and of the index.
+    assert!(n_reads < n_groups * 3 + 50, "{n_reads} reads for {n_groups} groups");
 }
 
 #[test]

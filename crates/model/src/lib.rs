@@ -12,6 +12,7 @@ mod files;
 mod id;
 mod key;
 mod key_hash;
+mod lanes;
 mod letters;
 mod luck;
 pub mod policy;
@@ -24,8 +25,9 @@ pub use id::{
     AgentId, CoreId, IdError, ImageId, JobId, PointId, RepositoryId, RequestId, SessionId,
     TenantId, TokenId, UserId, VolumeId,
 };
-pub use key::{BytesDigest, Digest, DigestError, Key, ListDigest};
+pub use key::{Digest, DigestError, Key, ListDigest};
 pub use key_hash::{KeyHasher, KeyMap, KeySet, KeyState};
+pub use lanes::{LANES_MAX, Lanes, LanesDigest};
 pub use letters::is_plain;
 pub use luck::Luck;
 pub use policy::Policy;

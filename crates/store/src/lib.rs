@@ -76,6 +76,7 @@ mod draft;
 mod error;
 mod format;
 pub mod group;
+mod group_cache;
 mod hash;
 mod holds;
 mod index;
@@ -110,6 +111,7 @@ pub use collect::{CollectOptions, CollectProgress, CollectReport, Kept, Share, S
 pub use draft::{Barrier, Draft, DraftSummary, OPENING_BYTES_MAX, Synced};
 pub use error::StoreError;
 pub use format::FORMAT_VERSION;
+pub use group_cache::GroupCache;
 pub use holds::Reading;
 pub use locks::Lock;
 pub use manifest::{Changes, Image, ImageSpec, ImageWriter, ListEntry, RECORD_BYTES_RANGE};

@@ -3,19 +3,19 @@
 //! A restore takes windows of [`Image::list`], asks [`Store::plan`] which groups hold them, and
 //! reads those on as many threads as it likes: a [`Fetch`] holds no lock while it reads, decodes
 //! and checks. A group is decoded where its bytes will stay, if the window wants it as it lies;
-//! otherwise each thread has room for one more.
+//! otherwise beside it, and what later windows may want of it is kept ([`GroupCache`]).
 
-use std::cell::RefCell;
 use std::sync::Arc;
 
 use offsite_model::{Key, TenantId};
 
 use crate::error::StoreError;
 use crate::format::PLACE_BYTES;
-use crate::group::{self, Form, GroupError};
+use crate::group::{self, Form, TableRow};
+use crate::group_cache::{Decoded, GroupCache};
 use crate::holds::Reading;
 use crate::manifest::{Image, ListEntry};
-use crate::segment::{Heading, RecordPlace};
+use crate::segment::RecordPlace;
 use crate::store::Store;
 
 /// Groups that lie no farther apart are brought from the disk together with what is in between.
@@ -133,65 +133,83 @@ impl Fetch {
 
     /// Reads and decodes the group, compares all of its records with their keys, and puts those
     /// that are wanted in their places. How many bytes were filled: a record for which there is no
-    /// room is left out.
+    /// room is left out. What a reading keeps of one tenant's groups is for that tenant alone.
     ///
     /// # Errors
     /// [`StoreError::Damaged`], or the disk's; the room may then hold anything.
-    pub fn read<R: Room + ?Sized>(self, store: &Store, room: &mut R) -> Result<usize, StoreError> {
+    pub fn read<R: Room + ?Sized>(
+        self,
+        store: &Store,
+        cache: &GroupCache,
+        room: &mut R,
+    ) -> Result<usize, StoreError> {
         let Self { tenant, form, place, wanted, reading } = self;
-        let filled = store.with_group(tenant, place, |group, payload| {
+        let whereabouts = (place.segment, place.place);
+        let no_stranger = |of: Form, table: &[TableRow]| {
             let is_there = |wanted: &&Wanted| {
-                group.table.get(usize::from(wanted.slot)).is_some_and(|row| {
-                    row.key == wanted.key && row.raw_bytes == wanted.length && group.form == form
+                table.get(usize::from(wanted.slot)).is_some_and(|row| {
+                    row.key == wanted.key && row.raw_bytes == wanted.length && of == form
                 })
             };
-            if let Some(stranger) = wanted.iter().find(|wanted| !is_there(wanted)) {
-                return Ok(Err(StoreError::Damaged(format!(
-                    "the index's place of record {}",
-                    stranger.key
-                ))));
+            match wanted.iter().find(|wanted| !is_there(wanted)) {
+                None => Ok(()),
+                Some(Wanted { key, .. }) => {
+                    Err(StoreError::Damaged(format!("the index's place of record {key}")))
+                }
             }
-            fill(group, payload, &wanted, room).map(Ok)
+        };
+        if let Some(decoded) = cache.get(whereabouts) {
+            no_stranger(decoded.form, &decoded.table)?;
+            return Ok(put(&decoded, &wanted, room));
+        }
+        let filled = store.with_group(tenant, place, |group, payload| {
+            if let Err(stranger) = no_stranger(group.form, &group.table) {
+                return Ok(Err(stranger));
+            }
+            let raw_bytes =
+                group::check_shape(group.form, group.codec, &group.table, payload.len())?;
+            let decode = |raw: &mut [u8]| {
+                group::decode_into(group.form, group.codec, &group.table, payload, raw)
+            };
+            // Most groups are wanted as they are: their records in the order in which they were
+            // cut.
+            if is_one_piece(&wanted, group.table.len())
+                && let Some(first) = wanted.first()
+                && let Some(in_place) = room.at(first.offset, raw_bytes)
+            {
+                decode(in_place)?;
+                return Ok(Ok(raw_bytes));
+            }
+            let mut raw = cache.room(raw_bytes);
+            decode(&mut raw)?;
+            let decoded = Decoded { form: group.form, table: group.table.clone(), raw };
+            let n_filled = put(&decoded, &wanted, room);
+            if n_filled < raw_bytes {
+                cache.keep(whereabouts, decoded);
+            } else {
+                cache.give_back(decoded.raw);
+            }
+            Ok(Ok(n_filled))
         });
         drop(reading);
         filled?
     }
 }
 
-/// Decodes a group and puts what is wanted in its place.
-fn fill<R: Room + ?Sized>(
-    group: &Heading,
-    payload: &[u8],
-    wanted: &[Wanted],
-    room: &mut R,
-) -> Result<usize, GroupError> {
-    let decode =
-        |raw: &mut [u8]| group::decode_into(group.form, group.codec, &group.table, payload, raw);
-    let raw_bytes = group::check_shape(group.form, group.codec, &group.table, payload.len())?;
-    // Most groups are wanted as they are: their records in the order in which they were cut.
-    if is_one_piece(wanted, group.table.len())
-        && let Some(first) = wanted.first()
-        && let Some(place) = room.at(first.offset, raw_bytes)
-    {
-        decode(place)?;
-        return Ok(raw_bytes);
-    }
-    RAW.with_borrow_mut(|raw| {
-        raw.resize(raw.len().max(raw_bytes), 0);
-        decode(raw.get_mut(..raw_bytes).unwrap_or_default())?;
-        let starts: Vec<u32> = group::starts(&group.table).collect();
-        let mut n_filled = 0_usize;
-        for Wanted { slot, offset: to, length, .. } in wanted {
-            let bytes = *length as usize;
-            let start = starts.get(usize::from(*slot)).map_or(usize::MAX, |start| *start as usize);
-            let record = raw.get(start..start.saturating_add(bytes));
-            if let Some((place, record)) = room.at(*to, bytes).zip(record) {
-                place.copy_from_slice(record);
-                n_filled = n_filled.saturating_add(bytes);
-            }
+/// Puts what is wanted of a group in its places; how many bytes.
+fn put<R: Room + ?Sized>(decoded: &Decoded, wanted: &[Wanted], room: &mut R) -> usize {
+    let starts: Vec<u32> = group::starts(&decoded.table).collect();
+    let mut n_filled = 0_usize;
+    for Wanted { slot, offset: to, length, .. } in wanted {
+        let bytes = *length as usize;
+        let start = starts.get(usize::from(*slot)).map_or(usize::MAX, |start| *start as usize);
+        let record = decoded.raw.get(start..start.saturating_add(bytes));
+        if let Some((place, record)) = room.at(*to, bytes).zip(record) {
+            place.copy_from_slice(record);
+            n_filled = n_filled.saturating_add(bytes);
         }
-        Ok(n_filled)
-    })
+    }
+    n_filled
 }
 
 /// Whether these are all records of a group, in its order and without a gap in the volume.
@@ -203,9 +221,4 @@ fn is_one_piece(wanted: &[Wanted], n_records: usize) -> bool {
     wanted.len() == n_records
         && wanted.iter().zip(0_usize..).all(|(wanted, slot)| usize::from(wanted.slot) == slot)
         && wanted.windows(2).all(is_next)
-}
-
-thread_local! {
-    // Used again: at most a group's bytes for each thread.
-    static RAW: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }

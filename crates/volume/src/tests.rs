@@ -1,11 +1,12 @@
 //! Volumes on the simulated disk.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use offsite_model::{Aligned, BytesDigest, FileSystem, OpenMode};
+use offsite_model::{Aligned, Digest, FileSystem, Lanes, OpenMode};
 use offsite_testkit::SeededLuck;
-use offsite_testkit::disk::Disk;
+use offsite_testkit::disk::{Disk, Fault, Which};
 
 use crate::{Chunk, Destination, Overwrite, Volume, VolumeError, Writer, is_zero};
 
@@ -143,8 +144,7 @@ fn a_writer_puts_every_part_in_its_place_and_hashes_the_whole() {
     let mut writer = Writer::start(destination).unwrap();
     let (head, tail) = (vec![7_u8; 100_000], vec![9_u8; 7]);
     assert!(writer.bytes(head.clone()) && writer.zeros(200_000));
-    assert!(!writer.is_whole());
-    assert!(writer.bytes(tail.clone()) && writer.is_whole());
+    assert!(writer.bytes(tail.clone()));
     let digest = writer.finish().unwrap();
     // Durable when it says so.
     disk.power_cut();
@@ -153,9 +153,7 @@ fn a_writer_puts_every_part_in_its_place_and_hashes_the_whole() {
     let mut back = vec![1; whole.len()];
     file.read_exact_at(&mut back, 0).unwrap();
     assert!(back == whole);
-    let mut expected = BytesDigest::new();
-    expected.update(&whole);
-    assert_eq!(digest, expected.finish());
+    assert_eq!(digest, Some(Digest::of(&whole)));
 }
 
 /// Pieces of all lengths, some in memory that a disk takes as it lies, and holes.
@@ -199,10 +197,80 @@ fn pieces_of_all_lengths_and_holes_come_back_as_they_were() {
         let mut back = vec![1; whole.len()];
         file.read_exact_at(&mut back, 0).unwrap();
         assert!(back == whole, "round {round}");
-        let mut expected = BytesDigest::new();
-        expected.update(&whole);
-        assert_eq!(digest, expected.finish());
+        assert_eq!(digest, Some(Digest::of(&whole)));
     }
+}
+
+/// Pieces of all lanes in turns, crooked ones among them.
+#[test]
+fn lanes_in_turns_come_back_as_one_volume() {
+    let luck = SeededLuck::from_env_or(6);
+    let bytes = (130 << 20) + 4_321_u64;
+    let lanes = Lanes::several(bytes, RECORD);
+    assert_eq!(lanes.ranges().count(), 3);
+    let (disk, path) = (Disk::new(luck.seed()), PathBuf::from("/back"));
+    let files = disk.files();
+    let destination = Destination::open(&*files, &path, bytes, Overwrite::Never).unwrap();
+    let mut writer = Writer::in_lanes(destination, lanes).unwrap();
+    let mut whole = vec![0_u8; bytes as usize];
+    let mut left: Vec<_> = lanes.ranges().collect();
+    while !left.is_empty() {
+        let lane = luck.between(0, left.len() as u64 - 1) as usize;
+        let range = &mut left[lane];
+        let n = luck.between(1, 3 << 20).min(range.end - range.start) as usize;
+        let at = range.start as usize;
+        writer.go_to(range.start);
+        if luck.chance(1, 3) {
+            assert!(writer.zeros(n as u64));
+        } else {
+            let piece = luck.bytes(n);
+            whole[at..at + n].copy_from_slice(&piece);
+            assert!(writer.bytes(piece));
+        }
+        range.start += n as u64;
+        left.retain(|range| range.start < range.end);
+    }
+    assert_eq!(writer.finish().unwrap(), Some(Digest::of(&whole)));
+    files.sync_dir(Path::new("/")).unwrap();
+    disk.power_cut();
+    let file = disk.files().open(&path, OpenMode::Read).unwrap();
+    let mut back = vec![1; whole.len()];
+    file.read_exact_at(&mut back, 0).unwrap();
+    assert!(back == whole);
+}
+
+/// Two threads write: what one cannot is not made up for by the other.
+#[test]
+fn what_one_thread_cannot_write_ends_the_writing() {
+    let disk = Disk::new(8);
+    let files = disk.files();
+    let lanes = Lanes::several(1 << 40, RECORD);
+    let destination =
+        Destination::open(&*files, Path::new("/back"), lanes.bytes(), Overwrite::Never).unwrap();
+    let error = ErrorKind::Other;
+    disk.fail(Fault { which: Which::Changes, after: 0, error, for_good: false });
+    let mut writer = Writer::in_lanes(destination, lanes).unwrap();
+    let mut goes_on = writer.bytes(vec![5; 1 << 20]);
+    for _ in 0..1 << 24 {
+        goes_on = goes_on && writer.zeros(1);
+    }
+    assert!(!goes_on, "the other thread goes on");
+    assert!(matches!(writer.finish(), Err(VolumeError::Io { .. })));
+}
+
+#[test]
+fn half_a_volume_has_no_digest() {
+    let disk = Disk::new(7);
+    let files = disk.files();
+    let open =
+        |path: &str| Destination::open(&*files, Path::new(path), 300, Overwrite::Never).unwrap();
+    let mut cut = Writer::start(open("/cut")).unwrap();
+    assert!(cut.bytes(vec![1; 299]));
+    assert_eq!(cut.finish().unwrap(), None);
+    let mut gap = Writer::start(open("/gap")).unwrap();
+    gap.go_to(1);
+    assert!(gap.bytes(vec![1; 299]));
+    assert_eq!(gap.finish().unwrap(), None);
 }
 
 struct Piece(Aligned);

@@ -234,11 +234,8 @@ fn write(
             Part::Head(_) => {}
         }
     }
-    let is_whole = writer.is_whole();
     let digest = writer.finish().map_err(wrong)?;
-    if !is_ended || !is_whole {
-        return Err(ended_early(&"the volume was cut"));
-    }
+    let digest = digest.filter(|_| is_ended).ok_or_else(|| ended_early(&"the volume was cut"))?;
     let folder = path.parent().unwrap_or(Path::new("/"));
     files
         .sync_dir(folder)

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use offsite_content::{Content, Part, Piece, ReadError};
 use offsite_daemon::{SystemClock, SystemFiles, SystemLuck, shutdown};
-use offsite_model::{Clock, FileSystem};
+use offsite_model::{Clock, FileSystem, Lanes};
 use offsite_proto::admin::content::{self as frames, Reader};
 use offsite_proto::admin::target::{CONTENT, OfContent};
 use offsite_target_core::World;
@@ -78,7 +78,7 @@ fn alone(
         open_offline(data, &data.join(STORE), &world, &named, n_threads).map_err(refused)?;
     let content = opened.content;
     let files = SystemFiles;
-    let mut writing = Writing::open(&files, to, content.bytes(), bar)?;
+    let mut writing = Writing::open(&files, to, content.lanes(), bar)?;
     match read(&content, &mut writing, stop) {
         Ok(()) | Err(Ended::Unwritten) => writing.finish(),
         Err(ended) => Err(writing.give_up(ended.into())),
@@ -120,10 +120,11 @@ fn interruption() -> Failure {
 }
 
 fn read(content: &Content, writing: &mut Writing<'_, Piece>, stop: &Stop) -> Result<(), Ended> {
-    content.in_order(&mut |part| {
+    content.in_lanes(&content.lanes(), &mut |offset, part| {
         if stop.is_wished() {
             return Err(Ended::Interrupted);
         }
+        writing.writer.go_to(offset);
         let goes_on = match part {
             Part::Bytes(bytes) => writing.bytes(bytes),
             Part::Zeros(n) => writing.zeros(n),
@@ -195,7 +196,7 @@ fn write(
         return Err(ended_early(&"it did not say what comes"));
     };
     let files = SystemFiles;
-    let mut writing = Writing::open(&files, to, head.bytes.0, bar)?;
+    let mut writing = Writing::open(&files, to, Lanes::one(head.bytes.0), bar)?;
     let (mut is_ended, mut goes_on) = (false, true);
     while goes_on && let Some(part) = parts.blocking_recv() {
         match part {
@@ -224,13 +225,15 @@ impl<'a, B: AsRef<[u8]> + Send + Sync + 'static> Writing<'a, B> {
     fn open(
         files: &'a dyn FileSystem,
         to: &'a Path,
-        bytes: u64,
+        lanes: Lanes,
         bar: &'a Bar,
     ) -> Result<Self, Failure> {
         let wrong = |error: VolumeError| Failure::failed(error.to_string());
+        let bytes = lanes.bytes();
         let destination = Destination::open(files, to, bytes, Overwrite::Never).map_err(wrong)?;
         bar.at(0, bytes);
-        Ok(Self { files, to, bytes, writer: Writer::start(destination).map_err(wrong)?, bar })
+        let writer = Writer::in_lanes(destination, lanes).map_err(wrong)?;
+        Ok(Self { files, to, bytes, writer, bar })
     }
 
     fn bytes(&mut self, bytes: B) -> bool {
@@ -246,12 +249,11 @@ impl<'a, B: AsRef<[u8]> + Send + Sync + 'static> Writing<'a, B> {
     /// Makes it durable; its size and its BLAKE3.
     fn finish(self) -> Result<(u64, String), Failure> {
         let Self { files, to, bytes, writer, .. } = self;
-        let is_whole = writer.is_whole();
         let finished = writer.finish().map_err(|error| Failure::failed(error.to_string()));
         let synced = finished.and_then(|digest| {
+            let digest = digest.ok_or_else(|| ended_early(&"the volume was cut"))?;
             let folder = to.parent().unwrap_or(Path::new("/"));
             match files.sync_dir(folder) {
-                _ if !is_whole => Err(ended_early(&"the volume was cut")),
                 Ok(()) => Ok((bytes, digest.to_string())),
                 Err(error) => {
                     Err(Failure::failed(format!("cannot sync {}: {error}", folder.display())))

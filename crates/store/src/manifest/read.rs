@@ -1,10 +1,10 @@
 //! Reading an image's list.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use offsite_model::{Digest, File, ImageId, Key, OpenMode, VolumeId};
+use offsite_model::{Digest, File, ImageId, Key, LANES_MAX, OpenMode, VolumeId};
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::page::{self, Page};
@@ -20,6 +20,8 @@ use crate::rows::ImageRow;
 
 /// Manifest files an image keeps open while it is read.
 const OPEN_FILES_MAX: usize = 32;
+/// Pages an image keeps in memory, of 128 KiB.
+const PAGES_KEPT: usize = LANES_MAX as usize;
 /// Most bytes of a root that are believed: a volume of 16 TiB in records of 4 KiB has 96 MiB.
 pub(crate) const ROOT_BYTES_MAX: u32 = 128 << 20;
 
@@ -42,13 +44,14 @@ pub(crate) type Ids = [[u8; 16]; 3];
 
 /// An image of a recovery point, open for reading: which record stands where.
 ///
-/// Cheap to keep: it holds its root (96 bytes per 4096 records) and one page.
+/// Cheap to keep: it holds its root (96 bytes per 4096 records) and the pages that were asked for
+/// last, one for each lane of a volume.
 pub struct Image {
     place: Place,
     pub(crate) row: ImageRow,
     refs: Vec<PageRefs>,
     open: Mutex<BTreeMap<u32, Arc<dyn File>>>,
-    last: Mutex<Option<(u32, Arc<Vec<Key>>)>>,
+    last: Mutex<VecDeque<(u32, Arc<Vec<Key>>)>>,
     /// Keeps collection from its pages as long as this is open.
     held: Option<HeldImage>,
 }
@@ -93,7 +96,7 @@ impl Image {
             row,
             refs,
             open: Mutex::new(BTreeMap::new()),
-            last: Mutex::new(None),
+            last: Mutex::new(VecDeque::new()),
             held: None,
         })
     }
@@ -167,14 +170,14 @@ impl Image {
     /// When the page cannot be read or is damaged.
     pub fn page_keys(&self, page: u32) -> Result<Arc<Vec<Key>>, StoreError> {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((index, keys)) = &*last
-            && *index == page
-        {
+        if let Some((_, keys)) = last.iter().find(|(index, _)| *index == page) {
             return Ok(Arc::clone(keys));
         }
         let (keys, _) = self.load(page)?;
         let keys = Arc::new(keys);
-        *last = Some((page, Arc::clone(&keys)));
+        // Whoever reads on does not come back to the one that was read first.
+        last.truncate(PAGES_KEPT - 1);
+        last.push_front((page, Arc::clone(&keys)));
         Ok(keys)
     }
 

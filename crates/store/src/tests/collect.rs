@@ -8,7 +8,7 @@ use offsite_testkit::disk::Disk;
 
 use super::scene::*;
 use crate::group::{CheckedGroup, Form};
-use crate::{CollectOptions, CollectReport, Kept, ListEntry, Store, StoreError};
+use crate::{CollectOptions, CollectReport, GroupCache, Kept, ListEntry, Store, StoreError};
 
 /// Everything with garbage is emptied.
 pub(super) const ALL: CollectOptions = CollectOptions {
@@ -238,9 +238,9 @@ fn readers_of_what_was_purged_and_moved_go_on_to_their_end() {
     drop((image, later));
     let report = collect(&store).unwrap();
     assert!(report.bytes_waiting > 0, "{report:?}");
-    let mut found = vec![0; all.len()];
+    let (mut found, cache) = (vec![0; all.len()], GroupCache::default());
     fetches.into_iter().for_each(|fetch| {
-        fetch.read(&store, &mut found[..]).unwrap();
+        fetch.read(&store, &cache, &mut found[..]).unwrap();
     });
     let end = (list[9].offset + u64::from(list[9].length)) as usize;
     assert!(found[..end] == all[..end]);

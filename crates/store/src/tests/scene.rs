@@ -10,7 +10,9 @@ use offsite_model::{
 use offsite_testkit::disk::Disk;
 
 use crate::group::{CheckedGroup, Form};
-use crate::{Committed, ImageSpec, ListEntry, PointSpec, Session, Settings, Store, StoreError};
+use crate::{
+    Committed, GroupCache, ImageSpec, ListEntry, PointSpec, Session, Settings, Store, StoreError,
+};
 
 pub(super) const STORE: &str = "/store";
 pub(super) const RECORD: usize = 4096;
@@ -261,8 +263,9 @@ pub(super) fn restore(
         let start = entry.offset as usize;
         bytes[start..start + entry.length as usize].fill(0);
     }
+    let cache = GroupCache::default();
     for fetch in store.plan(tenant, &image, &list)? {
-        fetch.read(store, &mut bytes[..])?;
+        fetch.read(store, &cache, &mut bytes[..])?;
     }
     Ok(bytes)
 }

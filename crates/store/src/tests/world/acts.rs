@@ -11,7 +11,7 @@ use super::super::scene::*;
 use super::locks::agent;
 use super::{Flying, Open, POOL, Reader, Receiving, World};
 use crate::group::{CheckedGroup, Form};
-use crate::{CollectOptions, PointSpec, ScrubProgress, StoreError};
+use crate::{CollectOptions, GroupCache, PointSpec, ScrubProgress, StoreError};
 
 impl World {
     fn volume(&self) -> Vec<u8> {
@@ -233,9 +233,9 @@ impl World {
         }
         let Some(at) = self.one(self.readers.len()) else { return Ok(()) };
         let Reader { image, fetches, bytes } = self.readers.swap_remove(at);
-        let mut found = vec![0; bytes.len()];
+        let (mut found, cache) = (vec![0; bytes.len()], GroupCache::default());
         for fetch in fetches {
-            fetch.read(&self.store(), &mut found[..])?;
+            fetch.read(&self.store(), &cache, &mut found[..])?;
         }
         assert!(found == bytes, "wrong bytes");
         // Its pages are held as well.

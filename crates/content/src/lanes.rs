@@ -1,9 +1,11 @@
-//! Handing a volume on in order of offsets.
+//! Handing a volume on: in order of offsets, or several lanes of it in turns.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use offsite_model::Lanes;
 use offsite_store::{Fetch, StoreError};
 
 use crate::piece::{Memory, Piece, Pool};
@@ -25,8 +27,9 @@ type Filled = Result<Arc<Memory>, ReadError>;
 /// end, so that nobody waits for it in vain.
 type Order = (Window, Vec<Fetch>, SyncSender<Filled>);
 
-/// A window that is being filled.
+/// A window of a lane that is being filled.
 struct Ordered {
+    lane: usize,
     runs: Vec<Run>,
     filled: Receiver<Filled>,
 }
@@ -41,12 +44,23 @@ impl Content {
         &self,
         sink: &mut dyn FnMut(Part) -> Result<(), E>,
     ) -> Result<(), E> {
+        self.in_lanes(&Lanes::one(self.bytes()), &mut |_, part| sink(part))
+    }
+
+    /// Hands on the whole volume, a window of each lane in turns, with the offset at which each
+    /// part stands; every lane in its order.
+    ///
+    /// # Errors
+    /// As [`Content::in_order`].
+    pub fn in_lanes<E: From<ReadError>>(
+        &self,
+        lanes: &Lanes,
+        sink: &mut dyn FnMut(u64, Part) -> Result<(), E>,
+    ) -> Result<(), E> {
         let n_ahead = self.n_threads.saturating_mul(2).saturating_add(2);
         let (orders, taken) = sync_channel::<Order>(n_ahead);
         let (taken, pool) = (Arc::new(Mutex::new(taken)), Arc::new(Pool::default()));
         std::thread::scope(|threads| {
-            // Moved in, so that the workers go home whatever way this ends.
-            let orders = orders;
             for _ in 0..self.n_threads {
                 let (taken, pool) = (Arc::clone(&taken), Arc::clone(&pool));
                 let thread = std::thread::Builder::new().name("content-read".to_owned());
@@ -55,27 +69,55 @@ impl Content {
             }
             // The workers alone keep the orders: with the last of them, what waits is let go.
             drop(taken);
-            let (mut windows, mut ordered, mut position) = (self.windows(), VecDeque::new(), 0_u64);
-            loop {
-                while ordered.len() < n_ahead {
-                    let Some(window) = windows.next() else { break };
-                    ordered.push_back(self.order(window, &orders)?);
-                }
-                let Some(Ordered { runs, filled }) = ordered.pop_front() else { break };
+            let (to_us, ordered) = sync_channel(n_ahead);
+            let thread = std::thread::Builder::new().name("content-plan".to_owned());
+            let begun = thread.spawn_scoped(threads, move || {
+                // Nobody listens any more where the reading was given up.
+                let end = self.order_all(lanes, &orders, &to_us).map(|()| None);
+                to_us.send(end).ok();
+            });
+            begun.map_err(ReadError::NoThread)?;
+            // Up to where each lane was handed on, and its end.
+            let mut handed: Vec<Range<u64>> = lanes.ranges().collect();
+            while let Some(window) = ordered.recv().map_err(|_| ReadError::Lost)?? {
+                let Ordered { lane, runs, filled } = window;
                 let memory = filled.recv().map_err(|_| ReadError::Lost)??;
+                let Some(lane) = handed.get_mut(lane) else { continue };
                 for run in runs {
-                    zeros(position, run.offset, sink)?;
-                    sink(Part::Bytes(memory.piece(run.at, run.bytes)))?;
-                    position = run.end();
+                    zeros(lane.start..run.offset, sink)?;
+                    sink(run.offset, Part::Bytes(memory.piece(run.at, run.bytes)))?;
+                    lane.start = run.end();
                 }
             }
-            zeros(position, self.bytes(), sink)
+            handed.into_iter().try_for_each(|rest| zeros(rest, sink))
         })
+    }
+
+    /// Has all windows filled, one of each lane in turns. Ends early where nobody listens.
+    fn order_all(
+        &self,
+        lanes: &Lanes,
+        orders: &SyncSender<Order>,
+        to: &SyncSender<Result<Option<Ordered>, ReadError>>,
+    ) -> Result<(), ReadError> {
+        let mut waiting: VecDeque<_> =
+            lanes.ranges().map(|range| self.windows(range)).enumerate().collect();
+        while let Some((lane, mut windows)) = waiting.pop_front() {
+            if let Some(window) = windows.next() {
+                let ordered = self.order(lane, window, orders)?;
+                if to.send(Ok(Some(ordered))).is_err() {
+                    break;
+                }
+                waiting.push_back((lane, windows));
+            }
+        }
+        Ok(())
     }
 
     /// Has a window filled.
     fn order(
         &self,
+        lane: usize,
         window: Result<Window, StoreError>,
         orders: &SyncSender<Order>,
     ) -> Result<Ordered, ReadError> {
@@ -83,7 +125,7 @@ impl Content {
         let (fetches, runs) = (self.plan(&window)?, window.runs.clone());
         let (to_us, filled) = sync_channel(1);
         orders.send((window, fetches, to_us)).map_err(|_| ReadError::Lost)?;
-        Ok(Ordered { runs, filled })
+        Ok(Ordered { lane, runs, filled })
     }
 
     fn work(&self, taken: &Mutex<Receiver<Order>>, pool: &Arc<Pool>) {
@@ -98,8 +140,8 @@ impl Content {
     }
 }
 
-/// Tells of the zeros up to an offset, if there are any.
-fn zeros<E>(from: u64, to: u64, sink: &mut dyn FnMut(Part) -> Result<(), E>) -> Result<(), E> {
-    let n = to.saturating_sub(from);
-    if n == 0 { Ok(()) } else { sink(Part::Zeros(n)) }
+/// Tells of the zeros in a range, if there are any.
+fn zeros<E>(range: Range<u64>, sink: &mut dyn FnMut(u64, Part) -> Result<(), E>) -> Result<(), E> {
+    let n = range.end.saturating_sub(range.start);
+    if n == 0 { Ok(()) } else { sink(range.start, Part::Zeros(n)) }
 }
