@@ -24,6 +24,8 @@ const SPACE_CHECK_BYTES: u64 = 16 << 20;
 
 /// References that a commit checks at once: the pages of a run are read once for all of them.
 const WINDOW: usize = 1 << 16;
+/// Windows of a list that are looked up at once.
+const WINDOWS: usize = 2;
 
 /// What a commit says of its point.
 #[derive(Clone, Debug)]
@@ -55,6 +57,8 @@ pub struct Session {
     segments: Vec<u32>,
     unchecked_bytes: u64,
     is_ended: bool,
+    /// Whether there may be runs to merge at its end.
+    has_committed: bool,
 }
 
 impl Store {
@@ -72,6 +76,7 @@ impl Store {
             segments: Vec::new(),
             unchecked_bytes: SPACE_CHECK_BYTES,
             is_ended: false,
+            has_committed: false,
         })
     }
 }
@@ -327,16 +332,21 @@ impl Session {
         let mut segments = BTreeSet::new();
         for image in &images {
             let form = if image.row.is_encrypted { Form::Encrypted } else { Form::Plain };
-            let mut window = Vec::with_capacity(WINDOW);
+            let mut windows = vec![Vec::new()];
             image.references(|entry| {
-                window.push(entry);
-                if window.len() == WINDOW {
-                    self.check_references(form, &window, &change, &mut segments)?;
-                    window.clear();
+                if windows.last().is_none_or(|window| window.len() == WINDOW) {
+                    if windows.len() == WINDOWS {
+                        segments.append(&mut self.check_windows(form, &windows, &change)?);
+                        windows.clear();
+                    }
+                    windows.push(Vec::with_capacity(WINDOW));
+                }
+                if let Some(window) = windows.last_mut() {
+                    window.push(entry);
                 }
                 Ok(())
             })?;
-            self.check_references(form, &window, &change, &mut segments)?;
+            segments.append(&mut self.check_windows(form, &windows, &change)?);
         }
         let row = PointRow {
             agent: spec.agent.to_bytes(),
@@ -357,7 +367,8 @@ impl Session {
         };
         let committed = self.core.commit(request)?;
         drop((parents, change));
-        self.core.write_runs(self.tenant);
+        self.has_committed = true;
+        self.core.write_runs_shortly(self.tenant);
         Ok(committed)
     }
 }
@@ -374,19 +385,42 @@ impl Session {
         let (tenant, segments) = (self.tenant, self.segments.clone());
         if !segments.is_empty() {
             self.core.keep(tenant, segments)?;
-            self.core.write_runs(tenant);
+            self.has_committed = true;
+            self.core.write_runs_shortly(tenant);
         }
         Ok(())
     }
 
-    /// Whether every record is stored with the length that the list says; notes their segments.
+    /// As [`Session::check_references`] for several windows at once, each on a thread.
+    fn check_windows(
+        &self,
+        form: Form,
+        windows: &[Vec<ListEntry>],
+        change: &Change,
+    ) -> Result<BTreeSet<u32>, StoreError> {
+        let Some((last, others)) = windows.split_last() else { return Ok(BTreeSet::new()) };
+        std::thread::scope(|threads| {
+            let check = |window: &[ListEntry]| self.check_references(form, window, change);
+            let others: Vec<_> =
+                others.iter().map(|window| threads.spawn(move || check(window))).collect();
+            let mut segments = check(last)?;
+            for other in others {
+                // A panic of ours goes on in whoever asked.
+                let found = other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+                segments.append(&mut found?);
+            }
+            Ok(segments)
+        })
+    }
+
+    /// Whether every record is stored with the length that the list says; their segments.
     fn check_references(
         &self,
         form: Form,
         entries: &[ListEntry],
         change: &Change,
-        segments: &mut BTreeSet<u32>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<BTreeSet<u32>, StoreError> {
+        let mut segments = BTreeSet::new();
         let keys: Vec<Key> = entries.iter().map(|entry| entry.key).collect();
         if let Some(live) = &change.live {
             live.add_late(self.tenant, keys.iter().copied());
@@ -408,7 +442,7 @@ impl Session {
             }
             segments.insert(place.segment);
         }
-        Ok(())
+        Ok(segments)
     }
 }
 
@@ -445,5 +479,8 @@ impl Drop for Session {
         }
         // Also where this one leaves none: it may have been what others' orphans waited for.
         self.core.clear_orphans(self.tenant);
+        if self.has_committed {
+            self.core.write_runs(self.tenant);
+        }
     }
 }

@@ -25,6 +25,9 @@ use crate::store::{Alarm, Core, lock};
 /// key.
 const RUN_ENTRIES_MAX: u64 = 1 << 25;
 
+/// Merges that may wait for the end of a session. Each is a run more to look into.
+const MERGES_WAITING_MAX: usize = 4;
+
 /// The owner of provisional runs of what drafts kept through a crash.
 const RECOVERED: u64 = u64::MAX;
 
@@ -42,14 +45,25 @@ impl Core {
         self.write_runs_alone(tenant);
     }
 
+    /// The same before an answer for which somebody waits: merging is left to the end of the
+    /// session, unless there is much of it.
+    pub(crate) fn write_runs_shortly(&self, tenant: TenantId) {
+        let _upkeep = lock(&self.upkeep);
+        self.write_and_merge(tenant, MERGES_WAITING_MAX);
+    }
+
     /// As [`Core::write_runs`], by one who holds `upkeep`.
     pub(crate) fn write_runs_alone(&self, tenant: TenantId) {
+        self.write_and_merge(tenant, 0);
+    }
+
+    fn write_and_merge(&self, tenant: TenantId, n_waiting_max: usize) {
         let written = self
             .publish_runs(tenant)
             .and_then(|()| {
                 self.write_recent(tenant, PUBLISHED, &|number| self.is_committed(number))
             })
-            .and_then(|()| self.merge_runs(tenant, PUBLISHED));
+            .and_then(|()| self.merge_runs(tenant, PUBLISHED, n_waiting_max));
         if let Err(error) = written {
             self.alarm(Alarm::RunNotWritten { cause: error.to_string() });
         }
@@ -66,8 +80,9 @@ impl Core {
     }
 
     fn spill_alone(&self, tenant: TenantId, owner: u64, is_ripe: &dyn Fn(u32) -> bool) {
-        let spilled =
-            self.write_recent(tenant, owner, is_ripe).and_then(|()| self.merge_runs(tenant, owner));
+        let spilled = self
+            .write_recent(tenant, owner, is_ripe)
+            .and_then(|()| self.merge_runs(tenant, owner, 0));
         if let Err(error) = spilled {
             self.alarm(Alarm::RunNotWritten { cause: error.to_string() });
         }
@@ -155,8 +170,14 @@ impl Core {
 
     /// Merges neighbours among the runs of an owner while a newer one is at least half as large as
     /// the older: so their number grows with the logarithm of the keys, also where a session that
-    /// is committed brings several.
-    fn merge_runs(&self, tenant: TenantId, owner: u64) -> Result<(), StoreError> {
+    /// is committed brings several. So many pairs may wait: then nothing is merged.
+    fn merge_runs(
+        &self,
+        tenant: TenantId,
+        owner: u64,
+        n_waiting_max: usize,
+    ) -> Result<(), StoreError> {
+        let mut n_waiting_max = n_waiting_max;
         loop {
             let runs = self.runs(tenant);
             let is_whole = |run: &&Arc<Run>| !run.is_doubtful.load(Ordering::Acquire);
@@ -166,10 +187,12 @@ impl Core {
                 newer.n_entries * 2 >= older.n_entries
                     && older.n_entries + newer.n_entries <= RUN_ENTRIES_MAX
             };
-            let mut pairs = runs.array_windows().rev();
-            let Some([older, newer]) = pairs.find(|[older, newer]| is_alike(older, newer)) else {
+            let pairs = runs.array_windows().rev();
+            let mut pairs = pairs.filter(|[older, newer]| is_alike(older, newer)).peekable();
+            let Some([older, newer]) = pairs.peek().copied() else { return Ok(()) };
+            if pairs.count() <= std::mem::take(&mut n_waiting_max) {
                 return Ok(());
-            };
+            }
             self.merge_pair(tenant, owner, older, newer)?;
         }
     }

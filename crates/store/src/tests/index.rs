@@ -133,6 +133,32 @@ fn what_is_not_committed_yet_is_read_once_for_a_window() {
 }
 
 #[test]
+fn merging_waits_for_the_end_of_a_session_unless_there_is_much_of_it() {
+    const RECORDS: u64 = 200;
+    let disk = Disk::new(1);
+    drop(new_store(&disk));
+    let settings = Settings { recent_records_max: 100, segment_records: 200, ..SMALL };
+    let store = open_with(&disk, settings).unwrap();
+    let mut number = 0;
+    let mut keep = |session: &mut Session| {
+        append(session, number * RECORDS..(number + 1) * RECORDS);
+        session.keep().unwrap();
+        number += 1;
+        runs(&disk).len()
+    };
+    let mut first = store.session(tenant(1)).unwrap();
+    assert_eq!(keep(&mut first), 1);
+    assert_eq!(keep(&mut first), 2, "merged while somebody waited");
+    drop(first);
+    assert_eq!(runs(&disk).len(), 1);
+    let mut long = store.session(tenant(1)).unwrap();
+    let n_max = (0..40).map(|_| keep(&mut long)).max().unwrap();
+    assert!(n_max <= 4 + 42_usize.ilog2() as usize + 1, "{n_max} runs");
+    drop((long, store));
+    check_answers(&open_with(&disk, settings).unwrap(), 42 * RECORDS, 1_000);
+}
+
+#[test]
 fn runs_are_few_however_many_sessions_brought_theirs() {
     const SESSIONS: u64 = 12;
     const RECORDS: u64 = 2_600;
