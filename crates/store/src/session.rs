@@ -401,10 +401,17 @@ impl Session {
         let Some((last, others)) = windows.split_last() else { return Ok(BTreeSet::new()) };
         std::thread::scope(|threads| {
             let check = |window: &[ListEntry]| self.check_references(form, window, change);
-            let others: Vec<_> =
-                others.iter().map(|window| threads.spawn(move || check(window))).collect();
-            let mut segments = check(last)?;
-            for other in others {
+            let (mut begun, mut segments) = (Vec::new(), BTreeSet::new());
+            for window in others {
+                let thread = std::thread::Builder::new().name("store-look-up".to_owned());
+                match thread.spawn_scoped(threads, move || check(window)) {
+                    Ok(thread) => begun.push(thread),
+                    // Where the system gives no thread, a commit is slower and no worse.
+                    Err(_) => segments.append(&mut check(window)?),
+                }
+            }
+            segments.append(&mut check(last)?);
+            for other in begun {
                 // A panic of ours goes on in whoever asked.
                 let found = other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
                 segments.append(&mut found?);

@@ -367,6 +367,39 @@ fn b_01_a_tenant_finds_only_what_it_stored_itself() {
     assert!(matches!(refused, Err(StoreError::UnknownRecord { .. })));
 }
 
+/// A list of more windows than are looked up at once: one record that is not stored, wherever it
+/// stands, keeps the point from being committed.
+#[test]
+fn one_missing_record_anywhere_in_a_long_list_is_refused() {
+    const WINDOW: u64 = 1 << 16;
+    const N: u64 = 2 * WINDOW + 1_000;
+    let disk = Disk::new(1);
+    let store = new_store(&disk);
+    let record = Dice::new(5).noise(RECORD);
+    let (stored, absent) = (Key::of(&record), Key::of(b"absent"));
+    let mut session = store.session(tenant(1)).unwrap();
+    session.append(&CheckedGroup::encode(Form::Plain, &[(stored, &record)], 1).unwrap()).unwrap();
+    let mut commit = |number: u64, missing: Option<u64>| {
+        let spec = image_spec(number, 1, N * RECORD as u64);
+        let mut image = session.image(spec, None, None).unwrap();
+        for position in 0..N {
+            let key = if missing == Some(position) { absent } else { stored };
+            let (offset, length) = (position * RECORD as u64, RECORD as u32);
+            image.push(ListEntry { offset, length, key }).unwrap();
+        }
+        session.commit(point_spec(number, 1), vec![(image, None)])
+    };
+    for (number, missing) in (1..).zip([0, WINDOW - 1, WINDOW, 2 * WINDOW - 1, 2 * WINDOW, N - 1]) {
+        match commit(number, Some(missing)) {
+            Err(StoreError::UnknownRecord { key, offset }) => {
+                assert_eq!((key, offset), (absent, missing * RECORD as u64));
+            }
+            other => panic!("{missing}: {:?}", other.map(|_| ())),
+        }
+    }
+    commit(9, None).unwrap();
+}
+
 /// A draft's segment comes before that of a point and holds some of the point's records again,
 /// which nobody committed. Whoever opens the store then must not take those for the point's.
 #[test]
