@@ -23,7 +23,7 @@ fn n_syncs(trace: &Path) -> usize {
 fn d_01_a_large_image_costs_no_more_syncs_than_a_small_one() {
     require("strace");
     let (scene, luck) = (Scene::new(), SeededLuck::from_env_or(1));
-    let mut pair = Pair::paired_that_stays(&scene, |_| {});
+    let mut pair = Pair::paired_that_stays(&scene, |_, _| {});
     pair.target_daemon.stop();
     let trace: PathBuf = scene.path().join("syncs");
     let calls = ["-f", "-qqq", "--seccomp-bpf", "-e", "trace=fsync,fdatasync", "-o"];

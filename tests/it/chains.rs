@@ -86,7 +86,7 @@ fn copy(from: &Path, to: &Path) {
 fn a_chain_crosses_oldest_first_and_its_gaps_are_filled() {
     let (scene, luck) = (Scene::new(), SeededLuck::from_env_or(1));
     let Pair { target, target_daemon, source, source_daemon: _daemon } =
-        Pair::paired_that_stays(&scene, |_| {});
+        Pair::paired_that_stays(&scene, |_, _| {});
     let mut history = History::begun(&scene, luck);
     // Two arrive, and the target is kept as it was then.
     history.protect(&source);

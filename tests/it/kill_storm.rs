@@ -83,7 +83,7 @@ struct Storm {
 impl Storm {
     fn new(luck: SeededLuck) -> Self {
         let scene = Scene::new();
-        let pair = Pair::paired_that_stays(&scene, |target| {
+        let pair = Pair::paired_that_stays(&scene, |target, _| {
             // So that barriers fall within a cycle, too.
             target.configure("[replication]", "barrier = \"1 MiB\"");
         });

@@ -10,6 +10,10 @@ use rustix::process::Signal;
 use crate::commit_again::{Image, Life};
 use crate::crossing::Crossing;
 
+/// What has arrived when a side is held up: far from all, so that a test on a busy machine may come
+/// late by seconds and still comes before the commit.
+const SOME_MIB: usize = 64;
+
 /// Another target that has been set up and has taken the store of the first for its own.
 fn second_over_the_store_of(scene: &Scene, first: &Program) -> Program {
     let second = scene.target("second");
@@ -66,7 +70,7 @@ fn d_12_a_second_daemon_through_a_bind_mount_is_refused() {
 
 #[test]
 fn d_12_an_old_writer_that_goes_on_after_a_takeover_is_shut_out() {
-    let mut crossing = Crossing::under_way(21, &[]);
+    let mut crossing = Crossing::under_way(21, SOME_MIB, &[]);
     crossing.pair.target_daemon.signal(Signal::STOP);
     let target = &crossing.pair.target;
     let second = second_over_the_store_of(&crossing.scene, target);
@@ -114,7 +118,7 @@ fn d_12_a_commit_behind_a_takeover_is_answered_lease_lost_and_goes_on_afterwards
 
 #[test]
 fn d_12_a_source_that_is_held_up_loses_its_lease_and_not_what_it_sent() {
-    let crossing = Crossing::under_way(9, &["lease = \"2s\""]);
+    let crossing = Crossing::under_way(9, SOME_MIB, &["lease = \"2s\""]);
     let (source, target) = (&crossing.pair.source_daemon, &crossing.pair.target_daemon);
     source.signal(Signal::STOP);
     eventually("the lease is over", || target.log().contains("its lease is").then_some(()));

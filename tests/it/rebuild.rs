@@ -42,7 +42,7 @@ fn restored(program: &Program, scene: &Scene, point: &str) -> Vec<u8> {
 fn c_08_both_programs_rebuild_a_store_without_its_catalog_and_go_on() {
     let scene = Scene::new();
     let Pair { target, target_daemon, source, source_daemon } =
-        Pair::paired_that_stays(&scene, |_| {});
+        Pair::paired_that_stays(&scene, |_, _| {});
     let (volume, luck) = (scene.path().join("web.img"), SeededLuck::from_env_or(8));
     change(&volume, &luck, 0);
     let first = protect(&source);

@@ -170,7 +170,7 @@ fn e_09_kill_9_of_the_source_in_the_middle_is_gone_on_from() {
 #[test]
 fn e_09_kill_9_of_the_target_in_the_middle_is_gone_on_from() {
     let (scene, luck) = (Scene::new(), SeededLuck::from_env_or(3));
-    let pair = Pair::paired_that_stays(&scene, |_| {});
+    let pair = Pair::paired_that_stays(&scene, |_, _| {});
     let Pair { target, target_daemon, source, source_daemon } = pair;
     let volume = fill(&scene, &luck, 96);
     source.json(&["protect", "web"]);

@@ -167,7 +167,7 @@ fn what_a_target_lacks_is_deleted_only_by_who_says_so_and_numbers_are_never_used
 fn what_builds_on_a_point_that_is_gone_for_good_is_sent_all_the_same() {
     let scene = Scene::new();
     let Pair { target, target_daemon, source, source_daemon: _daemon } =
-        Pair::paired_that_stays(&scene, |_| {});
+        Pair::paired_that_stays(&scene, |_, _| {});
     let mut volume = Volume::new(&scene, 3, 8);
     volume.protect(&source, 0, 1);
     source.json(&["replicate", "web", "--wait"]);
@@ -209,7 +209,7 @@ fn flip(data: &Path, every: usize) -> usize {
 fn d_08_a_scrub_of_the_target_finds_twenty_corruptions_and_the_source_heals_them() {
     let scene = Scene::new();
     let Pair { target, target_daemon, source, source_daemon: _daemon } =
-        Pair::paired_that_stays(&scene, |_| {});
+        Pair::paired_that_stays(&scene, |_, _| {});
     let mut volume = Volume::new(&scene, 4, 24);
     volume.protect(&source, 0, 1);
     source.json(&["replicate", "web", "--wait"]);

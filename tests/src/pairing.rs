@@ -31,14 +31,14 @@ impl Pair {
         Self { target, target_daemon, source, source_daemon }
     }
 
-    /// Both set up, serving and paired; the target, after settings of one's own, keeps its port
-    /// when it is started again.
+    /// Both set up, given settings of one's own (the target's come first), serving and paired; the
+    /// target keeps its port when it is started again.
     #[must_use]
-    pub fn paired_that_stays(scene: &Scene, settings: impl FnOnce(&Program)) -> Self {
+    pub fn paired_that_stays(scene: &Scene, settings: impl FnOnce(&Program, &Program)) -> Self {
         let target = scene.target_that_stays("target");
-        settings(&target);
-        let target_daemon = target.serve();
         let source = scene.source("source");
+        settings(&target, &source);
+        let target_daemon = target.serve();
         let source_daemon = source.serve();
         add_agent(&source, scene.path(), "web");
         request_and_accept(&target, &source, &[]);

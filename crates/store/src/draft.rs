@@ -14,7 +14,8 @@
 mod log;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, atomic::AtomicU64};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use offsite_model::{Digest, Key, KeyMap, KeySet, SessionId, TenantId};
 use serde::{Deserialize, Serialize};
@@ -29,7 +30,7 @@ use crate::rows::{STATE, STATE_KEY, StateRow};
 use crate::segment::RecordPlace;
 use crate::session::{PointSpec, Session};
 use crate::store::{Committed, Core, SCAN_ROWS, Store, lock};
-pub(crate) use log::Log;
+pub(crate) use log::{KeptLog, Log};
 
 pub(crate) const DRAFTS: Table = Table::new("store.drafts");
 
@@ -41,12 +42,31 @@ pub const OPENING_BYTES_MAX: usize = 64 << 10;
 pub(crate) struct DraftRow {
     pub(crate) tenant: [u8; 16],
     pub(crate) log: u32,
+    /// So many bytes of the log are believed, where an earlier opening of the store wrote it: what
+    /// that one adds when it has lost the store was promised to nobody. None while this opening
+    /// writes it.
+    pub(crate) end: Option<u64>,
     pub(crate) opening: Vec<u8>,
 }
 
+/// The row of version 1, from before the end of a log was noted.
+#[derive(Deserialize)]
+struct DraftRow1 {
+    tenant: [u8; 16],
+    log: u32,
+    opening: Vec<u8>,
+}
+
 impl Value for DraftRow {
-    const VERSION: u8 = 1;
+    const VERSION: u8 = 2;
     const BYTES_MAX: usize = OPENING_BYTES_MAX + 64;
+
+    fn from_older(version: u8, payload: &[u8]) -> Option<Self> {
+        let whole = postcard::take_from_bytes::<DraftRow1>(payload).ok();
+        let (row, rest) = whole.filter(|_| version == 1)?;
+        let DraftRow1 { tenant, log, opening } = row;
+        rest.is_empty().then_some(Self { tenant, log, end: None, opening })
+    }
 }
 
 /// What the store knows of a draft while it is open itself.
@@ -57,13 +77,19 @@ pub(crate) struct Kept {
     pub(crate) segments: BTreeMap<u32, (u64, bool)>,
     /// Number of the session that holds it; 0 for none.
     holder: u64,
-    /// How far its log is written; none where nobody has held it since the store was opened.
-    pub(crate) written: Option<Arc<AtomicU64>>,
+    /// How far its log is written, or believed.
+    pub(crate) written: Arc<AtomicU64>,
+    /// Whether an earlier opening of the store wrote the log, which may go on with it although it
+    /// has lost the store. Nobody appends to it: whoever resumes the draft makes another.
+    is_earlier: bool,
 }
 
 impl Kept {
-    pub(crate) const fn new(tenant: TenantId, log: u32) -> Self {
-        Self { tenant, log, segments: BTreeMap::new(), holder: 0, written: None }
+    /// A draft of an earlier opening, and how much of its log is believed.
+    pub(crate) fn earlier(tenant: TenantId, log: u32, believed: KeptLog) -> Self {
+        let segments = believed.segments.into_iter().collect();
+        let written = Arc::new(believed.end.into());
+        Self { tenant, log, segments, holder: 0, written, is_earlier: true }
     }
 }
 
@@ -120,7 +146,7 @@ impl Store {
         let writer = self.session(tenant)?;
         let number = self.core.number()?;
         let log = Log::create(&self.core.place, number, self.core.id, tenant)?;
-        let row = DraftRow { tenant: tenant.to_bytes(), log: number, opening };
+        let row = DraftRow { tenant: tenant.to_bytes(), log: number, end: None, opening };
         let is_new = self.core.change_drafts(|rows| {
             let is_new = rows.value::<DraftRow>(DRAFTS, &session.to_bytes())?.is_none();
             if is_new {
@@ -132,8 +158,9 @@ impl Store {
             self.core.place.remove(&self.core.place.file(Folder::Drafts, number))?;
             return Err(StoreError::OutOfBounds(format!("session {session} exists")));
         }
-        let written = Some(log.written());
-        let kept = Kept { holder: writer.number(), written, ..Kept::new(tenant, number) };
+        let (holder, written) = (writer.number(), log.written());
+        let (segments, is_earlier) = (BTreeMap::new(), false);
+        let kept = Kept { tenant, log: number, segments, holder, written, is_earlier };
         lock(&self.core.drafts).insert(session, kept);
         Ok(Draft::of(session, writer, log))
     }
@@ -182,18 +209,24 @@ impl Store {
     /// [`StoreError::DraftUnknown`] also for another tenant's, or the disk's.
     pub fn resume(&self, tenant: TenantId, session: SessionId) -> Result<Draft, StoreError> {
         let writer = self.session(tenant)?;
-        let (number, segments) = {
+        let (number, segments, earlier_end) = {
             let mut drafts = lock(&self.core.drafts);
             let kept = drafts.get_mut(&session).filter(|kept| kept.tenant == tenant);
             let kept = kept.ok_or(StoreError::DraftUnknown(session))?;
             kept.holder = writer.number();
-            (kept.log, kept.segments.clone())
+            let end = kept.is_earlier.then(|| kept.written.load(Ordering::Acquire));
+            (kept.log, kept.segments.clone(), end)
         };
-        let mut log = Log::open(&self.core.place, number, self.core.id, tenant)?;
+        let core = &self.core;
+        if let Some(end) = earlier_end {
+            let log = core.move_log((session, tenant), writer.number(), (number, end), segments)?;
+            return Ok(Draft::of(session, writer, log));
+        }
+        let mut log = Log::open(&core.place, number, (core.id, tenant))?;
         log.segments(segments)?;
         log.sync()?;
-        if let Some(kept) = lock(&self.core.drafts).get_mut(&session) {
-            kept.written = Some(log.written());
+        if let Some(kept) = lock(&core.drafts).get_mut(&session) {
+            kept.written = log.written();
         }
         Ok(Draft::of(session, writer, log))
     }
@@ -242,6 +275,39 @@ impl Core {
             self.poison();
         }
         changed
+    }
+
+    /// Has a draft go on in a log of this opening, in the place of an earlier one's.
+    fn move_log(
+        &self,
+        (session, tenant): (SessionId, TenantId),
+        holder: u64,
+        (earlier, end): (u32, u64),
+        segments: BTreeMap<u32, (u64, bool)>,
+    ) -> Result<Log, StoreError> {
+        let number = self.number()?;
+        // Opening removes what this cannot.
+        let remove = |log: u32| drop(self.place.remove(&self.place.file(Folder::Drafts, log)));
+        let copied = Log::copy(&self.place, (earlier, end), number, (self.id, tenant));
+        let copied = copied.and_then(|mut log| {
+            log.segments(segments)?;
+            log.sync().map(|()| log)
+        });
+        let mut drafts = lock(&self.drafts);
+        // Another may have resumed it meanwhile, and has put a log of its own there, or will.
+        let kept = drafts.get_mut(&session).filter(|kept| kept.holder == holder);
+        let moved = kept.ok_or(StoreError::LeaseLost).and_then(|kept| Ok((kept, copied?)));
+        let (kept, log) = moved.inspect_err(|_| remove(number))?;
+        // From here on the row may name the file, whatever comes.
+        self.change_drafts(|rows| {
+            let row = rows.value::<DraftRow>(DRAFTS, &session.to_bytes())?;
+            let row = row.ok_or(StoreError::DraftUnknown(session))?;
+            let row = DraftRow { log: number, end: None, ..row };
+            Ok(rows.put_value(DRAFTS, &session.to_bytes(), &row)?)
+        })?;
+        (kept.log, kept.written, kept.is_earlier) = (number, log.written(), false);
+        remove(earlier);
+        Ok(log)
     }
 
     /// Segments that some draft rests on.
@@ -444,6 +510,9 @@ impl Draft {
             self.session.core.poison();
         }
         synced?;
+        // Asked when the log is durable: a later opening that has raised the fence by now may have
+        // read the log before, and does not believe what was added since.
+        self.session.core.check_fence().inspect_err(|_| self.session.core.poison())?;
         let mut drafts = lock(&self.session.core.drafts);
         // Taken over meanwhile: the log has them, the next resume does not need them.
         let held = drafts.get_mut(&self.id);

@@ -59,7 +59,7 @@ pub(crate) fn open(
     let mut alarms = Vec::new();
     let journal = open_journal(&place, id, &catalog, &state, &mut alarms)?;
     place.make_folder(Folder::Drafts)?;
-    let drafts = open_drafts(&place, id, &catalog)?;
+    let drafts = open_drafts(&place, id, &catalog, fence)?;
     let quarantine = Quarantine::open(&catalog)?;
     let damaged = quarantine.segments();
     let segments = open_segments(&place, id, &catalog, (&drafts, &damaged), &mut alarms)?;
@@ -283,26 +283,38 @@ fn remove_strangers(
     Ok(there)
 }
 
-/// The drafts that are good, and the segments they keep.
+/// The drafts that are good, and the segments they keep. How much of each log is believed is
+/// durable when this returns: cutting segments to what the logs say comes after it.
 fn open_drafts(
     place: &Place,
     id: [u8; 16],
     catalog: &RedbCatalog,
+    fence: u64,
 ) -> Result<BTreeMap<SessionId, Kept>, StoreError> {
     let rows = catalog.read::<_, StoreError>(|rows| {
         Ok(rows.scan_values::<DraftRow>(DRAFTS, b"", None, Order::Ascending, usize::MAX)?)
     })?;
     let known = rows.iter().map(|(_, row)| row.log).collect();
     remove_strangers(place, Folder::Drafts, &known, &BTreeSet::new())?;
-    let mut drafts = BTreeMap::new();
+    let (mut drafts, mut fresh) = (BTreeMap::new(), Vec::new());
     for (key, row) in rows {
         let tenant = TenantId::from_bytes(row.tenant);
-        let mut kept = Kept::new(tenant, row.log);
-        let segments = Log::kept(place, row.log, id, tenant)
+        let believed = Log::kept(place, (row.log, row.end), (id, tenant))
             .map_err(StoreError::io(format!("read draft {:08x}", row.log)))?;
         // Without its log a draft keeps nothing; who resumes it is told so.
-        kept.segments.extend(segments.unwrap_or_default());
-        drafts.insert(session_in(&key)?, kept);
+        let believed = believed.unwrap_or_default();
+        let (log, end) = (row.log, Some(believed.end));
+        if row.end.is_none() {
+            fresh.push((key.clone(), DraftRow { end, ..row }));
+        }
+        drafts.insert(session_in(&key)?, Kept::earlier(tenant, log, believed));
+    }
+    if !fresh.is_empty() {
+        catalog.write::<_, StoreError>(|rows| {
+            let state = rows.value::<StateRow>(STATE, STATE_KEY)?;
+            state.filter(|state| state.fence == fence).ok_or(StoreError::Fenced)?;
+            fresh.iter().try_for_each(|(key, row)| Ok(rows.put_value(DRAFTS, key, row)?))
+        })?;
     }
     Ok(drafts)
 }

@@ -8,6 +8,7 @@
 //! draft whose log is torn. Nothing has been taken at that time.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
 
 use offsite_model::{Key, PointId, SessionId, TenantId};
 
@@ -30,8 +31,8 @@ pub(super) struct DraftAt {
     session: SessionId,
     tenant: TenantId,
     log: u32,
-    /// How far its log is written, where somebody holds it.
-    written: Option<u64>,
+    /// How far its log is written, or believed where nobody holds it.
+    written: u64,
 }
 
 /// What a collection starts from: one state of the catalog and of all holds.
@@ -77,10 +78,7 @@ impl Core {
                 session: *session,
                 tenant: kept.tenant,
                 log: kept.log,
-                written: kept
-                    .written
-                    .as_ref()
-                    .map(|end| end.load(std::sync::atomic::Ordering::Acquire)),
+                written: kept.written.load(Ordering::Acquire),
             });
             let (open, drafts) = (self.holds.images(), drafts.collect());
             // The transaction shows the state of this moment for as long as it lasts.
@@ -196,7 +194,7 @@ impl Run<'_> {
         let (core, live) = (self.core, &self.live);
         let of = (core.id, draft.tenant);
         let mut tell = |keys: &[Key]| live.add(draft.tenant, keys.iter().copied());
-        let marked = Log::keys(&core.place, draft.log, of, draft.written, &mut tell);
+        let marked = Log::keys(&core.place, (draft.log, draft.written), of, &mut tell);
         // One that was ended meanwhile holds nothing.
         let is_there =
             || lock(&core.drafts).get(&draft.session).is_some_and(|k| k.log == draft.log);

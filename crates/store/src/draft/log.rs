@@ -28,6 +28,14 @@ const TORN_BYTES_MAX: u64 = 4 << 20;
 /// A segment that a draft keeps: number, durable bytes and whether it is closed.
 pub(crate) type KeptSegment = (u32, (u64, bool));
 
+/// What an opening of the store believes of a log.
+#[derive(Default)]
+pub(crate) struct KeptLog {
+    pub(crate) segments: Vec<KeptSegment>,
+    /// So many bytes.
+    pub(crate) end: u64,
+}
+
 /// A draft's log, open for appending.
 pub(crate) struct Log {
     number: u32,
@@ -45,6 +53,21 @@ struct Frame {
     kind: u8,
     first: u64,
     payload: Vec<u8>,
+}
+
+impl Frame {
+    const fn n_rows(&self) -> usize {
+        let row_bytes = match self.kind {
+            ENTRIES => size_of::<DraftEntry>(),
+            _ => size_of::<DraftSegment>(),
+        };
+        self.payload.len() / row_bytes
+    }
+
+    /// Its bytes in the log.
+    const fn bytes(&self) -> u64 {
+        (FRAME_BYTES + self.payload.len()) as u64
+    }
 }
 
 impl Log {
@@ -70,8 +93,7 @@ impl Log {
     pub(super) fn open(
         place: &Place,
         number: u32,
-        store: [u8; 16],
-        tenant: TenantId,
+        (store, tenant): ([u8; 16], TenantId),
     ) -> Result<Self, StoreError> {
         let doing = || StoreError::io(format!("read draft {number:08x}"));
         let path = place.file(Folder::Drafts, number);
@@ -83,12 +105,7 @@ impl Log {
         let (marks, written) = (Vec::new(), Arc::default());
         let mut log = Self { number, file, end, n_listed: 0, marks, is_synced: true, written };
         while let Some(frame) = read_frame(&*log.file, log.end, true).map_err(doing())? {
-            let n = (frame.payload.len() / size_of::<DraftEntry>()) as u64;
-            if frame.kind == ENTRIES {
-                log.mark(frame.first);
-                log.n_listed = frame.first.saturating_add(n);
-            }
-            log.end += (FRAME_BYTES + frame.payload.len()) as u64;
+            log.pass(&frame);
         }
         if log.file.bytes().map_err(doing())? > log.end {
             log.file.set_bytes(log.end).map_err(doing())?;
@@ -98,15 +115,38 @@ impl Log {
         Ok(log)
     }
 
-    /// What an opening of the store needs of a log: the segments it keeps. None when it is not the
-    /// log of this draft. Entries are not read; who resumes checks them. What a crash has torn at
-    /// its end was promised to nobody, and is cut as who resumes would.
+    /// Makes a log of the frames that are good in another one, up to an end. What is in it is
+    /// durable after the next sync.
+    pub(super) fn copy(
+        place: &Place,
+        (other, end): (u32, u64),
+        number: u32,
+        (store, tenant): ([u8; 16], TenantId),
+    ) -> Result<Self, StoreError> {
+        let doing = || StoreError::io(format!("read draft {other:08x}"));
+        let path = place.file(Folder::Drafts, other);
+        let from = place.files.open(&path, OpenMode::Read).map_err(doing())?;
+        if !has_head(&*from, other, store, tenant).map_err(doing())? {
+            return Err(StoreError::Damaged(format!("draft {other:08x}")));
+        }
+        let mut log = Self::create(place, number, store, tenant)?;
+        while log.end < end
+            && let Some(frame) = read_frame(&*from, log.end, true).map_err(doing())?
+        {
+            // Frames have the same places in both, and places are in their checksums.
+            log.append(&frame)?;
+        }
+        Ok(log)
+    }
+
+    /// What an opening of the store believes of a log, at most up to an end: the segments it keeps.
+    /// None when it is not the log of this draft. Entries are not read; who resumes checks them.
+    /// What a crash has torn at its end was promised to nobody.
     pub(crate) fn kept(
         place: &Place,
-        number: u32,
-        store: [u8; 16],
-        tenant: TenantId,
-    ) -> io::Result<Option<Vec<KeptSegment>>> {
+        (number, end): (u32, Option<u64>),
+        (store, tenant): ([u8; 16], TenantId),
+    ) -> io::Result<Option<KeptLog>> {
         let file = match place.files.open(&place.file(Folder::Drafts, number), OpenMode::Read) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             other => other?,
@@ -114,30 +154,39 @@ impl Log {
         if !has_head(&*file, number, store, tenant)? {
             return Ok(None);
         }
-        let mut kept = Vec::new();
+        let bytes = file.bytes()?;
+        let bytes = end.map_or(bytes, |end| end.min(bytes));
+        let mut segments = Vec::new();
         let (mut at, mut last) = (HEAD_BYTES as u64, HEAD_BYTES as u64);
-        while let Some(frame) = read_frame(&*file, at, false)? {
+        while at < bytes
+            && let Some(frame) = read_frame(&*file, at, false)?
+        {
             last = at;
-            at += (FRAME_BYTES + frame.payload.len()) as u64;
+            at += frame.bytes();
             if frame.kind == SEGMENTS {
                 let rows = <[DraftSegment]>::ref_from_bytes(&frame.payload).unwrap_or_default();
                 let rows = rows
                     .iter()
                     .map(|row| (row.number.get(), (row.bytes.get(), row.is_closed.get() == 1)));
-                kept.extend(rows);
+                segments.extend(rows);
             }
         }
         // The last frame may be there with its length and without its content.
-        let end = match read_frame(&*file, last, true)? {
+        let whole = match read_frame(&*file, last, true)? {
             Some(_) => at,
             None => last,
         };
-        if end < file.bytes()? && is_torn(&*file, end)? {
-            let file = place.files.open(&place.file(Folder::Drafts, number), OpenMode::Write)?;
-            file.set_bytes(end)?;
-            file.sync()?;
+        let is_cut = end.is_none() && whole < bytes && is_torn(&*file, whole)?;
+        Ok(Some(KeptLog { segments, end: if is_cut { whole } else { bytes } }))
+    }
+
+    /// Goes behind a frame that was read from it.
+    fn pass(&mut self, frame: &Frame) {
+        if frame.kind == ENTRIES {
+            self.mark(frame.first);
+            self.n_listed = frame.first.saturating_add(frame.n_rows() as u64);
         }
-        Ok(Some(kept))
+        self.end += frame.bytes();
     }
 
     pub(super) const fn n_listed(&self) -> u64 {
@@ -167,10 +216,8 @@ impl Log {
                 };
                 payload.extend_from_slice(row.as_bytes());
             }
-            self.mark(first);
-            self.append(ENTRIES, part.len(), first, &payload)?;
+            self.append(&Frame { kind: ENTRIES, first, payload })?;
             first = first.saturating_add(part.len() as u64);
-            self.n_listed = first;
         }
         Ok(())
     }
@@ -191,26 +238,26 @@ impl Log {
                 };
                 payload.extend_from_slice(row.as_bytes());
             }
-            self.append(SEGMENTS, part.len(), 0, &payload)?;
+            self.append(&Frame { kind: SEGMENTS, first: 0, payload })?;
         }
         Ok(())
     }
 
-    fn append(&mut self, kind: u8, n: usize, first: u64, payload: &[u8]) -> Result<(), StoreError> {
-        let mut frame = DraftFrame {
-            kind,
+    fn append(&mut self, frame: &Frame) -> Result<(), StoreError> {
+        let mut head = DraftFrame {
+            kind: frame.kind,
             zero: [0; 3],
-            n: (n as u32).into(),
-            first: first.into(),
-            payload_crc: crc(&[payload]).into(),
+            n: (frame.n_rows() as u32).into(),
+            first: frame.first.into(),
+            payload_crc: crc(&[&frame.payload]).into(),
             crc: 0.into(),
         };
-        let (checked, _) = frame.as_bytes().split_at(FRAME_BYTES - 4);
-        frame.crc = crc(&[checked, &self.end.to_le_bytes()]).into();
-        let bytes = [frame.as_bytes(), payload].concat();
+        let (checked, _) = head.as_bytes().split_at(FRAME_BYTES - 4);
+        head.crc = crc(&[checked, &self.end.to_le_bytes()]).into();
+        let bytes = [head.as_bytes(), &frame.payload].concat();
         let doing = StoreError::io(format!("write draft {:08x}", self.number));
         self.file.write_all_at(&bytes, self.end).map_err(doing)?;
-        self.end += bytes.len() as u64;
+        self.pass(frame);
         self.written.store(self.end, Ordering::Release);
         self.is_synced = false;
         Ok(())
@@ -221,16 +268,15 @@ impl Log {
         Arc::clone(&self.written)
     }
 
-    /// Tells of every key that a log names, up to a length or its end.
+    /// Tells of every key that a log names, up to where it is written or believed.
     ///
     /// # Errors
     /// [`StoreError::Damaged`] where a frame before that is not whole. A tail that was torn by a
-    /// crash is cut by opening; what is torn in another way counts as damage.
+    /// crash is not believed; what is torn in another way counts as damage.
     pub(crate) fn keys(
         place: &Place,
-        number: u32,
+        (number, end): (u32, u64),
         (store, tenant): ([u8; 16], TenantId),
-        end: Option<u64>,
         tell: &mut dyn FnMut(&[Key]),
     ) -> Result<(), StoreError> {
         let doing = || StoreError::io(format!("read draft {number:08x}"));
@@ -240,14 +286,10 @@ impl Log {
         if !has_head(&*file, number, store, tenant).map_err(doing())? {
             return Err(damaged());
         }
-        let end = match end {
-            Some(end) => end,
-            None => file.bytes().map_err(doing())?,
-        };
         let mut at = HEAD_BYTES as u64;
         while at < end {
             let frame = read_frame(&*file, at, true).map_err(doing())?.ok_or_else(damaged)?;
-            at += (FRAME_BYTES + frame.payload.len()) as u64;
+            at += frame.bytes();
             if frame.kind == ENTRIES {
                 let rows = <[DraftEntry]>::ref_from_bytes(&frame.payload).unwrap_or_default();
                 let keys: Vec<Key> = rows.iter().map(|row| Key::from_bytes(row.key)).collect();
@@ -280,7 +322,7 @@ impl Log {
             let frame = read_frame(&*self.file, at, true).map_err(doing())?;
             let damaged = || StoreError::Damaged(format!("draft {:08x}", self.number));
             let frame = frame.ok_or_else(damaged)?;
-            at += (FRAME_BYTES + frame.payload.len()) as u64;
+            at += frame.bytes();
             if frame.kind != ENTRIES {
                 continue;
             }

@@ -3,6 +3,7 @@
 use offsite_model::{Key, Luck, SessionId};
 use offsite_testkit::disk::Disk;
 use std::ops::ControlFlow;
+use std::path::Path;
 
 use super::scene::*;
 use crate::group::{CheckedGroup, Form};
@@ -209,4 +210,99 @@ fn b_08_a_promise_holds_what_another_session_that_gives_up_has_stored() {
     let mut draft = store.resume(tenant(1), session(1)).unwrap();
     assert!(draft.find_many(Form::Plain, &[key]).unwrap()[0].is_some());
     assert_eq!(store.record(tenant(1), Form::Plain, &key).unwrap(), record);
+}
+
+#[test]
+fn d_12_what_a_writer_stores_after_a_takeover_is_promised_to_nobody() {
+    for seed in 0..20 {
+        let (disk, dice) = (Disk::new(seed), Dice::new(seed));
+        let old = Store::create(disk.files(), Path::new("/store"), &dice, TINY).unwrap();
+        let bytes = dice.noise(24 * RECORD);
+        let list = list_of(&bytes, None);
+        let group = |entry: &ListEntry| {
+            let record = &bytes[entry.offset as usize..][..entry.length as usize];
+            CheckedGroup::encode(Form::Plain, &[(entry.key, record)], 1).unwrap()
+        };
+        let mut draft = old.draft(tenant(1), session(1), Vec::new()).unwrap();
+        draft.list(0, &list).unwrap();
+        // Some of it is durable, some is written, and the rest comes when the store has another
+        // writer, which has cut what was not durable: what the old one goes on with has a hole.
+        let [n_durable, n_written] = [1, 1].map(|least| least + dice.below(6) as usize);
+        let (last, others) = list.split_last().unwrap();
+        let mut groups = others.iter().map(group);
+        groups.by_ref().take(n_durable).for_each(|group| draft.append(&group).unwrap());
+        draft.barrier().unwrap();
+        groups.by_ref().take(n_written).for_each(|group| draft.append(&group).unwrap());
+        disk.files().remove(Path::new("/store/lock")).unwrap();
+        let new = open_with(&disk, TINY).unwrap();
+        // The new one may have gone on with the session, and promised something itself.
+        let is_resumed = seed % 2 == 1;
+        if is_resumed {
+            let mut draft = new.resume(tenant(1), session(1)).unwrap();
+            draft.append(&group(last)).unwrap();
+            draft.barrier().unwrap();
+        }
+        groups.for_each(|group| draft.append(&group).unwrap());
+        let refused = draft.barrier();
+        assert!(matches!(refused, Err(StoreError::Fenced)), "seed {seed}: {refused:?}");
+        drop((draft, old, new));
+        let store = open_with(&disk, TINY).unwrap();
+        let mut draft = store.resume(tenant(1), session(1)).unwrap();
+        assert_eq!(draft.n_listed(), list.len() as u64, "seed {seed}");
+        let found = draft.find_many(Form::Plain, &keys_of(&list)).unwrap();
+        let n_found = found.iter().flatten().count();
+        assert!(n_found >= n_durable, "seed {seed}: {n_found} of {n_durable} promised records");
+        assert!(found[others.len()].is_some() || !is_resumed, "seed {seed}: the new one's is lost");
+        for (entry, _) in list.iter().zip(&found).filter(|(_, place)| place.is_some()) {
+            let record = store.record(tenant(1), Form::Plain, &entry.key);
+            record.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        }
+        for (entry, _) in list.iter().zip(&found).filter(|(_, place)| place.is_none()) {
+            draft.append(&group(entry)).unwrap();
+        }
+        let spec = image_spec(1, 1, bytes.len() as u64);
+        let mut image = draft.session().image(spec, None, None).unwrap();
+        list.iter().for_each(|entry| image.push(*entry).unwrap());
+        draft.commit(point_spec(1, 1), vec![(image, Some(digest_of(&list)))]).unwrap();
+        store.end_draft(tenant(1), session(1)).unwrap();
+        assert!(restore(&store, 1, 1, 1).unwrap() == bytes, "seed {seed}");
+        drop((draft, store));
+        let store = open_with(&disk, TINY).unwrap();
+        check_no_strangers(&store, &disk);
+    }
+}
+
+#[test]
+fn d_12_of_two_that_resume_a_session_at_once_one_holds_it() {
+    for seed in 0..50 {
+        let disk = Disk::new(seed);
+        let store = new_store(&disk);
+        let record = Dice::new(seed).noise(RECORD);
+        let group = CheckedGroup::encode(Form::Plain, &[(Key::of(&record), &record)], 1).unwrap();
+        let mut draft = store.draft(tenant(1), session(1), Vec::new()).unwrap();
+        draft.append(&group).unwrap();
+        draft.barrier().unwrap();
+        drop((draft, store));
+        let store = open(&disk).unwrap();
+        let resume = || store.resume(tenant(1), session(1));
+        let both = std::thread::scope(|scope| {
+            [scope.spawn(resume), scope.spawn(resume)].map(|one| one.join().unwrap())
+        });
+        let mut n_holders = 0;
+        for one in both {
+            match one.and_then(|mut draft| draft.promise()) {
+                Ok(()) => n_holders += 1,
+                Err(StoreError::LeaseLost) => {}
+                Err(error) => panic!("seed {seed}: {error}"),
+            }
+        }
+        assert_eq!(n_holders, 1, "seed {seed}");
+        let drafts = disk.files().list(Path::new("/store/drafts")).unwrap();
+        assert_eq!(drafts.len(), 1, "seed {seed}: {drafts:?}");
+        drop(store);
+        disk.power_cut();
+        let store = open(&disk).unwrap();
+        let mut draft = store.resume(tenant(1), session(1)).unwrap();
+        assert!(draft.find_many(Form::Plain, &[Key::of(&record)]).unwrap()[0].is_some());
+    }
 }

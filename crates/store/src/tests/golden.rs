@@ -8,6 +8,8 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use super::layouts;
+use crate::catalog::decode_value;
+use crate::draft::{DRAFTS, DraftRow};
 use crate::format::FILE_VERSION;
 
 fn path(name: &str) -> PathBuf {
@@ -106,6 +108,20 @@ fn d_18_a_kind_of_entry_is_read_under_its_own_version_alone() {
         bytes[0] = version;
         assert!(crate::rows::decode_entry(&bytes).is_err(), "{name} as version {version}");
     }
+}
+
+/// The row of a session as version 1 had it, before the end of its log was noted.
+#[test]
+#[expect(clippy::disallowed_methods, reason = "fixtures are files of the repository")]
+fn d_18_the_first_row_of_a_session_is_read() {
+    let frozen = std::fs::read_to_string(path("value_draft")).unwrap();
+    let digits = frozen.trim().as_bytes().as_chunks::<2>().0;
+    let digits = digits.iter().map(|pair| std::str::from_utf8(pair).unwrap());
+    let bytes: Vec<u8> = digits.map(|pair| u8::from_str_radix(pair, 16).unwrap()).collect();
+    let row: DraftRow = decode_value(DRAFTS, &bytes).unwrap();
+    let opening = b"an opening".to_vec();
+    assert_eq!(row, DraftRow { tenant: [1; 16], log: 1029, end: None, opening });
+    assert!(decode_value::<DraftRow>(DRAFTS, &[&bytes[..], &[0]].concat()).is_err());
 }
 
 #[test]

@@ -302,9 +302,10 @@ fn draft_layout(disk: &Disk, id: [u8; 16]) -> Layout {
     let disk = disk.clone();
     let read = move |bytes: &[u8]| {
         let (disk, place) = with(&disk, &path, bytes);
-        let kept = Log::kept(&place, number_in(&path), id, OWNER);
+        let kept = Log::kept(&place, (number_in(&path), None), (id, OWNER));
         let kept = kept.map_err(StoreError::io("read the log of a session"))?;
-        let kept: BTreeSet<u32> = kept.unwrap_or_default().iter().map(|kept| kept.0).collect();
+        let kept: BTreeSet<u32> =
+            kept.unwrap_or_default().segments.iter().map(|kept| kept.0).collect();
         let store = open_with(&disk, SETTINGS)?;
         let mut draft = store.resume(OWNER, SESSION)?;
         let is_all = kept.len() == 1 && draft.listed(0, 9)?.len() == 2;
@@ -390,7 +391,7 @@ pub(super) fn all() -> Vec<Layout> {
         value_layout("token", rows::TOKENS, &token),
         value_layout("segment", rows::SEGMENTS, &in_segments),
         value_layout("manifest", rows::MANIFESTS, &in_manifests),
-        value_layout("draft", DRAFTS, &draft),
+        value_layout("later_draft", DRAFTS, &draft),
         value_layout("entry", rows::ENTRIES, &several),
         value_layout("damaged", quarantine::DAMAGED, &quarantine::DamagedRow {}),
     ]);
