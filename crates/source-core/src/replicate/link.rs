@@ -204,10 +204,17 @@ impl Link {
         while dials.join_next().await.is_some() {}
     }
 
-    /// The connection of a stream of records, or a new one.
+    /// The connection of a stream of records, or a new one, when it may begin.
+    ///
+    /// Streams begin spread over one round trip. Connections that all begin at once queue before
+    /// each other at the narrowest link, in every round trip anew; kernels take the growing delay
+    /// for a link that is full and stop doubling what is under way (HyStart, RFC 9406).
     pub(crate) async fn of_stream(&self, stream: u32) -> Result<Connection, Failure> {
         let n_streams = self.n_streams().await?.max(1);
-        self.open_at(stream.checked_rem(n_streams).unwrap_or(0) as usize).await
+        let index = stream.checked_rem(n_streams).unwrap_or(0);
+        let round_trip = self.connection().await?.round_trip();
+        tokio::time::sleep(round_trip.saturating_mul(index) / n_streams).await;
+        self.open_at(index as usize).await
     }
 
     async fn open_at(&self, index: usize) -> Result<Connection, Failure> {
