@@ -237,16 +237,31 @@ fn announce(
     // A chain keeps one size of records; where that changed, a new chain begins.
     let is_chain = before.as_ref().is_some_and(|before| is_parent(before, &image));
     let (parent, before) = if is_chain { (parent, before) } else { (None, None) };
-    let mut changes = Changes::new(image, before);
-    let (mut digest, mut n_entries) = (ListDigest::new(), 0_u64);
-    while let Some(entry) = changes.next_entry()? {
-        digest.entry(entry.offset(), entry.bytes(), &entry.key());
-        n_entries = n_entries.saturating_add(1);
-    }
-    let digest = *digest.finish().as_bytes();
+    let (digest, n_entries) = match noted(kept, id, parent.as_ref()) {
+        Some(n_entries) => (image.list_digest(), n_entries),
+        None => {
+            let mut changes = Changes::new(image, before);
+            let (mut digest, mut n_entries) = (ListDigest::new(), 0_u64);
+            while let Some(entry) = changes.next_entry()? {
+                digest.entry(entry.offset(), entry.bytes(), &entry.key());
+                n_entries = n_entries.saturating_add(1);
+            }
+            (digest.finish(), n_entries)
+        }
+    };
+    let digest = *digest.as_bytes();
     let row = AnnouncedRow { epoch: kept.note.sequence, parent, digest, n_entries };
     memory.catalog().write(|rows| rows.put_value(ANNOUNCED, &id.to_bytes(), &row))?;
     Ok(row)
+}
+
+/// Entries of the list that an image was made by, where that was made against this parent: then it
+/// is the list that is sent.
+fn noted(kept: &points::Kept, image: ImageId, parent: Option<&ParentRow>) -> Option<u64> {
+    let index = kept.point.images.iter().position(|summary| summary.image == image)?;
+    let list = kept.note.lists.get(index)?;
+    let is_same = list.parent.map(|point| point.0.to_bytes()) == parent.map(|row| row.point);
+    is_same.then_some(list.entries.0)
 }
 
 fn is_parent(parent: &Image, image: &Image) -> bool {

@@ -11,7 +11,7 @@ use offsite_proto::error::ErrorCode;
 use offsite_proto::json::{Json, from_slice};
 use offsite_proto::text::{Big, Text, Time};
 use offsite_store::catalog::{RowsMut, Table, Transactions, TypedRows, TypedRowsMut, Value};
-use offsite_store::{self as store, Store, StoreError};
+use offsite_store::{self as store, NOTE_BYTES_MAX, Store, StoreError};
 use serde::{Deserialize, Serialize};
 
 use crate::agents;
@@ -45,13 +45,31 @@ pub struct Note {
     pub new_bytes: Big,
     /// Bytes they take in the store.
     pub stored_bytes: Big,
+    /// How the lists of the images were made, in their order, so that they are not read again to be
+    /// announced; empty where that was not noted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lists: Vec<ListNote>,
+}
+
+/// How the list of an image was made, whose digest the store has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListNote {
+    /// The point whose image it was made against.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<Text<PointId>>,
+    /// Its entries.
+    pub entries: Big,
 }
 
 impl Note {
-    /// As it stands in the store.
+    /// As it stands in the store. The lists are left out where it would be too long with them.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        Json(self.clone()).encode()
+        let whole = Json(self.clone()).encode();
+        if whole.len() <= NOTE_BYTES_MAX {
+            return whole;
+        }
+        Json(Self { lists: Vec::new(), ..self.clone() }).encode()
     }
 }
 

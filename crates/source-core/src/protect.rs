@@ -119,6 +119,7 @@ impl Protection {
             labels: agent.volumes.iter().map(|volume| volume.label.clone()).collect(),
             new_bytes: Big(tally.new_bytes),
             stored_bytes: Big(tally.stored_bytes),
+            lists: images.iter().map(|listed| listed.note.clone()).collect(),
         };
         let mut token = [0; 16];
         self.luck.fill(&mut token);
@@ -211,6 +212,7 @@ impl Protection {
             form: Form::Plain,
         };
         let point = inherited.map(|(point, _)| point);
-        Ok(list::List::new(session.image(spec, point, None)?, spec.bytes, spec.record_bytes))
+        let image = session.image(spec, point, None)?;
+        Ok(list::List::new(image, point, spec.bytes, spec.record_bytes))
     }
 }

@@ -1,7 +1,10 @@
 //! The list of an image as it is read: what differs from the parent, runs of zeros as one entry.
 
-use offsite_model::{Digest, Key, ListDigest};
+use offsite_model::{Digest, Key, ListDigest, PointId};
+use offsite_proto::text::{Big, Text};
 use offsite_store::{ImageWriter, ListEntry, StoreError};
+
+use crate::points::ListNote;
 
 /// A run of zeros is cut at multiples of this, so that the list of one image is one and the same
 /// for everybody.
@@ -10,6 +13,8 @@ const ZERO_RUN_BYTES: u64 = 2 << 30;
 /// Takes what was read, in order, and pushes what changed.
 pub(super) struct List {
     image: ImageWriter,
+    /// The point whose image it is made against.
+    parent: Option<PointId>,
     bytes: u64,
     record_bytes: u64,
     /// Changed zeros that are not pushed yet.
@@ -18,17 +23,24 @@ pub(super) struct List {
     digest: ListDigest,
 }
 
-/// An image whose list is whole, and the digest that its commit has to come to.
+/// An image whose list is whole, the digest that its commit has to come to, and what is noted.
 pub(super) struct Listed {
     pub(super) image: ImageWriter,
     pub(super) digest: Digest,
+    pub(super) note: ListNote,
 }
 
 impl List {
-    /// The list of an image of this size.
-    pub(super) fn new(image: ImageWriter, bytes: u64, record_bytes: u32) -> Self {
+    /// The list of an image of this size, upon that of a point where it has a parent.
+    pub(super) fn new(
+        image: ImageWriter,
+        parent: Option<PointId>,
+        bytes: u64,
+        record_bytes: u32,
+    ) -> Self {
         Self {
             image,
+            parent,
             bytes,
             record_bytes: u64::from(record_bytes),
             zeros: None,
@@ -78,7 +90,9 @@ impl List {
     /// Ends the list.
     pub(super) fn finish(mut self) -> Result<Listed, StoreError> {
         self.flush()?;
-        Ok(Listed { image: self.image, digest: self.digest.finish() })
+        let entries = Big(self.image.n_entries());
+        let note = ListNote { parent: self.parent.map(Text), entries };
+        Ok(Listed { image: self.image, digest: self.digest.finish(), note })
     }
 
     fn push(&mut self, entry: ListEntry) -> Result<(), StoreError> {

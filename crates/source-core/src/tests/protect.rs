@@ -18,6 +18,7 @@ use offsite_testkit::{SeededLuck, SimClock};
 use crate::error::Trouble;
 use crate::hooks::Runner;
 use crate::memory::{AgentRow, HooksRow, Memory, VolumeRow};
+use crate::origin::Origin;
 use crate::points;
 use crate::progress::Progress;
 use crate::protect::{Protection, Settings};
@@ -275,6 +276,51 @@ fn d_16_the_list_is_that_of_the_protocol() {
             parent = Some(volume.as_slice());
         }
     }
+}
+
+/// Whatever of it was noted when the point was made, and whatever has gone since.
+#[test]
+fn d_16_an_image_is_announced_as_the_list_that_is_sent() {
+    let mut n_kinds = [0_u32; 3];
+    for seed in 0..100 {
+        let luck = SeededLuck::new(2_000 + seed);
+        let disk = Disk::new(seed);
+        let (protection, memory) = (protection(&disk), memory());
+        let (store, tenant) = (&protection.store, protection.tenant);
+        let agent = agent(&["/a"]);
+        let images = || crate::origin::images(store, tenant, &memory, agent.agent_id()).unwrap();
+        let mut volume = content(&luck, 1 + luck.below(40 * RECORD as u64) as usize);
+        for _ in 0..5 {
+            write(&disk, "/a", &volume);
+            make(&protection, &agent).unwrap();
+            volume = next_version(&luck, volume);
+            match luck.below(4) {
+                0 => drop(images()),
+                1 => {
+                    let kept = points::all(store, tenant, agent.agent_id()).unwrap();
+                    let any = &kept[luck.below(kept.len() as u64) as usize].point;
+                    if any.deleted_at.is_none() {
+                        points::delete(store, tenant, any.point, Timestamp::from_secs(9)).unwrap();
+                    }
+                }
+                _ => {}
+            }
+        }
+        let sizes: Vec<u64> = images().iter().map(|image| image.open.size_bytes.0).collect();
+        for (index, image) in images().iter().enumerate() {
+            let mut origin = Origin::new(store.clone(), tenant, image);
+            let listed = origin.read(0, u64::MAX).unwrap();
+            assert_eq!(listed.len() as u64, image.open.record_count.0, "seed {seed}");
+            let mut digest = ListDigest::new();
+            for entry in listed.iter().map(|listed| &listed.entry) {
+                digest.entry(entry.offset(), entry.bytes(), &entry.key());
+            }
+            assert_eq!(digest.finish(), image.open.image_digest.0, "seed {seed}");
+            let is_resized = index > 0 && sizes[index] != sizes[index - 1];
+            n_kinds[if index == 0 { 0 } else { 1 + usize::from(is_resized) }] += 1;
+        }
+    }
+    assert!(n_kinds.iter().all(|n| *n > 50), "{n_kinds:?}");
 }
 
 #[test]
