@@ -1,4 +1,4 @@
-//! A first replication of a large image that is disturbed when most of it is across.
+//! A first replication of a large image that is disturbed on its way.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};

@@ -10,9 +10,13 @@ use rustix::process::Signal;
 use crate::commit_again::{Image, Life};
 use crate::crossing::Crossing;
 
-/// What has arrived when a side is held up: far from all, so that a test on a busy machine may come
-/// late by seconds and still comes before the commit.
-const SOME_MIB: usize = 64;
+/// What has arrived when the target is held up: as much as fills a segment, so that the old writer
+/// closes one that was cut under it.
+const SEGMENT_MIB: usize = 64;
+/// What has arrived when the source is held up: so little that a test on a busy machine may be late
+/// by seconds and still comes before the commit, and so much that to send it again breaks the
+/// bound.
+const SOME_MIB: usize = 112;
 
 /// Another target that has been set up and has taken the store of the first for its own.
 fn second_over_the_store_of(scene: &Scene, first: &Program) -> Program {
@@ -70,7 +74,7 @@ fn d_12_a_second_daemon_through_a_bind_mount_is_refused() {
 
 #[test]
 fn d_12_an_old_writer_that_goes_on_after_a_takeover_is_shut_out() {
-    let mut crossing = Crossing::under_way(21, SOME_MIB, &[]);
+    let mut crossing = Crossing::under_way(21, SEGMENT_MIB, &[]);
     crossing.pair.target_daemon.signal(Signal::STOP);
     let target = &crossing.pair.target;
     let second = second_over_the_store_of(&crossing.scene, target);

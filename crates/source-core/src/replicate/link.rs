@@ -183,12 +183,7 @@ impl Link {
 
     /// How many streams of records the distance asks for.
     pub(crate) async fn n_streams(&self) -> Result<u32, Failure> {
-        let distance = self.connection().await?.round_trip();
-        Ok(match distance {
-            _ if distance >= VERY_FAR => N_STREAMS_VERY_FAR,
-            _ if distance >= FAR => N_STREAMS_FAR,
-            _ => 1,
-        })
+        Ok(n_streams_over(self.connection().await?.round_trip()))
     }
 
     /// Dials what streams of so many bytes will need, so that no record waits for a handshake. Who
@@ -205,16 +200,10 @@ impl Link {
     }
 
     /// The connection of a stream of records, or a new one, when it may begin.
-    ///
-    /// Streams begin spread over one round trip. Connections that all begin at once queue before
-    /// each other at the narrowest link, in every round trip anew; kernels take the growing delay
-    /// for a link that is full and stop doubling what is under way (HyStart, RFC 9406).
     pub(crate) async fn of_stream(&self, stream: u32) -> Result<Connection, Failure> {
-        let n_streams = self.n_streams().await?.max(1);
-        let index = stream.checked_rem(n_streams).unwrap_or(0);
-        let round_trip = self.connection().await?.round_trip();
-        tokio::time::sleep(round_trip.saturating_mul(index) / n_streams).await;
-        self.open_at(index as usize).await
+        let (index, pause) = turn(stream, self.connection().await?.round_trip());
+        tokio::time::sleep(pause).await;
+        self.open_at(index).await
     }
 
     async fn open_at(&self, index: usize) -> Result<Connection, Failure> {
@@ -254,6 +243,25 @@ impl Link {
     }
 }
 
+const fn n_streams_over(distance: Duration) -> u32 {
+    match distance.as_millis() {
+        millis if millis >= VERY_FAR.as_millis() => N_STREAMS_VERY_FAR,
+        millis if millis >= FAR.as_millis() => N_STREAMS_FAR,
+        _ => 1,
+    }
+}
+
+/// Which connection carries a stream of records, and how long it waits before it begins.
+///
+/// Streams begin spread over one round trip. Connections that all begin at once queue before each
+/// other at the narrowest link, in every round trip anew; kernels take the growing delay for a link
+/// that is full and stop doubling what is under way (HyStart, RFC 9406).
+fn turn(stream: u32, round_trip: Duration) -> (usize, Duration) {
+    let n_streams = n_streams_over(round_trip);
+    let index = stream.checked_rem(n_streams).unwrap_or(0);
+    (index as usize, round_trip.saturating_mul(index) / n_streams)
+}
+
 /// A call that failed, in the machine's words.
 pub(crate) fn failure(error: CallError) -> Failure {
     match error {
@@ -274,4 +282,22 @@ pub(crate) fn runs_of(body: &BitmapBody) -> Option<Runs> {
     let bitmap = Bitmap::read(&body.0).ok()?;
     bitmap.runs(|run| runs.insert(run)).ok()?;
     Some(runs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_over_a_distance_begin_spread_over_one_round_trip() {
+        let near = Duration::from_millis(2);
+        assert!((0..20).all(|stream| turn(stream, near) == (0, Duration::ZERO)));
+        let far = Duration::from_millis(300);
+        let part = far / N_STREAMS_VERY_FAR;
+        for stream in 0..3 * N_STREAMS_VERY_FAR {
+            let index = stream % N_STREAMS_VERY_FAR;
+            assert_eq!(turn(stream, far), (index as usize, part * index));
+            assert!(turn(stream, far).1 < far);
+        }
+    }
 }

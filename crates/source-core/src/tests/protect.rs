@@ -324,6 +324,28 @@ fn d_16_an_image_is_announced_as_the_list_that_is_sent() {
 }
 
 #[test]
+fn a_note_that_would_be_too_long_leaves_its_lists_out() {
+    let big = offsite_proto::text::Big(u64::MAX);
+    let parent = Some(offsite_proto::text::Text(offsite_model::PointId::from_bytes([7; 16])));
+    let list = points::ListNote { parent, entries: big };
+    let note = |n_lists: usize| points::Note {
+        agent: "web".to_owned(),
+        sequence: 1,
+        labels: vec!["a label".to_owned(); 256],
+        new_bytes: big,
+        stored_bytes: big,
+        lists: vec![list.clone(); n_lists],
+    };
+    let read = |note: &points::Note| {
+        let bytes = note.encode();
+        assert!(bytes.len() <= offsite_store::NOTE_BYTES_MAX, "{} bytes", bytes.len());
+        offsite_proto::json::from_slice::<points::Note>(&bytes).unwrap()
+    };
+    assert_eq!(read(&note(256)), note(256));
+    assert_eq!(read(&note(2_000)), note(0));
+}
+
+#[test]
 fn what_did_not_change_is_not_stored_again() {
     let disk = Disk::new(1);
     let protection = protection(&disk);

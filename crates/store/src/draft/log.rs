@@ -93,14 +93,10 @@ impl Log {
     pub(super) fn open(
         place: &Place,
         number: u32,
-        (store, tenant): ([u8; 16], TenantId),
+        of: ([u8; 16], TenantId),
     ) -> Result<Self, StoreError> {
         let doing = || StoreError::io(format!("read draft {number:08x}"));
-        let path = place.file(Folder::Drafts, number);
-        let file = place.files.open(&path, OpenMode::Write).map_err(doing())?;
-        if !has_head(&*file, number, store, tenant).map_err(doing())? {
-            return Err(StoreError::Damaged(format!("draft {number:08x}")));
-        }
+        let file = open_file(place, number, of, OpenMode::Write)?;
         let end = HEAD_BYTES as u64;
         let (marks, written) = (Vec::new(), Arc::default());
         let mut log = Self { number, file, end, n_listed: 0, marks, is_synced: true, written };
@@ -124,11 +120,7 @@ impl Log {
         (store, tenant): ([u8; 16], TenantId),
     ) -> Result<Self, StoreError> {
         let doing = || StoreError::io(format!("read draft {other:08x}"));
-        let path = place.file(Folder::Drafts, other);
-        let from = place.files.open(&path, OpenMode::Read).map_err(doing())?;
-        if !has_head(&*from, other, store, tenant).map_err(doing())? {
-            return Err(StoreError::Damaged(format!("draft {other:08x}")));
-        }
+        let from = open_file(place, other, (store, tenant), OpenMode::Read)?;
         let mut log = Self::create(place, number, store, tenant)?;
         while log.end < end
             && let Some(frame) = read_frame(&*from, log.end, true).map_err(doing())?
@@ -276,16 +268,12 @@ impl Log {
     pub(crate) fn keys(
         place: &Place,
         (number, end): (u32, u64),
-        (store, tenant): ([u8; 16], TenantId),
+        of: ([u8; 16], TenantId),
         tell: &mut dyn FnMut(&[Key]),
     ) -> Result<(), StoreError> {
         let doing = || StoreError::io(format!("read draft {number:08x}"));
         let damaged = || StoreError::Damaged(format!("draft {number:08x}"));
-        let path = place.file(Folder::Drafts, number);
-        let file = place.files.open(&path, OpenMode::Read).map_err(doing())?;
-        if !has_head(&*file, number, store, tenant).map_err(doing())? {
-            return Err(damaged());
-        }
+        let file = open_file(place, number, of, OpenMode::Read)?;
         let mut at = HEAD_BYTES as u64;
         while at < end {
             let frame = read_frame(&*file, at, true).map_err(doing())?.ok_or_else(damaged)?;
@@ -335,6 +323,21 @@ impl Log {
             entries.extend(rows);
         }
         Ok(entries)
+    }
+}
+
+/// The file of a log that is this draft's.
+fn open_file(
+    place: &Place,
+    number: u32,
+    (store, tenant): ([u8; 16], TenantId),
+    mode: OpenMode,
+) -> Result<Arc<dyn File>, StoreError> {
+    let doing = || StoreError::io(format!("read draft {number:08x}"));
+    let file = place.files.open(&place.file(Folder::Drafts, number), mode).map_err(doing())?;
+    match has_head(&*file, number, store, tenant).map_err(doing())? {
+        true => Ok(file),
+        false => Err(StoreError::Damaged(format!("draft {number:08x}"))),
     }
 }
 
