@@ -281,7 +281,7 @@ impl Replicas {
                 let id = SessionId::random(&*self.world.luck);
                 drop(before.and_then(|live| lock(&live.draft).take()));
                 let resumed = match opening {
-                    Opening::FromDraft => self.restore(&name, id, &wish),
+                    Opening::FromDraft => self.restore(&name, id, &wish)?,
                     _ => None,
                 };
                 let is_resumed = resumed.is_some();
@@ -324,13 +324,22 @@ impl Replicas {
     }
 
     /// A session that goes on from the draft; none where the draft is of no use.
-    fn restore(&self, name: &ImageName, id: SessionId, wish: &Spec) -> Option<(Session, Draft)> {
+    ///
+    /// # Errors
+    /// `repository_unavailable` where the disk does not let go on now: what was promised stays.
+    fn restore(
+        &self,
+        name: &ImageName,
+        id: SessionId,
+        wish: &Spec,
+    ) -> Result<Option<(Session, Draft)>, Refusal> {
         match self.try_restore(name, id, wish) {
-            Ok(restored) => Some(restored),
-            Err(error) => {
+            Ok(restored) => Ok(Some(restored)),
+            Err(error) if draft::is_of_no_use(&error) => {
                 tracing::warn!(%error, "a draft cannot be gone on from and is begun anew");
-                None
+                Ok(None)
             }
+            Err(error) => Err(unreadable(&error)),
         }
     }
 
@@ -464,7 +473,7 @@ impl Replicas {
     /// Row 8: what of an image is held or durable, when its session is gone. Blocks.
     ///
     /// # Errors
-    /// `image_unknown`.
+    /// `image_unknown`, or `repository_unavailable`.
     pub fn transferred(self: &Arc<Self>, name: &ImageName) -> Result<Vec<u8>, Refusal> {
         let unknown = || Refusal::new(ErrorCode::ImageUnknown, "there is no such image");
         // Whoever opens a draft takes it over: not from a session that is being made.
@@ -482,7 +491,7 @@ impl Replicas {
         }
         let wish = self.drafted(name)?.ok_or_else(unknown)?;
         let id = SessionId::random(&*self.world.luck);
-        let (machine, _) = self.restore(name, id, &wish).ok_or_else(unknown)?;
+        let (machine, _) = self.restore(name, id, &wish)?.ok_or_else(unknown)?;
         Ok(machine.bitmap())
     }
 

@@ -16,6 +16,9 @@ use offsite_store::{Draft, Store, StoreError};
 
 use super::images::ImageName;
 
+/// The disk failed, in errno(3)'s numbers of Linux; the standard library has no kind for it.
+const EIO: i32 = 5;
+
 /// The id of an image's draft.
 pub(super) fn id_of(name: &ImageName) -> SessionId {
     let digest = Digest::of(&name.key());
@@ -43,6 +46,19 @@ pub(super) fn announced(
 ) -> Result<Option<OpenSession>, StoreError> {
     // One that cannot be read is of no use: the next opening begins anew.
     Ok(store.opening(tenant, id)?.and_then(|opening| from_slice(&opening).ok()))
+}
+
+/// Whether a draft that could not be opened will never be of use: it is not there, it is damaged,
+/// or its list is none that a session makes. Anything else (a full disk, a store that stopped
+/// writing) passes, and what the draft was promised is still there then.
+pub(super) fn is_of_no_use(error: &StoreError) -> bool {
+    match error {
+        StoreError::Damaged(_) | StoreError::BadList(_) | StoreError::DraftUnknown(_) => true,
+        // A place on the disk that cannot be read; where the disk takes no writes either, beginning
+        // anew is refused.
+        StoreError::Io { error, .. } => error.raw_os_error() == Some(EIO),
+        _ => false,
+    }
 }
 
 /// Appends entries to the list.

@@ -273,6 +273,44 @@ async fn e_09_what_a_barrier_kept_is_not_wanted_after_a_power_cut() {
 }
 
 #[tokio::test]
+async fn e_09_a_disk_that_is_full_for_a_moment_does_not_cost_what_was_promised() {
+    let image = Image { owner: owner(1), number: 1, point: 1, contents: &[1, 2, 3, 4] };
+    let mut n_refused = 0;
+    for after in 0.. {
+        let disk = Disk::new(after);
+        let bench = Bench::new(&disk);
+        let mut filling = bench.open(&image).unwrap();
+        bench.offer(&mut filling, &image).await;
+        bench.send(&filling, &image, 0);
+        until_durable(&bench, &filling, 1).await;
+        disk.power_cut();
+        let bench = Bench::new(&disk);
+        let error = std::io::ErrorKind::StorageFull;
+        disk.fail(Fault { which: Which::Changes, after, error, for_good: false });
+        let opened = bench.open(&image);
+        disk.mend();
+        let refused = match opened {
+            Ok(filling) => {
+                assert!(filling.is_resumed, "change {after}: begun anew");
+                break;
+            }
+            Err(refused) => refused,
+        };
+        assert_eq!(refused.code, ErrorCode::RepositoryUnavailable, "{refused}");
+        assert!(refused.retryable && !refused.to_string().contains("/store"), "{refused}");
+        n_refused += 1;
+        // Once more as soon as there is room, at the latest by another life of the target.
+        let opened = bench.open(&image).or_else(|_| {
+            disk.kill();
+            Bench::new(&disk).open(&image)
+        });
+        let resumed = opened.unwrap_or_else(|refused| panic!("change {after}: {refused}"));
+        assert!(resumed.is_resumed, "change {after}: begun anew");
+    }
+    assert!(n_refused > 3, "resuming changes the disk {n_refused} times");
+}
+
+#[tokio::test]
 async fn b_08_nothing_is_answered_as_held_when_its_hold_cannot_be_kept() {
     let disk = Disk::new(1);
     let bench = Bench::new(&disk);
