@@ -19,6 +19,7 @@ use crate::body::Outgoing;
 use crate::caller::{Answer, CallError, Caller, StreamAnswer};
 use crate::congestion::Congestion;
 use crate::dial::{self, DialError, HostPort, Remembering};
+use crate::pacing;
 
 /// HTTP/2 window of a stream and of the connection: at 100 ms of distance, 80 MB/s.
 const WINDOW_BYTES: u32 = 8 << 20;
@@ -72,7 +73,8 @@ impl Connection {
         Self::dial_with(target, tls, timeouts, None).await
     }
 
-    /// The same for a connection that carries much, with this congestion control.
+    /// The same for a connection that carries much, with this congestion control, paced over a
+    /// distance.
     ///
     /// # Errors
     /// See [`DialError`].
@@ -85,6 +87,7 @@ impl Connection {
         let (tcp, round_trip) = dial::connect(target, timeouts.connect).await?;
         if let Some(congestion) = congestion {
             congestion.set(&tcp);
+            pacing::pace(&tcp, round_trip);
         }
         // Small calls go out at once; bulk is coalesced above.
         tcp.set_nodelay(true)

@@ -47,6 +47,7 @@ mod handshakes;
 mod head;
 mod local;
 mod mutation;
+mod pacing;
 mod path;
 mod peer;
 mod policy;

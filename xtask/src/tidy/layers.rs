@@ -39,8 +39,9 @@ const TABLE: &[Line] = &[
     line("offsite-content", 3, &["thiserror"]),
     line("offsite-upkeep", 3, &["serde"]),
     line("offsite-transport", 3, &[
-        "bytes", "futures-util", "http", "http-body-util", "hyper", "hyper-util", "rustix", "rustls",
-        "serde", "serde_json", "thiserror", "tokio", "tokio-rustls", "tokio-util", "tower", "tracing",
+        "bytes", "futures-util", "http", "http-body-util", "hyper", "hyper-util", "libc", "nix",
+        "rustix", "rustls", "serde", "serde_json", "thiserror", "tokio", "tokio-rustls", "tokio-util",
+        "tower", "tracing",
     ]),
     line("offsite-daemon", 3, &[
         "aws-lc-rs", "jiff", "rustix", "sd-notify", "serde", "thiserror", "tokio", "tokio-util", "toml",

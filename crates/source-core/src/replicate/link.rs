@@ -199,11 +199,10 @@ impl Link {
         while dials.join_next().await.is_some() {}
     }
 
-    /// The connection of a stream of records, or a new one, when it may begin.
+    /// The connection of a stream of records, or a new one.
     pub(crate) async fn of_stream(&self, stream: u32) -> Result<Connection, Failure> {
-        let (index, pause) = turn(stream, self.connection().await?.round_trip());
-        tokio::time::sleep(pause).await;
-        self.open_at(index).await
+        let n_streams = self.n_streams().await?.max(1);
+        self.open_at(stream.checked_rem(n_streams).unwrap_or(0) as usize).await
     }
 
     async fn open_at(&self, index: usize) -> Result<Connection, Failure> {
@@ -251,17 +250,6 @@ const fn n_streams_over(distance: Duration) -> u32 {
     }
 }
 
-/// Which connection carries a stream of records, and how long it waits before it begins.
-///
-/// Streams begin spread over one round trip. Connections that all begin at once queue before each
-/// other at the narrowest link, in every round trip anew; kernels take the growing delay for a link
-/// that is full and stop doubling what is under way (HyStart, RFC 9406).
-fn turn(stream: u32, round_trip: Duration) -> (usize, Duration) {
-    let n_streams = n_streams_over(round_trip);
-    let index = stream.checked_rem(n_streams).unwrap_or(0);
-    (index as usize, round_trip.saturating_mul(index) / n_streams)
-}
-
 /// A call that failed, in the machine's words.
 pub(crate) fn failure(error: CallError) -> Failure {
     match error {
@@ -282,22 +270,4 @@ pub(crate) fn runs_of(body: &BitmapBody) -> Option<Runs> {
     let bitmap = Bitmap::read(&body.0).ok()?;
     bitmap.runs(|run| runs.insert(run)).ok()?;
     Some(runs)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn streams_over_a_distance_begin_spread_over_one_round_trip() {
-        let near = Duration::from_millis(2);
-        assert!((0..20).all(|stream| turn(stream, near) == (0, Duration::ZERO)));
-        let far = Duration::from_millis(300);
-        let part = far / N_STREAMS_VERY_FAR;
-        for stream in 0..3 * N_STREAMS_VERY_FAR {
-            let index = stream % N_STREAMS_VERY_FAR;
-            assert_eq!(turn(stream, far), (index as usize, part * index));
-            assert!(turn(stream, far).1 < far);
-        }
-    }
 }
