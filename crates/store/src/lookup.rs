@@ -35,8 +35,13 @@ const WASTED_MAX: u32 = 2;
 const TRAILLESS_MAX: u32 = 64;
 /// Keys for which filters are asked at once.
 const KEYS_AHEAD_MAX: usize = 1024;
+/// Keys whose lines of a filter are fetched before the first of them is looked at: 4 KiB.
+const FETCHED_KEYS: usize = 64;
 /// Pages that are asked for before they are read.
 const PAGES_AHEAD: usize = 64;
+/// Of how many keys that are nowhere one may be what a filter is wrong about: several times as many
+/// as filters are wrong about.
+const NOWHERE_PER_DOUBT: usize = 16;
 /// Answers that make a trail worth reading.
 const WORTH: u32 = 64;
 /// Records of the trails that are kept in memory: 52 bytes each.
@@ -250,6 +255,7 @@ impl Core {
     ) -> Result<usize, (u32, RunError)> {
         let mut cursors: Vec<Cursor> = Vec::with_capacity(CURSORS_MAX);
         let (mut n_wasted, mut n_trailless, mut n_ahead) = (0, 0, 1);
+        let (mut n_nowhere, mut n_doubted, mut first_doubted) = (0, 0, keys.len());
         for (n, (key, found)) in keys.iter().zip(found).enumerate() {
             if found.is_some() {
                 continue;
@@ -266,6 +272,15 @@ impl Core {
                 n_ahead = (n_ahead * 4).min(KEYS_AHEAD_MAX);
             }
             if places.is_nowhere(n) {
+                n_nowhere += 1;
+                continue;
+            }
+            // What is stored stands in stretches: one key among many that are nowhere is most likely
+            // none. Such keys wait until all of them can be looked up page by page.
+            let is_alone = n.checked_sub(1).is_some_and(|before| places.is_nowhere(before));
+            if is_alone && n_doubted < n_nowhere / NOWHERE_PER_DOUBT {
+                n_doubted += 1;
+                first_doubted = first_doubted.min(n);
                 continue;
             }
             *found = places.find(n, &key)?;
@@ -273,7 +288,7 @@ impl Core {
                 // A filter was wrong, and a page was read for it.
                 n_trailless += 1;
                 if n_trailless > TRAILLESS_MAX {
-                    return Ok(n + 1);
+                    return Ok(first_doubted.min(n + 1));
                 }
                 continue;
             };
@@ -287,7 +302,7 @@ impl Core {
             let Some((trail, was_read)) = self.trail(tenant, place.segment) else {
                 n_trailless += 1;
                 if n_trailless > TRAILLESS_MAX {
-                    return Ok(n + 1);
+                    return Ok(first_doubted.min(n + 1));
                 }
                 continue;
             };
@@ -296,13 +311,13 @@ impl Core {
                 let dropped = cursors.remove(0);
                 n_wasted += u32::from(dropped.was_read && dropped.n_hits < WORTH);
                 if n_wasted > WASTED_MAX {
-                    return Ok(n + 1);
+                    return Ok(first_doubted.min(n + 1));
                 }
             }
             let next = after(&trail, &place);
             cursors.push(Cursor { trail, next, n_hits: 0, was_read });
         }
-        Ok(keys.len())
+        Ok(first_doubted)
     }
 
     /// The trail of a committed segment and whether it had to be read; none where there is no good
@@ -379,11 +394,14 @@ impl<'a> Places<'a> {
         self.may_have.resize(keys.end.min(self.keys.len()).max(begin), 0);
         let keys = self.keys.get(begin..).unwrap_or_default();
         let may_have = self.may_have.get_mut(begin..).unwrap_or_default();
-        // A run at a time, so that the processor waits for several lines of its filter at once.
         for (run, bit) in self.runs.iter().rev().zip((0..u32::BITS).map(|n| 1 << n)) {
-            for (key, may_have) in keys.iter().zip(&mut *may_have) {
-                if run.may_have(key) {
-                    *may_have |= bit;
+            let few = keys.chunks(FETCHED_KEYS).zip(may_have.chunks_mut(FETCHED_KEYS));
+            for (keys, may_have) in few {
+                run.fetch_filter(keys);
+                for (key, may_have) in keys.iter().zip(may_have) {
+                    if run.may_have(key) {
+                        *may_have |= bit;
+                    }
                 }
             }
         }

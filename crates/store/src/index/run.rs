@@ -126,9 +126,12 @@ impl Run {
             Ok(read)
         };
         let fences = read(0, fences_bytes)?;
-        let filter = read(fences_bytes, filter_bytes)?;
+        let filter = Filter::read(head.n_filter_blocks.get(), |bytes| {
+            file.read_exact_at(bytes, tables_offset + fences_bytes)
+        })?;
+        let filter = filter.ok_or(RunError::Damaged)?;
         let covered = read(fences_bytes + filter_bytes, covered_bytes)?;
-        if crc(&[&fences, &filter, &covered]) != head.tables_crc.get() {
+        if crc(&[&fences, filter.as_bytes(), &covered]) != head.tables_crc.get() {
             return Err(RunError::Damaged);
         }
         let tenant = TenantId::from_bytes(head.tenant);
@@ -140,7 +143,7 @@ impl Run {
             n_entries,
             n_pages,
             fences: fences.collect(),
-            filter: Filter::from_bytes(filter).ok_or(RunError::Damaged)?,
+            filter,
             file,
             owner: AtomicU64::new(PUBLISHED),
             is_doubtful: AtomicBool::new(false),
@@ -156,6 +159,11 @@ impl Run {
     /// False only when the key is not here.
     pub(crate) fn may_have(&self, key: &Key) -> bool {
         self.filter.may_have(key)
+    }
+
+    /// To be called before [`Run::may_have`] is, for some of the keys that it is asked for.
+    pub(crate) fn fetch_filter(&self, keys: &[Key]) {
+        self.filter.fetch(keys);
     }
 
     /// Asks the disk for the page of a key that is looked up soon, where pages are too many to be

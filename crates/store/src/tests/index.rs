@@ -34,12 +34,15 @@ fn check_answers(store: &Store, n: u64, n_absent: u64) {
         }
         assert_eq!(store.find(tenant(2), Form::Plain, &key).unwrap(), None);
     }
-    // Windows: as stored, backwards, and stored and absent ones in turn.
+    // Windows: as stored, backwards, stored and absent ones in turn, and one stored among many
+    // absent ones.
     let key_of = |record: u64| Key::of(&record.to_le_bytes());
     let ordered: Vec<u64> = (0..n).collect();
     let backwards: Vec<u64> = (0..n).rev().collect();
     let mixed: Vec<u64> = (0..n.min(n_absent)).flat_map(|record| [record, n + record]).collect();
-    for records in [ordered, backwards, mixed] {
+    let lone = |record| if record % 40 == 39 { record * 9 % n } else { n + record };
+    let lonely: Vec<u64> = (0..n_absent).map(lone).collect();
+    for records in [ordered, backwards, mixed, lonely] {
         for window in records.chunks(700) {
             let keys: Vec<Key> = window.iter().map(|record| key_of(*record)).collect();
             let places = store.find_many(tenant(1), Form::Plain, &keys).unwrap();
