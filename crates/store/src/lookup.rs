@@ -275,8 +275,8 @@ impl Core {
                 n_nowhere += 1;
                 continue;
             }
-            // What is stored stands in stretches: one key among many that are nowhere is most likely
-            // none. Such keys wait until all of them can be looked up page by page.
+            // What is stored stands in stretches: one key among many that are nowhere is most
+            // likely none. Such keys wait until all of them can be looked up page by page.
             let is_alone = n.checked_sub(1).is_some_and(|before| places.is_nowhere(before));
             if is_alone && n_doubted < n_nowhere / NOWHERE_PER_DOUBT {
                 n_doubted += 1;
