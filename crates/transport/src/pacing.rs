@@ -1,9 +1,9 @@
-//! Packets of a connection over a distance that leave one after the other, not all at once.
+//! Pacing: over a distance, a connection's packets leave spread over the round trip.
 //!
 //! A kernel sends what a window allows the moment that it may. Over a distance that is a burst of a
 //! whole round trip's worth, which queues before the narrowest link; the delay that grows with it
 //! is taken for a link that is full (HyStart, RFC 9406), and the window stops doubling long before
-//! it is. Paced, the same packets are spread over the round trip.
+//! it is.
 
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -18,7 +18,8 @@ const FAR: Duration = Duration::from_millis(5);
 /// highest pace was ever set to something; what was not set is all ones. No link is as fast.
 const NO_LIMIT: u64 = u64::MAX - 1;
 
-/// `SO_MAX_PACING_RATE` of socket(7), in bytes a second; Linux takes 64 bits since 4.20.
+/// `SO_MAX_PACING_RATE` of socket(7), in bytes a second. A kernel that takes 32 bits reads the
+/// lower half, which is 4 GB/s and no limit either.
 #[derive(Clone, Copy, Debug)]
 struct MaxPacingRate;
 

@@ -183,7 +183,12 @@ impl Link {
 
     /// How many streams of records the distance asks for.
     pub(crate) async fn n_streams(&self) -> Result<u32, Failure> {
-        Ok(n_streams_over(self.connection().await?.round_trip()))
+        let distance = self.connection().await?.round_trip();
+        Ok(match distance {
+            _ if distance >= VERY_FAR => N_STREAMS_VERY_FAR,
+            _ if distance >= FAR => N_STREAMS_FAR,
+            _ => 1,
+        })
     }
 
     /// Dials what streams of so many bytes will need, so that no record waits for a handshake. Who
@@ -239,14 +244,6 @@ impl Link {
             *open = Some(self.dial().await?);
         }
         Ok(())
-    }
-}
-
-const fn n_streams_over(distance: Duration) -> u32 {
-    match distance.as_millis() {
-        millis if millis >= VERY_FAR.as_millis() => N_STREAMS_VERY_FAR,
-        millis if millis >= FAR.as_millis() => N_STREAMS_FAR,
-        _ => 1,
     }
 }
 

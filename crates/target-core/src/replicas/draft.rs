@@ -121,3 +121,24 @@ pub(super) fn offered(entry: &offsite_store::ListEntry) -> ListEntry {
         ListEntry::record(entry.offset, entry.length, entry.key)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn a_draft_is_of_no_use_where_its_disk_cannot_be_read_and_not_where_it_is_full() {
+        let failed = |number| StoreError::Io {
+            doing: "read draft 00000001".to_owned(),
+            error: io::Error::from_raw_os_error(number),
+        };
+        let (unreadable, full, too_many_files) = (5, 28, 24);
+        assert!(is_of_no_use(&failed(unreadable)));
+        assert!(is_of_no_use(&StoreError::Damaged("draft 00000001".to_owned())));
+        for error in [failed(full), failed(too_many_files), StoreError::NoSpace] {
+            assert!(!is_of_no_use(&error), "{error}");
+        }
+    }
+}
